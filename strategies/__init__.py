@@ -1,0 +1,1 @@
+"""Built-in strategies: one file a method, to be read beside its paper."""

@@ -1,0 +1,43 @@
+"""Experience replay (Chaudhry et al. 2019, arXiv 1902.10486): new samples learned beside old ones.
+
+Differs from the paper in nothing by default (reservoir; exemplars drawn without replacement, as
+many as are new). The replayed exemplars are drawn before the new samples are offered to the
+buffer, so that none of them stands in a batch twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from streamlab.config import at_least
+from streamlab.strategy import Batch, Strategy
+
+
+@dataclass(frozen=True)
+class Options:
+    """replay_size: exemplars replayed beside each batch; selection: how the buffer chooses."""
+
+    replay_size: int = 10
+    selection: Literal["reservoir", "balanced"] = "reservoir"
+
+    def __post_init__(self) -> None:
+        at_least("er", "replay_size", self.replay_size, 1)
+
+
+class ExperienceReplay(Strategy):
+    """One cross-entropy over new and replayed samples together."""
+
+    Options: ClassVar[type] = Options
+    options: Options
+
+    def setup(self) -> None:
+        self.buffer = self.make_buffer(self.options.selection)
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        both = batch.joined(self.buffer.draw(self.options.replay_size))
+        self.buffer.add(batch)
+        return {"task": F.cross_entropy(self.net(both.images), both.labels)}

@@ -1,0 +1,39 @@
+"""A batch: what a strategy sees of a stream. No source index travels with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """images: (B, C, H, W) uint8; labels: (B,) int64; extras: (B, …) each; on one device."""
+
+    images: Tensor
+    labels: Tensor
+    extras: dict[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def label_list(self) -> list[int]:
+        """The labels as Python integers, fetched from the device once."""
+        return self.labels.tolist()  # type: ignore[no-any-return]
+
+    def with_extras(self, **extras: Tensor) -> Batch:
+        """The same samples with more beside them (logits, say)."""
+        return Batch(self.images, self.labels, {**self.extras, **extras})
+
+    def joined(self, other: Batch) -> Batch:
+        """This batch's samples, then the other's; extras that both have."""
+        shared = self.extras.keys() & other.extras.keys()
+        return Batch(
+            torch.cat([self.images, other.images]),
+            torch.cat([self.labels, other.labels]),
+            {key: torch.cat([self.extras[key], other.extras[key]]) for key in sorted(shared)},
+        )

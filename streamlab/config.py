@@ -1,0 +1,146 @@
+"""Text from a person becomes typed values: sections, `a.b=c` settings, budgets."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_origin, get_type_hints
+
+from .errors import StreamlabError, unknown
+
+T = TypeVar("T")
+Tree = dict[str, Any]
+
+_UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """How a stream is served to every strategy: the same batches for all."""
+
+    batch_size: int = 10
+    updates_per_batch: int = 1
+    epochs: int = 1
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            at_least("stream", field.name, getattr(self, field.name), 1)
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """The optimizer that a strategy's network is trained with (name: sgd, adam or adamw)."""
+
+    name: str = "sgd"
+    lr: float = 0.05
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.name not in ("sgd", "adam", "adamw"):
+            raise unknown("optimizer", self.name, ("sgd", "adam", "adamw"))
+        if self.lr <= 0:
+            raise StreamlabError(f"optimizer: lr is {self.lr}, and must be above 0")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a strategy may hold: bytes in all, or a number of exemplars. Both None: unbounded."""
+
+    bytes: int | None = None
+    exemplars: int | None = None
+
+    def __str__(self) -> str:
+        if self.bytes is not None:
+            return readable_bytes(self.bytes)
+        return "unbounded" if self.exemplars is None else f"{self.exemplars}ex"
+
+
+def parse_budget(text: str) -> Budget:
+    """`2MiB`, `500kB`, `1048576` (bytes) or `500ex` (exemplars); `none` is unbounded."""
+    if text.strip().lower() in ("none", "unbounded"):
+        return Budget()
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
+    unit = match[2].lower() if match else ""
+    if match and unit == "ex" and "." not in match[1]:
+        return Budget(exemplars=int(match[1]))
+    if match and (unit or "b") in _UNITS:
+        return Budget(bytes=int(float(match[1]) * _UNITS[unit or "b"]))
+    raise StreamlabError(f"budget {text!r} is not understood; write 2MiB, 500kB or 500ex")
+
+
+def readable_bytes(count: float) -> str:
+    """1.9 MiB, 392 KiB, 12 B: at most four digits and a binary unit."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def at_least(where: str, name: str, value: float, least: float) -> None:
+    """Refuse a value that is too small, by name."""
+    if value < least:
+        raise StreamlabError(f"{where}: {name} is {value}, and must be at least {least}")
+
+
+def within(where: str, name: str, value: float, low: float, high: float) -> None:
+    """Refuse a value outside low..high, by name."""
+    if not low <= value <= high:
+        raise StreamlabError(f"{where}: {name} is {value}, and must lie in {low}..{high}")
+
+
+def configure(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """An instance of the dataclass `cls` from named values, strings included.
+
+    Raises StreamlabError naming `where` for an unknown option (the nearest one is offered) or
+    for a value of the wrong type.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    hints = get_type_hints(cls)
+    settled: Tree = {}
+    for name, value in values.items():
+        if name not in known:
+            raise unknown(f"option of {where}", name, known)
+        if isinstance(value, str) and get_origin(hints[name]) is tuple:
+            value = [part.strip() for part in value.split(",") if part.strip()]
+        try:
+            settled[name] = TypeAdapter(hints[name]).validate_python(value)
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"].removeprefix("Input should be ")
+            raise StreamlabError(
+                f"{where}: {name} is {value!r}, and should be {problem}"
+            ) from None
+    return cls(**settled)
+
+
+def parse_settings(settings: Iterable[str]) -> Tree:
+    """`["stream.batch_size=10"]` as a nested tree; values stay text until they meet a type."""
+    tree: Tree = {}
+    for setting in settings:
+        path, equals, value = setting.partition("=")
+        parts = path.strip().split(".")
+        if not equals or not all(parts) or len(parts) < 2:
+            raise StreamlabError(f"--set {setting}: write SECTION.OPTION=VALUE, as stream.batch_size=10")
+        node = tree
+        for part in parts[:-1]:
+            node = node.setdefault(part, {})
+            if not isinstance(node, dict):
+                raise StreamlabError(f"--set {setting}: {part} has a value already")
+        node[parts[-1]] = value.strip()
+    return tree
+
+
+def merged(*trees: Mapping[str, Any]) -> Tree:
+    """The trees laid over one another, later ones on top."""
+    result: Tree = {}
+    for tree in trees:
+        for name, value in tree.items():
+            below = result.get(name)
+            both = isinstance(value, Mapping) and isinstance(below, Mapping)
+            result[name] = merged(below, value) if both else value  # type: ignore[arg-type]
+    return result

@@ -1,0 +1,1 @@
+"""Sources: labelled images of two splits, checked before anything is trained on them."""

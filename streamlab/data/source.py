@@ -1,0 +1,178 @@
+"""What a source is, how it is checked, and how processes share its bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import plugins
+from ..errors import CorruptFile, StreamlabError
+from ..stream import Labels
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Labelled images. Checked when made; raises CorruptFile where something does not fit.
+
+    train_images: (N, C, H, W) uint8; train_labels: (N,) int64 in [0, classes); the test split
+    alike. Factors map a name (font, style) to one text a sample.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    train_images: NDArray[np.uint8]
+    train_labels: NDArray[np.int64]
+    test_images: NDArray[np.uint8]
+    test_labels: NDArray[np.int64]
+    train_factors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    test_factors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for split in ("train", "test"):
+            images, labels = getattr(self, f"{split}_images"), getattr(self, f"{split}_labels")
+            where = f"source {self.name}, {split} split"
+            if images.ndim != 4 or images.dtype != np.uint8:
+                raise CorruptFile(
+                    f"{where}: images must be uint8 of shape (N, C, H, W), "
+                    f"not {images.dtype} of shape {images.shape}"
+                )
+            if len(images) == 0:
+                raise CorruptFile(f"{where}: it is empty")
+            if labels.shape != (len(images),):
+                raise CorruptFile(f"{where}: {len(images)} images, but labels of shape {labels.shape}")
+            if labels.min() < 0 or labels.max() >= len(self.class_names):
+                wrong = int(np.flatnonzero((labels < 0) | (labels >= len(self.class_names)))[0])
+                raise CorruptFile(
+                    f"{where}: label {labels[wrong]} of image {wrong} names none of the "
+                    f"{len(self.class_names)} classes"
+                )
+        if self.train_images.shape[1:] != self.test_images.shape[1:]:
+            raise CorruptFile(f"source {self.name}: train and test images differ in shape")
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        channels, height, width = self.train_images.shape[1:]
+        return channels, height, width
+
+    @property
+    def labels(self) -> Labels:
+        """What a scenario may know of this source."""
+        return Labels(
+            self.train_labels, self.test_labels, self.class_names, self.train_factors, self.test_factors
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the pixels and labels of both splits."""
+        digest = hashlib.sha256(json.dumps([self.train_images.shape, self.test_images.shape]).encode())
+        for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+    @cached_property
+    def mean_and_deviation(self) -> tuple[float, float]:
+        """Mean and standard deviation of the training pixels, in 0..1, over all channels."""
+        counts = np.bincount(self.train_images.reshape(-1), minlength=256).astype(np.float64)
+        values = np.arange(256) / 255
+        mean = float((counts * values).sum() / counts.sum())
+        variance = float((counts * (values - mean) ** 2).sum() / counts.sum())
+        return mean, max(variance, 1e-12) ** 0.5
+
+
+def data_folder(given: str | None = None) -> Path:
+    """Where downloaded sources lie: `--data`, else STREAMLAB_DATA, else the user's cache."""
+    chosen = given or os.environ.get("STREAMLAB_DATA")
+    return Path(chosen) if chosen else cache_folder() / "data"
+
+
+def cache_folder() -> Path:
+    """streamlab's folder in the user's cache (XDG_CACHE_HOME, else ~/.cache)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamlab"
+
+
+def load_source(name: str, data: str | None = None) -> Source:
+    """The installed source of this name; raises StreamlabError or CorruptFile, by name."""
+    source: Source = plugins.load("sources", name)(data_folder(data))
+    return source
+
+
+_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+def share(source: Source) -> Path:
+    """Put the source's arrays where worker processes map them: one copy in memory for all.
+
+    Returns a folder named by the digest in the user's cache (a temporary one where that cannot
+    be written). What lies there already is compared with the source, and replaced if it differs.
+    """
+    root = cache_folder() / "shared"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        root = Path(tempfile.gettempdir()) / f"streamlab-{os.getuid()}"
+        root.mkdir(exist_ok=True)
+    folder = root / source.digest[:24]
+    if folder.is_dir() and _same(source, folder):
+        return folder
+    fresh = Path(tempfile.mkdtemp(dir=root))
+    try:
+        for name in _ARRAYS:
+            np.save(fresh / f"{name}.npy", np.ascontiguousarray(getattr(source, name)))
+        mean, deviation = source.mean_and_deviation
+        about = {"name": source.name, "class_names": source.class_names, "mean": mean}
+        about |= {"deviation": deviation, "digest": source.digest}
+        (fresh / "about.json").write_text(json.dumps(about), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        fresh.rename(folder)
+    except OSError as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        if folder.is_dir() and _same(source, folder):  # another process was faster
+            return folder
+        raise StreamlabError(f"cannot write the shared source to {root}: {error.strerror}") from None
+    return folder
+
+
+def _same(source: Source, folder: Path) -> bool:
+    try:
+        return json.loads((folder / "about.json").read_text())["digest"] == source.digest and all(
+            np.array_equal(np.load(folder / f"{name}.npy", mmap_mode="r"), getattr(source, name))
+            for name in _ARRAYS
+        )
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+@dataclass(frozen=True)
+class SharedSource:
+    """A shared source as a worker sees it: mapped arrays and the constants of its pixels."""
+
+    name: str
+    class_names: tuple[str, ...]
+    digest: str
+    mean: float
+    deviation: float
+    train_images: NDArray[np.uint8]
+    train_labels: NDArray[np.int64]
+    test_images: NDArray[np.uint8]
+    test_labels: NDArray[np.int64]
+
+
+def open_shared(folder: Path) -> SharedSource:
+    """Map what `share` wrote. Pages are shared by all processes until one writes to them."""
+    about = json.loads((folder / "about.json").read_text())
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in _ARRAYS}
+    return SharedSource(**{**about, "class_names": tuple(about["class_names"])}, **arrays)

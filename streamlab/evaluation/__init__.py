@@ -1,0 +1,1 @@
+"""The evaluator: predictions become a record, and the record becomes metrics."""

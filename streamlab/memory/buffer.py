@@ -1,0 +1,164 @@
+"""Buffers of exemplars: flat tensors of a fixed capacity, O(batch) a step.
+
+A buffer is made in a strategy's `setup` and gets its capacity from the budget afterwards.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..batch import Batch
+from ..errors import StreamlabError
+from ..randomness import generator
+
+
+class Buffer:
+    """Exemplars as pixels, labels and extras (logits, say), written in place.
+
+    One policy is one subclass that says which slot a new sample takes: `slot(label)`.
+    """
+
+    ledger_kind: ClassVar[str] = "exemplars"
+
+    def __init__(
+        self,
+        image_shape: tuple[int, ...],
+        device: torch.device,
+        seed: int,
+        name: str = "buffer",
+        extras: dict[str, tuple[int, ...]] | None = None,
+    ) -> None:
+        self.capacity, self.count, self.seen = 0, 0, 0
+        self.extra_shapes = dict(extras or {})
+        self.images = torch.zeros((0, *image_shape), dtype=torch.uint8, device=device)
+        self.labels = torch.zeros(0, dtype=torch.int64, device=device)
+        self.extras: dict[str, Tensor] = {
+            key: torch.zeros((0, *shape), device=device) for key, shape in self.extra_shapes.items()
+        }
+        self.write_draws = generator(seed, name, "write")
+        self.read_draws = generator(seed, name, "read")
+
+    def __len__(self) -> int:
+        """Exemplars held now."""
+        return self.count
+
+    @property
+    def exemplar_bytes(self) -> int:
+        """Bytes of one exemplar: pixels, label and extras."""
+        columns = (self.images, self.labels, *self.extras.values())
+        return sum(column[0:0].new_empty((1, *column.shape[1:])).nbytes for column in columns)
+
+    def allocate(self, capacity: int) -> None:
+        """Fix how many exemplars are held; called once by the kernel, before any is added."""
+        if self.count:
+            raise StreamlabError("a buffer that holds exemplars cannot be allocated again")
+        self.capacity = capacity
+        self.images = self.images.new_zeros((capacity, *self.images.shape[1:]))
+        self.labels = self.labels.new_zeros(capacity)
+        self.extras = {
+            key: column.new_zeros((capacity, *column.shape[1:])) for key, column in self.extras.items()
+        }
+
+    def add(self, batch: Batch) -> None:
+        """Offer every sample of a batch; the policy decides which are kept, and where.
+
+        Raises StreamlabError where the batch lacks an extra that the buffer stores.
+        """
+        missing = set(self.extra_shapes) - set(batch.extras)
+        if missing:
+            raise StreamlabError(f"the buffer stores {sorted(missing)}, which the batch does not have")
+        taken: dict[int, int] = {}
+        for row, label in enumerate(batch.label_list):
+            slot = self.slot(label)
+            self.seen += 1
+            if slot is not None:
+                taken[slot] = row  # a later sample of the batch may replace an earlier one
+        if not taken:
+            return
+        slots = torch.tensor(list(taken), device=self.labels.device)
+        rows = torch.tensor(list(taken.values()), device=self.labels.device)
+        self.images[slots] = batch.images[rows]
+        self.labels[slots] = batch.labels[rows]
+        for key, column in self.extras.items():
+            column[slots] = batch.extras[key][rows].to(column.dtype)
+
+    def draw(self, size: int) -> Batch:
+        """`size` different exemplars at random, all of them if there are fewer."""
+        count = min(size, self.count)
+        chosen = self.read_draws.choice(self.count, count, replace=False, shuffle=False)
+        rows = torch.from_numpy(chosen).to(self.labels.device)
+        return Batch(
+            self.images.index_select(0, rows),
+            self.labels.index_select(0, rows),
+            {key: column.index_select(0, rows) for key, column in self.extras.items()},
+        )
+
+    def everything(self) -> Batch:
+        """All exemplars held, as views: for class means and the like."""
+        held = slice(0, self.count)
+        extras = {key: column[held] for key, column in self.extras.items()}
+        return Batch(self.images[held], self.labels[held], extras)
+
+    def slot(self, label: int) -> int | None:
+        """Where a new sample of this class goes; None leaves it out."""
+        raise NotImplementedError
+
+
+class ReservoirBuffer(Buffer):
+    """Every sample seen is held with equal probability (Vitter 1985, algorithm R)."""
+
+    def slot(self, label: int) -> int | None:
+        if self.count < self.capacity:
+            self.count += 1
+            return self.count - 1
+        drawn = int(self.write_draws.random() * (self.seen + 1))
+        return drawn if drawn < self.capacity else None
+
+
+class BalancedBuffer(Buffer):
+    """Class-balancing reservoir sampling (CBRS, Chrysakis and Moens, ICML 2020, algorithm 1).
+
+    A sample of a class that is not among the largest replaces one of a largest class; one of a
+    class that is (or once was) full goes by reservoir sampling within its class.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, ...],
+        device: torch.device,
+        seed: int,
+        name: str = "buffer",
+        extras: dict[str, tuple[int, ...]] | None = None,
+    ) -> None:
+        super().__init__(image_shape, device, seed, name, extras)
+        self.slots_of: dict[int, list[int]] = {}
+        self.seen_of: dict[int, int] = {}
+        self.full: list[int] = []
+
+    def slot(self, label: int) -> int | None:
+        own = self.slots_of.setdefault(label, [])
+        self.seen_of[label] = self.seen_of.get(label, 0) + 1
+        if self.count < self.capacity:
+            self.count += 1
+            own.append(self.count - 1)
+            return self.count - 1
+        if self.capacity == 0:
+            return None
+        most = max(len(slots) for slots in self.slots_of.values())
+        largest = [number for number, slots in self.slots_of.items() if len(slots) == most]
+        self.full.extend(number for number in largest if number not in self.full)
+        if label not in self.full:
+            victim = largest[int(self.write_draws.integers(len(largest)))]
+            slots = self.slots_of[victim]
+            slot = slots.pop(int(self.write_draws.integers(len(slots))))
+            own.append(slot)
+            return slot
+        if own and self.write_draws.random() <= len(own) / self.seen_of[label]:
+            return own[int(self.write_draws.integers(len(own)))]
+        return None
+
+
+POLICIES: dict[str, type[Buffer]] = {"reservoir": ReservoirBuffer, "balanced": BalancedBuffer}

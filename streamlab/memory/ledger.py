@@ -1,0 +1,109 @@
+"""The memory ledger: bytes that a strategy holds, by kind, measured from its live tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..config import Budget, readable_bytes
+from ..errors import BudgetExceeded
+from .state import Held, walk
+
+KINDS = ("model", "frozen backbone", "exemplars", "statistics", "extra models", "prompts", "other")
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Bytes by kind (only kinds that hold any), and what stands beside them.
+
+    optimizer, gradients: bytes that are reported, not counted. exemplars_held: their number.
+    """
+
+    bytes_by_kind: Mapping[str, int]
+    optimizer: int
+    gradients: int
+    exemplars_held: int
+
+    @property
+    def total(self) -> int:
+        """Bytes that count against the budget."""
+        return sum(self.bytes_by_kind.values())
+
+    def describe(self) -> str:
+        """`exemplars 2.1 MiB, model 0.9 MiB`, the largest first."""
+        ranked = sorted(self.bytes_by_kind.items(), key=lambda item: -item[1])
+        return ", ".join(f"{kind} {readable_bytes(count)}" for kind, count in ranked)
+
+
+def measure(
+    attributes: Mapping[str, Any], claims: Mapping[str, str], exemplars_held: int = 0
+) -> Ledger:
+    """The ledger of a strategy's attributes.
+
+    claims: kind of an attribute, by its name. A buffer claims "exemplars" for itself; a module
+    under "model" counts as "frozen backbone" where no gradient reaches its parameters. Each
+    storage counts once and whole: a view of ten rows holds the whole tensor.
+    """
+    by_kind = dict.fromkeys(KINDS, 0)
+    storages: set[tuple[str, int]] = set()
+    gradients = optimizer = 0
+    seen: set[int] = set()
+    for name, value in attributes.items():
+        if isinstance(value, torch.optim.Optimizer):
+            optimizer += sum(
+                held.nbytes for state in value.state.values() for held in state.values()
+                if isinstance(held, Tensor)
+            )
+            continue
+        frozen = _frozen_tensors(value) if claims.get(name) == "model" else set()
+        for held in walk(value, name, claims.get(name), seen):
+            kind = held.kind if held.kind in by_kind else "other"
+            if id(held.value) in frozen:
+                kind = "frozen backbone"
+            place, size = _storage(held)
+            if place not in storages:
+                storages.add(place)
+                by_kind[str(kind)] += size
+            if isinstance(held.value, Tensor) and held.value.grad is not None:
+                gradients += held.value.grad.nbytes
+    counted = {kind: size for kind, size in by_kind.items() if size}
+    return Ledger(counted, optimizer, gradients, exemplars_held)
+
+
+def _frozen_tensors(value: Any) -> set[int]:
+    backbone = getattr(value, "backbone", None)
+    if not isinstance(backbone, nn.Module):
+        return set()
+    parameters = list(backbone.parameters())
+    if not parameters or any(parameter.requires_grad for parameter in parameters):
+        return set()
+    return {id(tensor) for tensor in (*parameters, *backbone.buffers())}
+
+
+def _storage(held: Held) -> tuple[tuple[str, int], int]:
+    """A storage's identity and its whole size in bytes."""
+    value = held.value
+    if isinstance(value, Tensor):
+        storage = value.untyped_storage()
+        return ("tensor", storage.data_ptr() if storage.nbytes() else id(value)), storage.nbytes()
+    if isinstance(value, np.ndarray):
+        whole = value
+        while isinstance(whole.base, np.ndarray):
+            whole = whole.base
+        return ("array", id(whole)), whole.nbytes
+    return ("bytes", id(value)), len(value)
+
+
+def check_budget(ledger: Ledger, budget: Budget) -> None:
+    """Raise BudgetExceeded, naming who holds what, where the ledger is over the budget."""
+    if budget.bytes is not None and ledger.total > budget.bytes:
+        raise BudgetExceeded(
+            f"{readable_bytes(ledger.total)} held, budget {budget}: {ledger.describe()}"
+        )
+    if budget.exemplars is not None and ledger.exemplars_held > budget.exemplars:
+        raise BudgetExceeded(f"{ledger.exemplars_held} exemplars held, budget {budget.exemplars}")

@@ -1,0 +1,307 @@
+"""One walk over an object's attributes: it finds what is held, and takes it down and up again.
+
+`walk` yields every tensor for the ledger; `take` turns state into plain values plus named
+tensors for a checkpoint; `put` rebuilds it inside a new instance, grown heads and teachers
+included. Nothing is pickled: an object is its class's name (already imported) and its attributes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import CorruptFile, StreamlabError
+
+Plain = Any
+_PLAIN = (type(None), bool, int, float, str)
+_MODULE_BOOKKEEPING = ("hooks", "_is_full_backward_hook", "_compiled_call_impl", "_non_persistent_buffers_set")
+
+
+@dataclass(frozen=True)
+class Held:
+    """One tensor or array found by the walk: where, and the ledger kind claimed by its holder."""
+
+    path: str
+    value: Tensor | np.ndarray[Any, Any] | bytes
+    kind: str | None
+
+
+def _is_bookkeeping(name: str) -> bool:
+    return any(part in name for part in _MODULE_BOOKKEEPING)
+
+
+def _attributes(thing: object) -> dict[str, Any]:
+    """What an object holds under names; for modules without torch's own bookkeeping."""
+    own = dict(vars(thing)) if hasattr(thing, "__dict__") else {}
+    for cls in type(thing).__mro__:
+        for slot in getattr(cls, "__slots__", ()):
+            if hasattr(thing, slot) and not slot.startswith("__"):
+                own[slot] = getattr(thing, slot)
+    if isinstance(thing, nn.Module):
+        own = {name: value for name, value in own.items() if not _is_bookkeeping(name)}
+    return own
+
+
+def walk(value: Any, path: str = "", kind: str | None = None, _seen: set[int] | None = None) -> Iterator[Held]:
+    """Every tensor, array and bytes reachable from `value`, each object once.
+
+    Optimizers are not entered: what they hold is reported beside the ledger.
+    """
+    seen = set() if _seen is None else _seen
+    if isinstance(value, (*_PLAIN, type)) or id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, (Tensor, np.ndarray, bytes, bytearray)):
+        yield Held(path, bytes(value) if isinstance(value, bytearray) else value, kind)
+    elif isinstance(value, (torch.optim.Optimizer, np.random.Generator, torch.Generator)):
+        return
+    else:
+        kind = getattr(type(value), "ledger_kind", None) or kind
+        for name, child in _children(value):
+            yield from walk(child, f"{path}.{name}" if path else str(name), kind, seen)
+
+
+def _children(value: Any) -> list[tuple[str, Any]]:
+    if isinstance(value, dict):
+        return [(str(name), child) for name, child in value.items()]
+    if isinstance(value, (list, tuple, set, frozenset, deque)):
+        return [(str(number), child) for number, child in enumerate(value)]
+    return list(_attributes(value).items())
+
+
+class Taker:
+    """Takes state down: `plain(value)` is JSON, tensors go to `tensors` under numbers.
+
+    A tensor reachable twice (a parameter and its optimizer's) is stored once and comes back as
+    one; a view of a bigger tensor is stored as what it shows.
+    """
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, Tensor] = {}
+        self._known: dict[int, int] = {}
+        self._objects: list[Any] = []  # keeps ids valid while taking
+
+    def _number(self, value: Any) -> tuple[int, bool]:
+        if id(value) in self._known:
+            return self._known[id(value)], True
+        self._known[id(value)] = len(self._known)
+        self._objects.append(value)
+        return self._known[id(value)], False
+
+    def plain(self, value: Any, path: str) -> Plain:
+        """The JSON form of `value`; raises StreamlabError, by `path`, for what has none."""
+        if isinstance(value, _PLAIN):
+            return value
+        if isinstance(value, np.generic):
+            return value.item()
+        if isinstance(value, (tuple, list, set, frozenset, deque)):
+            members: list[Any] = sorted(value) if isinstance(value, (set, frozenset)) else list(value)
+            items = [self.plain(item, f"{path}.{number}") for number, item in enumerate(members)]
+            return {"type": type(value).__name__, "items": items}
+        if isinstance(value, (torch.dtype, torch.device, torch.Size)):
+            return {"type": type(value).__name__, "value": list(value) if isinstance(value, torch.Size) else str(value)}
+        number, again = self._number(value)
+        if again:
+            return {"type": "again", "id": number}
+        return {"id": number, **self._new(value, path)}
+
+    def _new(self, value: Any, path: str) -> dict[str, Plain]:
+        if isinstance(value, Tensor):
+            return self._tensor(value)
+        if isinstance(value, np.ndarray):
+            if value.dtype.hasobject:
+                raise StreamlabError(f"{path} is an array of Python objects, which no checkpoint can hold")
+            name = self._keep(torch.from_numpy(np.ascontiguousarray(value)))
+            return {"type": "array", "tensor": name, "shape": list(value.shape)}
+        if isinstance(value, dict):
+            pairs = [
+                [self.plain(key, f"{path} key"), self.plain(child, f"{path}.{key}")]
+                for key, child in value.items()
+            ]
+            return {"type": "dict", "pairs": pairs, "ordered": isinstance(value, OrderedDict)}
+        if isinstance(value, np.random.Generator):
+            return {"type": "numpy generator", "state": self.plain(value.bit_generator.state, path)}
+        if isinstance(value, torch.Generator):
+            name = self._keep(value.get_state())
+            return {"type": "torch generator", "device": str(value.device), "tensor": name}
+        if isinstance(value, torch.optim.Optimizer):
+            groups = self.plain(value.param_groups, f"{path}.param_groups")
+            state = [[self.plain(p, path), self.plain(s, path)] for p, s in value.state.items()]
+            defaults = self.plain(value.defaults, path)
+            return {"type": "optimizer", "class": _name(value), "groups": groups, "state": state,
+                    "defaults": defaults}
+        if callable(value) and not isinstance(value, nn.Module):
+            raise StreamlabError(f"{path} is a function, which no checkpoint can hold; make it a method")
+        if type(value).__module__ == "builtins":
+            raise StreamlabError(f"{path} is a {type(value).__name__}, which no checkpoint can hold")
+        attributes = {
+            name: self.plain(child, f"{path}.{name}")
+            for name, child in _attributes(value).items()
+            if not (isinstance(value, nn.Module) and _is_function(child))
+        }
+        return {"type": "object", "class": _name(value), "attributes": attributes}
+
+    def _tensor(self, value: Tensor) -> dict[str, Plain]:
+        dense = value.detach()
+        name = self._keep(dense)
+        strides = list(dense.stride()) if _is_permuted(dense) else None
+        return {
+            "type": "parameter" if isinstance(value, nn.Parameter) else "tensor",
+            "tensor": name,
+            "strides": strides,
+            "requires_grad": value.requires_grad,
+            "device": str(value.device),
+        }
+
+    def _keep(self, value: Tensor) -> str:
+        name = str(len(self.tensors))
+        self.tensors[name] = value.cpu().clone(memory_format=torch.contiguous_format)
+        return name
+
+
+def _is_permuted(value: Tensor) -> bool:
+    """Dense in memory but not in C order (channels_last): the order is part of the bits."""
+    return not value.is_contiguous() and value.dim() == 4 and value.is_contiguous(
+        memory_format=torch.channels_last
+    )
+
+
+def _is_function(value: Any) -> bool:
+    return callable(value) and not isinstance(value, (nn.Module, Tensor, type))
+
+
+def _name(value: Any) -> str:
+    return f"{type(value).__module__}:{type(value).__qualname__}"
+
+
+class Putter:
+    """Puts state back: the inverse of Taker, into fresh memory and where possible in place."""
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        self._tensors = tensors
+        self._known: dict[int, Any] = {}
+
+    def value(self, plain: Plain, current: Any = None) -> Any:
+        """The value that `plain` describes; `current` is filled where it is the same kind of object."""
+        if isinstance(plain, _PLAIN):
+            return plain
+        kind = plain["type"]
+        if kind == "again":
+            return self._known[plain["id"]]
+        if kind in _SEQUENCES:
+            return _SEQUENCES[kind](self.value(item) for item in plain["items"]) if not isinstance(
+                current, (list, tuple)
+            ) or len(current) != len(plain["items"]) else _SEQUENCES[kind](
+                self.value(item, old) for item, old in zip(plain["items"], current, strict=True)
+            )
+        if kind == "dtype":
+            return getattr(torch, plain["value"].removeprefix("torch."))
+        if kind == "device":
+            return torch.device(plain["value"])
+        if kind == "Size":
+            return torch.Size(plain["value"])
+        return self._makers()[kind](plain, current)
+
+    def _makers(self) -> dict[str, Callable[[Plain, Any], Any]]:
+        return {
+            "tensor": self._tensor,
+            "parameter": self._tensor,
+            "array": self._array,
+            "dict": self._dict,
+            "numpy generator": self._numpy_generator,
+            "torch generator": self._torch_generator,
+            "optimizer": self._optimizer,
+            "object": self._object,
+        }
+
+    def _remember(self, plain: Plain, value: Any) -> Any:
+        self._known[plain["id"]] = value
+        return value
+
+    def _tensor(self, plain: Plain, current: Any) -> Tensor:
+        stored = self._tensors[plain["tensor"]]
+        fresh = torch.empty(stored.shape, dtype=stored.dtype, device=plain["device"])
+        if plain["strides"] is not None:
+            fresh = fresh.contiguous(memory_format=torch.channels_last)
+        fresh.copy_(stored)
+        if plain["type"] == "parameter":
+            return self._remember(plain, nn.Parameter(fresh, plain["requires_grad"]))  # type: ignore[no-any-return]
+        return self._remember(plain, fresh.requires_grad_(plain["requires_grad"]))  # type: ignore[no-any-return]
+
+    def _array(self, plain: Plain, current: Any) -> Any:
+        stored = self._tensors[plain["tensor"]].numpy().reshape(plain["shape"])
+        return self._remember(plain, np.array(stored))
+
+    def _dict(self, plain: Plain, current: Any) -> Any:
+        result: dict[Any, Any] = OrderedDict() if plain["ordered"] else {}
+        self._remember(plain, result)
+        old = current if isinstance(current, dict) else {}
+        for key, child in plain["pairs"]:
+            name = self.value(key)
+            result[name] = self.value(child, old.get(name))
+        return result
+
+    def _numpy_generator(self, plain: Plain, current: Any) -> Any:
+        state = self.value(plain["state"])
+        bits = getattr(np.random, state["bit_generator"])()
+        bits.state = state
+        return self._remember(plain, np.random.Generator(bits))
+
+    def _torch_generator(self, plain: Plain, current: Any) -> Any:
+        result = torch.Generator(plain["device"])
+        result.set_state(self._tensors[plain["tensor"]].clone())
+        return self._remember(plain, result)
+
+    def _optimizer(self, plain: Plain, current: Any) -> Any:
+        groups = self.value(plain["groups"])
+        cls = _class(plain["class"], torch.optim.Optimizer)
+        result = cls(groups, **self.value(plain["defaults"]))
+        for parameter, state in plain["state"]:
+            result.state[self.value(parameter)] = self.value(state)
+        return self._remember(plain, result)
+
+    def _object(self, plain: Plain, current: Any) -> Any:
+        cls = _class(plain["class"], object)
+        if type(current) is cls:
+            result = current
+        else:
+            result = cls.__new__(cls)
+            if isinstance(result, nn.Module):
+                nn.Module.__init__(result)
+        self._remember(plain, result)
+        old = _attributes(result)
+        gone = old.keys() - plain["attributes"].keys()
+        for name in gone:
+            if not _is_function(old[name]):
+                object.__delattr__(result, name)
+        for name, child in plain["attributes"].items():
+            # Past any __setattr__: frozen dataclasses and modules are filled as they were taken.
+            object.__setattr__(result, name, self.value(child, old.get(name)))
+        return result
+
+
+_SEQUENCES: dict[str, Callable[[Iterator[Any]], Any]] = {
+    "list": list,
+    "tuple": tuple,
+    "set": set,
+    "frozenset": frozenset,
+    "deque": deque,
+}
+
+
+def _class(name: str, parent: type) -> Any:
+    """The class of this name in a module that is imported already; none is imported for it."""
+    module, _, path = name.partition(":")
+    found: Any = sys.modules.get(module)
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    if not (isinstance(found, type) and issubclass(found, parent)):
+        raise CorruptFile(f"the checkpoint names {name}, which is not a class of this run")
+    return found

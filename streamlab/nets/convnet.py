@@ -1,0 +1,53 @@
+"""A small ConvNet: blocks of 3x3 convolution, normalisation, ReLU and 2x2 pooling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, cast
+
+from torch import Tensor, nn
+
+from ..errors import StreamlabError
+from .network import Backbone, ImageShape, check_widths, normalisation
+
+
+@dataclass(frozen=True)
+class ConvNet:
+    """width: channels of every block; blocks: how many; norm: group or batch."""
+
+    width: int = 32
+    blocks: int = 4
+    norm: Literal["group", "batch"] = "group"
+    standardise: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_widths("backbone convnet", (self.width, self.blocks))
+
+    def build(self, image_shape: ImageShape) -> Backbone:
+        smallest = min(image_shape[1:])
+        if smallest < 2**self.blocks:
+            raise StreamlabError(
+                f"backbone convnet: {self.blocks} blocks halve the image {self.blocks} times, "
+                f"and it is {smallest} pixels wide; use at most {smallest.bit_length() - 1} blocks"
+            )
+        return _ConvNet(self, image_shape)
+
+
+class _ConvNet(Backbone):
+    def __init__(self, options: ConvNet, image_shape: ImageShape) -> None:
+        super().__init__()
+        channels, height, width = image_shape
+        layers: list[nn.Module] = []
+        for _ in range(options.blocks):
+            layers += [
+                nn.Conv2d(channels, options.width, 3, padding=1, bias=False),
+                normalisation(options.norm, options.width),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+            ]
+            channels, height, width = options.width, height // 2, width // 2
+        self.layers = nn.Sequential(*layers, nn.Flatten())
+        self.feature_size = channels * height * width
+
+    def forward(self, images: Tensor) -> Tensor:
+        return cast(Tensor, self.layers(images))

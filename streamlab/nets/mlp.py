@@ -1,0 +1,39 @@
+"""A multilayer perceptron with ReLU, of any widths."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar, cast
+
+from torch import Tensor, nn
+
+from .network import Backbone, ImageShape, check_widths
+
+
+@dataclass(frozen=True)
+class MLP:
+    """widths: units of each hidden layer; the last one is the feature size."""
+
+    widths: tuple[int, ...] = (256,)
+    standardise: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_widths("backbone mlp", self.widths)
+
+    def build(self, image_shape: ImageShape) -> Backbone:
+        return _Perceptron((math.prod(image_shape), *self.widths))
+
+
+class _Perceptron(Backbone):
+    def __init__(self, sizes: tuple[int, ...]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Flatten()]
+        for inputs, outputs in pairwise(sizes):
+            layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+        self.layers = nn.Sequential(*layers)
+        self.feature_size = sizes[-1]
+
+    def forward(self, images: Tensor) -> Tensor:
+        return cast(Tensor, self.layers(images))

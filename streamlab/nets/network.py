@@ -1,0 +1,110 @@
+"""The network under a strategy: preprocessing, a backbone, and a linear head over all classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from .. import plugins
+from ..config import OptimizerConfig, configure
+from ..errors import StreamlabError
+
+ImageShape = tuple[int, int, int]
+
+
+class Backbone(nn.Module):
+    """A module from scaled images (B, C, H, W) to features (B, feature_size)."""
+
+    feature_size: int
+
+
+class BackbonePlugin(Protocol):
+    """A backbone plugin: a frozen dataclass of options that builds a module.
+
+    standardise: whether pixels are brought to mean 0 and deviation 1, or only to 0..1.
+    """
+
+    standardise: bool
+
+    def build(self, image_shape: ImageShape) -> Backbone: ...
+
+
+@dataclass(frozen=True)
+class PixelStatistics:
+    """The constants that turn uint8 pixels into what a backbone takes."""
+
+    mean: float
+    deviation: float
+
+
+class Network(nn.Module):
+    """uint8 images in, logits out: `head(backbone(pixels · scale + shift))`."""
+
+    def __init__(self, backbone: Backbone, num_classes: int, scale: float, shift: float) -> None:
+        super().__init__()
+        self.scale, self.shift = scale, shift
+        self.backbone = backbone
+        self.head = nn.Linear(backbone.feature_size, num_classes)
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) uint8 -> (B, feature_size)."""
+        return cast(Tensor, self.backbone(images.float().mul_(self.scale).add_(self.shift)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) uint8 -> (B, classes) logits."""
+        return cast(Tensor, self.head(self.features(images)))
+
+
+def build_network(
+    options: Mapping[str, Any], image_shape: ImageShape, num_classes: int, pixels: PixelStatistics
+) -> Network:
+    """A network from `{"name": "mlp", …}`, drawn from torch's global generator.
+
+    Raises StreamlabError for an unknown backbone or option.
+    """
+    name = str(options.get("name", "mlp"))
+    others = {key: value for key, value in options.items() if key != "name"}
+    plugin: BackbonePlugin = configure(plugins.load("backbones", name), others, f"backbone {name}")
+    scale, shift = 1 / 255, 0.0
+    if plugin.standardise:
+        scale, shift = 1 / (255 * pixels.deviation), -pixels.mean / pixels.deviation
+    return Network(plugin.build(image_shape), num_classes, scale, shift)
+
+
+def build_optimizer(config: OptimizerConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """The configured torch optimizer over these parameters."""
+    if config.name == "sgd":
+        return torch.optim.SGD(
+            parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+        )
+    make = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
+    return make(parameters, lr=config.lr, weight_decay=config.weight_decay)
+
+
+def normalisation(kind: Literal["group", "batch"], channels: int) -> nn.Module:
+    """GroupNorm of at most 8 channels a group (our choice), or BatchNorm."""
+    if kind == "batch":
+        return nn.BatchNorm2d(channels)
+    groups = next(count for count in range(max(1, channels // 8), 0, -1) if channels % count == 0)
+    return nn.GroupNorm(groups, channels)
+
+
+def frozen_copy(module: nn.Module) -> nn.Module:
+    """A copy in evaluation mode that no gradient reaches: a teacher."""
+    import copy
+
+    teacher = copy.deepcopy(module).eval()
+    for parameter in teacher.parameters():
+        parameter.requires_grad_(False)
+        parameter.grad = None
+    return teacher
+
+
+def check_widths(where: str, widths: tuple[int, ...]) -> None:
+    """Refuse widths that no layer can have."""
+    if any(width < 1 for width in widths):
+        raise StreamlabError(f"{where}: widths are {widths}, and each must be at least 1")

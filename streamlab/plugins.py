@@ -1,0 +1,136 @@
+"""Plugins by entry point: installed is found, built-ins included; listing imports none of them.
+
+A strategy may also be one file: `./mine.py` is the strategy class defined in it.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import sys
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from .errors import StreamlabError, unknown
+
+KINDS = ("scenarios", "strategies", "sources", "backbones")
+_AMBIGUOUS = {"der": "'der' names two methods: Dark Experience is 'der++', the expandable one 'expandable-der'"}
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One installed plugin: its name, who ships it, and its one-line description."""
+
+    name: str
+    kind: str
+    distribution: str
+    description: str
+
+
+@cache
+def _entry_points(kind: str) -> dict[str, EntryPoint]:
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=f"streamlab.{kind}"):
+        other = found.get(point.name)
+        if other is not None and other.value != point.value:
+            raise StreamlabError(
+                f"two plugins are named {point.name!r} ({other.value} and {point.value}); "
+                f"uninstall one of them"
+            )
+        found[point.name] = point
+    return found
+
+
+def names(kind: str) -> list[str]:
+    """The names of the installed plugins of one kind, sorted."""
+    return sorted(_entry_points(kind))
+
+
+def installed(kind: str) -> list[Plugin]:
+    """The installed plugins of one kind, none of them imported."""
+    return [
+        Plugin(name, kind, point.dist.name if point.dist else "?", _first_line(point.module))
+        for name, point in sorted(_entry_points(kind).items())
+    ]
+
+
+def load(kind: str, name: str) -> Any:
+    """The object behind a plugin's name: a class, or for sources a function.
+
+    Raises StreamlabError for an unknown name and for a plugin whose import fails.
+    """
+    singular = kind.removesuffix("s") if kind != "strategies" else "strategy"
+    if kind == "strategies" and name.endswith(".py"):
+        return _strategy_in_file(Path(name))
+    points = _entry_points(kind)
+    if name not in points:
+        if kind == "strategies" and name in _AMBIGUOUS:
+            raise StreamlabError(_AMBIGUOUS[name])
+        raise unknown(singular, name, points, f"streamlab list {kind}")
+    try:
+        return points[name].load()
+    except Exception as error:
+        raise StreamlabError(
+            f"{singular} {name!r} cannot be imported from {points[name].value}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _strategy_in_file(path: Path) -> Any:
+    from .strategy import Strategy
+
+    if not path.is_file():
+        raise StreamlabError(f"strategy file {path} does not exist")
+    name = f"streamlab_file_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise StreamlabError(f"strategy file {path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise StreamlabError(
+            f"strategy file {path} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    own = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Strategy) and value.__module__ == name
+    ]
+    if len(own) != 1:
+        raise StreamlabError(f"strategy file {path} defines {len(own)} strategies, and must define one")
+    return own[0]
+
+
+def _first_line(module: str) -> str:
+    """The first line of a module's docstring, read as text."""
+    path = _file_of(module)
+    if path is None:
+        return ""
+    try:
+        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    except (OSError, SyntaxError, ValueError):
+        return ""
+    return docstring.splitlines()[0] if docstring else ""
+
+
+def _file_of(module: str) -> Path | None:
+    """The file of a module; a stranger's packages are searched without importing them."""
+    top, *rest = module.split(".")
+    spec = importlib.util.find_spec(top)
+    if spec is None:
+        return None
+    if not rest:
+        return Path(spec.origin) if spec.origin else None
+    for folder in spec.submodule_search_locations or ():
+        for candidate in (Path(folder, *rest).with_suffix(".py"), Path(folder, *rest, "__init__.py")):
+            if candidate.is_file():
+                return candidate
+    if top == "streamlab":
+        inner = importlib.util.find_spec(module)
+        return Path(inner.origin) if inner and inner.origin else None
+    return None

@@ -1,0 +1,1 @@
+"""The simulator: short drivers that serve a plan to a strategy and tell what happened as events."""

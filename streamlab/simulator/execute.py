@@ -1,0 +1,197 @@
+"""Executes one run folder: builds what its spec says, drives it, writes its result.
+
+This is all that a worker does; `streamlab run`, `resume` and the Python API end here.
+"""
+
+from __future__ import annotations
+
+import errno
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..config import StreamConfig
+from ..data.source import SharedSource, open_shared
+from ..errors import StreamlabError
+from ..evaluation.evaluator import Evaluator
+from ..evaluation.metrics import accuracy_matrix, measure_all
+from ..nets.network import PixelStatistics
+from ..randomness import global_randomness
+from ..runs.folder import RunFolder
+from ..runs.spec import RunSpec, load_strategy
+from ..strategy import Setting, Strategy
+from ..stream import StreamPlan
+from . import events
+from .online import run_online
+from .resources import peak_memory, reset_peak_memory
+from .sessions import run_sessions
+from .simulation import Simulation
+
+
+def execute(path: Path, shared: Path, emit: events.Listener, strategy: type[Strategy] | None = None) -> bool:
+    """Run or resume the run in this folder to its end; returns whether it completed.
+
+    A mistake of the strategy, a full disk or a budget overrun ends in a RunFailed event and a
+    failure.json, never in an exception: the run can be resumed, and its neighbours go on.
+    `strategy` is the class itself where it has no importable name.
+    """
+    folder = RunFolder(path)
+    simulation: Simulation | None = None
+    label = path.parent.name
+    try:
+        with folder.lock():
+            spec = folder.spec
+            label = spec.label
+            folder.forget_failure()
+            with deterministic(), global_randomness(spec.seed, "run"):
+                simulation = build(spec, folder.plan(), open_shared(shared), emit, folder, strategy)
+                drive(simulation)
+                emit(_finish(simulation, folder))
+        return True
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        message = f"{label}: the disk is full at {path}; free some space and resume"
+    except StreamlabError as error:
+        message = _sentence(label, str(error), simulation)
+    except Exception as error:
+        where = _own_line(error)
+        message = _sentence(label, f"raised {type(error).__name__}: {error} ({where})", simulation)
+        _keep_traceback(folder)
+    finally:
+        folder.close_log()
+    _keep_failure(folder, message)
+    emit(events.RunFailed(message))
+    return False
+
+
+def build(
+    spec: RunSpec,
+    plan: StreamPlan,
+    source: SharedSource,
+    emit: events.Listener,
+    folder: RunFolder | None,
+    strategy: type[Strategy] | None = None,
+) -> Simulation:
+    """The simulation of a spec, ready to be driven; raises StreamlabError."""
+    if plan.fingerprint != spec.plan_fingerprint or source.digest != spec.source_digest:
+        raise StreamlabError("its plan or its source is not the one that it was made for")
+    device = torch.device(spec.device)
+    labels = torch.from_numpy(source.train_labels).to(device)
+    cls = strategy or load_strategy(spec.strategy)
+    options = spec.own_options(cls)
+    stream = spec.stream_config()
+    if cls.learns_jointly:
+        plan = plan.merged()
+        stream = StreamConfig(options.batch_size, 1, options.epochs)
+    shape = source.train_images.shape[1:]
+    setting = Setting(
+        num_classes=plan.num_classes,
+        image_shape=(shape[0], shape[1], shape[2]),
+        seed=spec.seed,
+        device=device,
+        pixels=PixelStatistics(source.mean, source.deviation),
+        backbone=spec.backbone_options(),
+        optimizer=spec.optimizer_config(),
+    )
+    made = cls(setting, options)
+    budget = spec.parsed_budget()
+    if not cls.learns_jointly:
+        made.allot(budget)
+    evaluator = Evaluator(plan, torch.from_numpy(source.test_images).to(device), source.test_labels)
+    images = torch.from_numpy(source.train_images).to(device)
+    return Simulation(
+        plan, made, images, labels, evaluator, stream, spec.eval_every, budget, emit, folder
+    )
+
+
+def drive(simulation: Simulation) -> None:
+    """Run a built simulation to its end."""
+    reset_peak_memory(simulation.images.device)
+    simulation.start()
+    driver = run_online if simulation.plan.kind == "online" else run_sessions
+    driver(simulation)
+    peak = peak_memory(simulation.images.device)
+    simulation.progress.peak_memory = max(simulation.progress.peak_memory, peak)
+
+
+def _finish(simulation: Simulation, folder: RunFolder) -> events.RunEnded:
+    progress, record = simulation.progress, simulation.record()
+    metrics, not_defined = measure_all(record)
+    resources = {
+        "train_seconds": progress.train_seconds,
+        "evaluation_seconds": progress.evaluation_seconds,
+        "samples_per_second": progress.samples_seen / max(progress.train_seconds, 1e-9),
+        "flops_per_step": progress.flops_per_step,
+        "peak_memory_bytes": float(progress.peak_memory),
+        "held_bytes": float(sum(progress.held.values())),
+        "exemplars": float(progress.exemplars),
+    }
+    event = events.RunEnded(metrics, not_defined, resources)
+    folder.log(events.to_plain(event))
+    final = record.evaluations[-1].class_accuracy if record.evaluations else []
+    folder.write_result(
+        {
+            "metrics": metrics,
+            "not_defined": not_defined,
+            "resources": resources,
+            "held": progress.held,
+            "class_accuracy": [_plain(value) for value in final],
+            "accuracy_matrix": [[_plain(value) for value in row] for row in accuracy_matrix(record)],
+            "bit_reproducible": simulation.images.device.type == "cpu",
+        }
+    )
+    return event
+
+
+def _plain(value: Any) -> float | None:
+    return None if value != value else float(value)
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """One thread, and deterministic algorithms where the device has them; restored after."""
+    threads = torch.get_num_threads()
+    algorithms = torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(torch.cuda.is_available(), warn_only=True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(algorithms)
+
+
+def _sentence(label: str, problem: str, simulation: Simulation | None) -> str:
+    if problem.startswith(f"{label}: "):
+        return problem
+    if simulation is None or simulation.progress.steps == 0:
+        return f"{label}: {problem}"
+    progress = simulation.progress
+    return f"{label}: {problem}; experience {max(progress.started - 1, 0)}, step {progress.steps}"
+
+
+def _own_line(error: Exception) -> str:
+    """The innermost line of the plugin, else of anyone, in the traceback."""
+    frames = traceback.extract_tb(error.__traceback__)
+    outside = [f for f in frames if "/torch/" not in f.filename and "/streamlab/" not in f.filename]
+    frame = (outside or frames)[-1]
+    return f"{Path(frame.filename).name}, line {frame.lineno}"
+
+
+def _keep_traceback(folder: RunFolder) -> None:
+    try:
+        (folder.path / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+    except OSError:
+        return
+
+
+def _keep_failure(folder: RunFolder, message: str) -> None:
+    try:
+        folder.write_failure(message)
+    except OSError:
+        return

@@ -1,0 +1,44 @@
+"""The driver of online streams: every sample is served once, in the plan's order.
+
+    RunStarted
+    for each experience (all of them as one, where boundaries are hidden):
+        begin_experience(view)                     where boundaries are shown
+        for each batch:
+            ExperienceStarted, ClassesArrived      for those whose first sample is in it
+            observe(batch)                         updates_per_batch times; Progressed
+            consolidate(), predict(...)            where a point is reached:
+                Evaluated, ExperienceEnded         the latter where a task ended
+            CheckpointWritten                      by the clock
+        end_experience(view)                       where shown, before its evaluation
+    RunEnded (or RunFailed)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from .simulation import Simulation
+
+
+def run_online(simulation: Simulation) -> None:
+    """Drive the simulation from where it stands to the end of its stream."""
+    plan, progress = simulation.plan, simulation.progress
+    shown = plan.shows_boundaries
+    segments = [e.indices for e in plan.experiences] if shown else [plan.stream]
+    size = simulation.stream.batch_size
+    while progress.segment < len(segments):
+        indices = torch.from_numpy(np.ascontiguousarray(segments[progress.segment]))
+        indices = indices.to(simulation.images.device)
+        if shown and progress.offset == 0:
+            simulation.begin(progress.segment)
+        while progress.offset < len(indices):
+            simulation.learn(indices[progress.offset : progress.offset + size])
+            if progress.offset < len(indices):
+                simulation.evaluate_if_due()
+                simulation.checkpoint_if_due()
+        if shown:
+            simulation.end(progress.segment)
+        simulation.evaluate_if_due()
+        progress.segment, progress.offset = progress.segment + 1, 0
+        simulation.checkpoint_if_due()

@@ -1,0 +1,43 @@
+"""The driver of sessions: each is learned for several epochs, in shuffled batches, then evaluated.
+
+    RunStarted
+    for each session:
+        ExperienceStarted, begin_experience(view)
+        for each epoch, for each batch:
+            ClassesArrived                         for those whose first sample is in it
+            observe(batch)                         updates_per_batch times; Progressed
+            CheckpointWritten                      by the clock
+        end_experience(view)
+        consolidate(), predict(...): Evaluated, ExperienceEnded
+    RunEnded (or RunFailed)
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ..randomness import Draws
+from .simulation import Simulation
+
+
+def run_sessions(simulation: Simulation) -> None:
+    """Drive the simulation from where it stands to the end of its last session."""
+    plan, progress = simulation.plan, simulation.progress
+    size = simulation.stream.batch_size
+    while progress.segment < len(plan.experiences):
+        session = plan.experiences[progress.segment].indices
+        if progress.epoch == 0 and progress.offset == 0:
+            simulation.begin(progress.segment)
+        while progress.epoch < simulation.epochs:
+            draws = Draws(simulation.seed, "order", progress.segment, progress.epoch)
+            order = torch.from_numpy(session[draws.permutation(len(session))])
+            order = order.to(simulation.images.device)
+            while progress.offset < len(order):
+                simulation.learn(order[progress.offset : progress.offset + size])
+                if progress.offset < len(order):
+                    simulation.checkpoint_if_due()
+            progress.epoch, progress.offset = progress.epoch + 1, 0
+        simulation.end(progress.segment)
+        simulation.evaluate_if_due()
+        progress.segment, progress.epoch = progress.segment + 1, 0
+        simulation.checkpoint_if_due()

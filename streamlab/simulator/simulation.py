@@ -1,0 +1,331 @@
+"""One run in progress: what the drivers do at each step, and the state they can resume from.
+
+Knows no strategy by name and no terminal. A driver (online.py, sessions.py) is the loop; this is
+what the loop's words mean.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..batch import Batch
+from ..config import StreamConfig
+from ..errors import StreamlabError
+from ..evaluation.evaluator import Evaluator
+from ..evaluation.metrics import measure_all
+from ..evaluation.record import Evaluation, Record, save_evaluation
+from ..memory.ledger import check_budget
+from ..randomness import Draws, key, seed_global_generators
+from ..runs.folder import Checkpoint, RunFolder
+from ..strategy import Strategy
+from ..stream import Experience, StreamPlan
+from . import events
+from .resources import flops_of
+
+if TYPE_CHECKING:
+    from ..config import Budget
+
+_FLUSH_EVERY = 64
+_FLOPS_STEP = 20
+_STEP_STRIDE = 0x9E3779B97F4A7C15
+
+
+@dataclass
+class Progress:
+    """Where a run is, and what it has counted: plain values that a checkpoint can hold."""
+
+    segment: int = 0
+    epoch: int = 0
+    offset: int = 0
+    samples_seen: int = 0
+    steps: int = 0
+    started: int = 0
+    ended: int = 0
+    evaluations: int = 0
+    evaluated_at: int = -1
+    train_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+    flops_per_step: float = 0.0
+    peak_memory: int = 0
+    held: dict[str, int] = field(default_factory=dict)
+    exemplars: int = 0
+    log_length: int = 0
+    losses: dict[str, list[float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One experience's training data (the kernel's ExperienceView)."""
+
+    number: int
+    classes: tuple[int, ...]
+    indices: Tensor
+    images: Tensor
+    labels: Tensor
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def batches(self, epochs: int, size: int) -> Iterator[Batch]:
+        """Shuffled batches, every epoch in an order of its own."""
+        for epoch in range(epochs):
+            order = torch.from_numpy(
+                Draws(self.seed, "view", self.number, epoch).permutation(len(self.indices))
+            )
+            for rows in self.indices[order.to(self.indices.device)].split(size):
+                yield Batch(self.images.index_select(0, rows), self.labels.index_select(0, rows))
+
+
+class Simulation:
+    """A plan, a strategy and their progress; emits events, evaluates, writes checkpoints.
+
+    train_images: (N, C, H, W) uint8 and train_labels: (N,) int64, on the compute device.
+    folder is None for a run that leaves nothing on disk.
+    """
+
+    def __init__(
+        self,
+        plan: StreamPlan,
+        strategy: Strategy,
+        train_images: Tensor,
+        train_labels: Tensor,
+        evaluator: Evaluator,
+        stream: StreamConfig,
+        eval_every: int,
+        budget: Budget,
+        emit: events.Listener,
+        folder: RunFolder | None = None,
+    ) -> None:
+        self.plan, self.strategy, self.evaluator = plan, strategy, evaluator
+        self.images, self.labels = train_images, train_labels
+        self.stream, self.eval_every, self.budget = stream, eval_every, budget
+        self.folder, self._listener = folder, emit
+        self.seed = strategy.setting.seed
+        self.progress = Progress()
+        self.evaluations: list[Evaluation] = []
+        self.host_labels = train_labels.cpu().numpy()
+        self.epochs = 1 if plan.kind == "online" else stream.epochs
+        self.bounds = list(accumulate((len(e.indices) * self.epochs for e in plan.experiences), initial=0))
+        self._pending: list[dict[str, Tensor]] = []
+        self._exposed = np.zeros(plan.num_classes, bool)
+        self._random_base = key(self.seed, "step")
+        self._sign_of_life = self._next_checkpoint = 0.0
+
+    @property
+    def total_samples(self) -> int:
+        """Samples to be served in all, epochs included."""
+        return self.bounds[-1]
+
+    # What a driver calls, in its order.
+
+    def start(self) -> None:
+        """Restore the newest whole checkpoint, if there is one, and announce the run."""
+        checkpoint = self.folder.load_checkpoint() if self.folder else None
+        if checkpoint is not None:
+            self.strategy.put_state(checkpoint.state, checkpoint.tensors)
+            self.progress = Progress(**checkpoint.progress)
+            self._exposed = self.strategy.exposed.cpu().numpy()
+        if self.folder:
+            self.folder.open_log(self.progress.log_length)
+            self.evaluations = list(self.folder.record(self.progress.evaluations).evaluations)
+        capacity = sum(buffer.capacity for buffer in self.strategy.buffers)
+        seen, limit = self.progress.samples_seen, self.budget.bytes
+        experiences = len(self.plan.experiences)
+        self._emit(events.RunStarted(self.total_samples, seen, experiences, limit, capacity))
+        self.strategy.train_mode(True)
+        self._next_checkpoint = time.perf_counter() + 1.0
+
+    def begin(self, number: int) -> None:
+        """An experience begins, where boundaries are shown."""
+        self._start_experiences(self.progress.samples_seen + 1)
+        with self._training():
+            self.strategy.begin_experience(self._view(number))
+        self._measure_memory()
+
+    def learn(self, indices: Tensor) -> None:
+        """Serve one batch of training samples, as often as the stream says."""
+        progress, strategy = self.progress, self.strategy
+        count = len(indices)
+        if progress.started < len(self.plan.experiences):
+            self._start_experiences(progress.samples_seen + count)
+        batch = Batch(self.images.index_select(0, indices), self.labels.index_select(0, indices))
+        self._expose(indices)
+        began = time.perf_counter()
+        for _ in range(self.stream.updates_per_batch):
+            progress.steps += 1
+            seed_global_generators(self._random_base + progress.steps * _STEP_STRIDE)
+            if progress.steps == _FLOPS_STEP:
+                numbers, progress.flops_per_step = flops_of(lambda: strategy.observe(batch))
+            else:
+                numbers = strategy.observe(batch)
+            self._pending.append({name: value.detach() for name, value in numbers.items()})
+        now = time.perf_counter()
+        progress.train_seconds += now - began
+        progress.samples_seen += count
+        progress.offset += count
+        if len(self._pending) >= _FLUSH_EVERY:
+            self._flush_numbers()
+        if now - self._sign_of_life > 0.1:
+            self._sign_of_life = now
+            self._emit(events.Progressed(progress.samples_seen, progress.train_seconds))
+
+    def evaluate_if_due(self) -> None:
+        """Evaluate at the first batch end at or past a regular point or the end of a task."""
+        progress = self.progress
+        seen = progress.samples_seen
+        ends = []
+        while progress.ended + len(ends) < len(self.plan.experiences):
+            number = progress.ended + len(ends)
+            if self.bounds[number + 1] > seen:
+                break
+            ends.append(number)
+        regular = self.plan.kind == "online" and (
+            seen // self.eval_every > max(progress.evaluated_at, 0) // self.eval_every
+        )
+        if ends or regular:
+            self._evaluate(tuple(ends), regular)
+        for number in ends:
+            self._emit(events.ExperienceEnded(number, seen))
+        progress.ended += len(ends)
+
+    def end(self, number: int) -> None:
+        """An experience ends, where boundaries are shown."""
+        with self._training():
+            self.strategy.end_experience(self._view(number))
+        self._measure_memory()
+
+    def checkpoint_if_due(self) -> None:
+        """Write a checkpoint by the clock: at most every second, at most 3 % of the time."""
+        if self.folder is None or time.perf_counter() < self._next_checkpoint:
+            return
+        began = time.perf_counter()
+        self.write_checkpoint()
+        cost = time.perf_counter() - began
+        self._emit(events.CheckpointWritten(self.progress.samples_seen, cost))
+        self._next_checkpoint = time.perf_counter() + max(1.0, 33 * cost)
+
+    def write_checkpoint(self) -> None:
+        """Write the state that a killed run goes on from."""
+        assert self.folder is not None
+        self._flush_numbers()
+        self.progress.log_length = self.folder.log_length()
+        plain, tensors = self.strategy.take_state()
+        self.folder.save_checkpoint(Checkpoint(plain, dataclasses.asdict(self.progress), tensors))
+
+    def record(self) -> Record:
+        """The plan and the evaluations so far."""
+        return Record(self.plan, tuple(self.evaluations), self.strategy.learns_jointly)
+
+    # Helpers
+
+    def _emit(self, event: events.Event) -> None:
+        if self.folder and not isinstance(event, (*events.BY_THE_CLOCK, events.RunStarted)):
+            self.folder.log(events.to_plain(event))
+        self._listener(event)
+
+    def _training(self) -> _Training:
+        return _Training(self)
+
+    def _view(self, number: int) -> View:
+        experience: Experience = self.plan.experiences[number]
+        indices = torch.from_numpy(experience.indices).to(self.images.device)
+        return View(number, experience.classes, indices, self.images, self.labels, self.seed)
+
+    def _start_experiences(self, up_to: int) -> None:
+        progress = self.progress
+        while progress.started < len(self.plan.experiences) and self.bounds[progress.started] < up_to:
+            self._emit(events.ExperienceStarted(progress.started, progress.samples_seen))
+            progress.started += 1
+
+    def _expose(self, indices: Tensor) -> None:
+        if self._exposed.all():
+            return
+        labels = self.host_labels[indices.cpu().numpy()]
+        fresh = np.unique(labels[~self._exposed[labels]])
+        if len(fresh):
+            self._exposed[fresh] = True
+            self.strategy.exposed[torch.from_numpy(fresh).to(self.strategy.exposed.device)] = True
+            self._emit(events.ClassesArrived(tuple(fresh.tolist()), self.progress.samples_seen))
+
+    def _evaluate(self, task_ends: tuple[int, ...], regular: bool) -> None:
+        progress, strategy = self.progress, self.strategy
+        self._flush_numbers()
+        with self._training():
+            strategy.consolidate()
+        self._measure_memory()
+        began = time.perf_counter()
+        strategy.train_mode(False)
+        seen = progress.samples_seen
+        seed_global_generators(key(self.seed, "evaluation", seen))
+        evaluation = self.evaluator.evaluate(strategy, seen, task_ends, regular)
+        strategy.train_mode(True)
+        progress.evaluation_seconds += time.perf_counter() - began
+        self.evaluations.append(evaluation)
+        if self.folder:
+            save_evaluation(evaluation, self.folder.evaluation_path(progress.evaluations))
+        progress.evaluations += 1
+        progress.evaluated_at = seen
+        ledger = strategy.ledger()
+        self._emit(
+            events.Evaluated(
+                seen,
+                task_ends,
+                evaluation.accuracy,
+                measure_all(self.record())[0],
+                {name: float(np.mean(values)) for name, values in self.progress.losses.items()},
+                dict(ledger.bytes_by_kind),
+                ledger.exemplars_held,
+                progress.train_seconds,
+                progress.evaluation_seconds,
+            )
+        )
+        self.progress.losses.clear()
+
+    def _measure_memory(self) -> None:
+        """Keep the most that was held; raises BudgetExceeded where that is too much."""
+        ledger = self.strategy.ledger()
+        if ledger.total > sum(self.progress.held.values()):
+            self.progress.held = dict(ledger.bytes_by_kind)
+        self.progress.exemplars = max(self.progress.exemplars, ledger.exemplars_held)
+        if not self.strategy.learns_jointly:
+            check_budget(ledger, self.budget)
+
+    def _flush_numbers(self) -> None:
+        """Fetch the pending named numbers from the device; raises where one is not finite."""
+        if not self._pending:
+            return
+        first = self.progress.steps - len(self._pending) + 1
+        for name in {name: None for numbers in self._pending for name in numbers}:
+            rows = [(first + row, numbers[name]) for row, numbers in enumerate(self._pending) if name in numbers]
+            values = torch.stack([value.reshape(()) for _, value in rows]).tolist()
+            for (step, _), value in zip(rows, values, strict=True):
+                if not math.isfinite(value):
+                    raise StreamlabError(f"{name} is {value} at step {step}; the run has diverged")
+            self.progress.losses.setdefault(name, []).extend(values)
+        self._pending.clear()
+
+
+class _Training:
+    """Times what belongs to training outside `learn`, with global draws named by the step."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+        progress = self._simulation.progress
+        seed_global_generators(key(self._simulation.seed, "between", progress.steps))
+
+    def __exit__(self, *error: Any) -> None:
+        self._simulation.progress.train_seconds += time.perf_counter() - self._began

@@ -1,0 +1,49 @@
+"""A worker process: executes run folders that its parent names, and tells it the events.
+
+Lines of JSON: jobs come in on standard input, events leave on what was standard output (prints of
+plugins go to standard error). It exits at once when the parent's end of the pipe closes, so that
+it never outlives a killed parent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from . import events
+
+
+def main() -> None:
+    """Serve jobs until standard input closes."""
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    jobs: queue.Queue[dict[str, Any]] = queue.Queue()
+    threading.Thread(target=_read_jobs, args=(jobs,), daemon=True).start()
+
+    from .execute import execute
+
+    while True:
+        job = jobs.get()
+
+        def send(event: events.Event, run: int = job["run"]) -> None:
+            out.write(json.dumps({"run": run, **events.to_plain(event)}) + "\n")
+            out.flush()
+
+        execute(Path(job["folder"]), Path(job["shared"]), send)
+        out.write(json.dumps({"run": job["run"], "event": "done"}) + "\n")
+        out.flush()
+
+
+def _read_jobs(jobs: queue.Queue[dict[str, Any]]) -> None:
+    for line in sys.stdin:
+        jobs.put(json.loads(line))
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

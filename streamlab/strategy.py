@@ -1,0 +1,203 @@
+"""The strategy plugin: one class that learns from batches and predicts.
+
+Two levels. Easy: define `losses(batch)`, and the kernel sums, steps and logs. Full: define
+`observe(batch)` yourself (GEM, streaming LDA, a prototype rule). Everything else is optional.
+Strategies are final: derive from `Strategy`, never from another strategy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, cast
+
+import torch
+from torch import Tensor
+
+from .batch import Batch
+from .config import Budget, OptimizerConfig
+from .errors import StreamlabError, unknown
+from .memory.buffer import POLICIES, Buffer
+from .memory.ledger import Ledger, measure
+from .memory.state import Putter, Taker
+from .nets.network import PixelStatistics, build_network, build_optimizer
+from .randomness import global_randomness
+
+__all__ = ["Batch", "ExperienceView", "NoOptions", "Setting", "Strategy"]
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """The options of a strategy that has none."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a strategy is built for; the same for every strategy of a run except its options."""
+
+    num_classes: int
+    image_shape: tuple[int, int, int]
+    seed: int
+    device: torch.device
+    pixels: PixelStatistics
+    backbone: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+
+class ExperienceView(Protocol):
+    """One experience's training data, never an older one's."""
+
+    number: int
+    classes: tuple[int, ...]
+
+    def __len__(self) -> int: ...
+
+    def batches(self, epochs: int, size: int) -> Iterator[Batch]:
+        """Shuffled batches, every epoch in an order of its own."""
+        ...
+
+
+class Strategy:
+    """Base of all strategies.
+
+    Class attributes to set: Options (a frozen dataclass of typed options with defaults); kinds
+    (experiences it takes); needs_boundaries; learns_jointly (trained once on everything: a
+    ceiling, exempt from budgets); scores_are_logits; ledger_kinds (attribute -> kind of memory, for
+    what is neither the network nor a buffer); backbone (options used unless the user sets some).
+    """
+
+    Options: ClassVar[type] = NoOptions
+    kinds: ClassVar[frozenset[str]] = frozenset({"online", "sessions"})
+    needs_boundaries: ClassVar[bool] = False
+    learns_jointly: ClassVar[bool] = False
+    scores_are_logits: ClassVar[bool] = True
+    ledger_kinds: ClassVar[Mapping[str, str]] = {}
+    backbone: ClassVar[Mapping[str, Any]] = {"name": "mlp"}
+
+    def __init__(self, setting: Setting, options: Any = None) -> None:
+        self.setting = setting
+        self.options = self.Options() if options is None else options
+        self.exposed = torch.zeros(setting.num_classes, dtype=torch.bool, device=setting.device)
+        with global_randomness(setting.seed, "setup"):
+            self.net = build_network(
+                setting.backbone or self.backbone,
+                setting.image_shape,
+                setting.num_classes,
+                setting.pixels,
+            ).to(setting.device)
+            self.optimizer: torch.optim.Optimizer | None = build_optimizer(
+                setting.optimizer, list(self.net.parameters())
+            )
+            self.setup()
+
+    # What a plugin defines.
+
+    def setup(self) -> None:
+        """Make buffers, statistics and further modules. `self.net` and `self.optimizer` exist."""
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Named scalar losses of one incoming batch; the kernel sums them and steps."""
+        raise StreamlabError(f"{type(self).__name__} defines neither losses(batch) nor observe(batch)")
+
+    def observe(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Learn from one incoming batch; returns named numbers (0-dim tensors) for the log."""
+        losses = self.losses(batch)
+        self.step(losses)
+        return losses
+
+    def predict(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) uint8 -> (B, classes) scores; the kernel masks classes not yet exposed."""
+        return cast(Tensor, self.net(images))
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) uint8 -> (B, D), for metrics and diagnostics."""
+        return self.net.features(images)
+
+    def begin_experience(self, view: ExperienceView) -> None:
+        """Called where boundaries are shown, before an experience's first batch."""
+
+    def end_experience(self, view: ExperienceView) -> None:
+        """Called where boundaries are shown, after an experience's last batch."""
+
+    def consolidate(self) -> None:
+        """Called before every evaluation and timed as training: class means and the like."""
+
+    def bytes_to_come(self) -> int:
+        """Bytes beyond today's that it will hold later (a teacher, say), set aside in a budget."""
+        return 0
+
+    # What a plugin uses.
+
+    def step(self, losses: Mapping[str, Tensor]) -> None:
+        """One optimizer step on the sum of the losses."""
+        assert self.optimizer is not None
+        self.optimizer.zero_grad()
+        torch.autograd.backward(sum(losses.values()))  # type: ignore[arg-type]
+        self.optimizer.step()
+
+    def make_buffer(
+        self, policy: str = "reservoir", extras: dict[str, tuple[int, ...]] | None = None
+    ) -> Buffer:
+        """A buffer whose capacity the budget decides; extras are columns, name -> shape of one."""
+        if policy not in POLICIES:
+            raise unknown("buffer policy", policy, POLICIES)
+        name = f"buffer-{len(self.buffers)}"
+        make = POLICIES[policy]
+        setting = self.setting
+        return make(setting.image_shape, setting.device, setting.seed, name, extras)
+
+    # What the kernel uses.
+
+    @property
+    def buffers(self) -> list[Buffer]:
+        """The buffers among its attributes, in order."""
+        return [value for value in vars(self).values() if isinstance(value, Buffer)]
+
+    def ledger(self) -> Ledger:
+        """What it holds now, in bytes by kind."""
+        held = sum(len(buffer) for buffer in self.buffers)
+        claims = {"net": "model", **self.ledger_kinds}
+        return measure(self._state(), claims, held)
+
+    def allot(self, budget: Budget) -> None:
+        """Turn what a budget leaves after the strategy's own state into exemplars.
+
+        floor((bytes - own state - bytes to come) / bytes of one exemplar), shared equally between
+        buffers. Raises StreamlabError where not even the own state fits.
+        """
+        own = self.ledger().total + self.bytes_to_come()
+        if budget.bytes is not None and own > budget.bytes:
+            raise StreamlabError(
+                f"it needs {own} bytes for its own state, and the budget is {budget.bytes}: "
+                f"{self.ledger().describe()}"
+            )
+        buffers = self.buffers
+        for number, buffer in enumerate(buffers):
+            if budget.bytes is not None:
+                left = (budget.bytes - own) // len(buffers)
+                buffer.allocate(left // buffer.exemplar_bytes)
+            else:
+                total = 500 if budget.exemplars is None else budget.exemplars
+                buffer.allocate(total // len(buffers) + (number < total % len(buffers)))
+
+    def train_mode(self, training: bool) -> None:
+        """Put the network into training or evaluation mode."""
+        self.net.train(training)
+
+    def take_state(self) -> tuple[Any, dict[str, Tensor]]:
+        """Its whole state as JSON values and named tensors."""
+        taker = Taker()
+        plain = {name: taker.plain(value, name) for name, value in self._state(everything=True).items()}
+        return plain, taker.tensors
+
+    def put_state(self, plain: Any, tensors: dict[str, Tensor]) -> None:
+        """Fill this new instance with a state that was taken."""
+        putter = Putter(tensors)
+        for name in [name for name in self._state(everything=True) if name not in plain]:
+            delattr(self, name)
+        for name, value in plain.items():
+            setattr(self, name, putter.value(value, getattr(self, name, None)))
+
+    def _state(self, everything: bool = False) -> dict[str, Any]:
+        kernel = ("setting", "options") if everything else ("setting", "options", "exposed")
+        return {name: value for name, value in vars(self).items() if name not in kernel}
