@@ -1,0 +1,271 @@
+"""The command `streamlab`. Nothing heavy is imported until a command needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from streamlab import plugins
+from streamlab.errors import StreamlabError, unknown
+
+app = typer.Typer(
+    name="streamlab",
+    help="Continual and few-shot learning, simulated: the same stream, the same bytes, enough seeds.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+runs_app = typer.Typer(help="List, show or remove finished and unfinished runs.", no_args_is_help=True)
+app.add_typer(runs_app, name="runs")
+
+
+def main() -> None:
+    """Run the command line; a person's mistake is one sentence on standard error, exit code 2."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    try:
+        app()
+    except StreamlabError as error:
+        if debug:
+            raise
+        fail(str(error))
+
+
+def fail(message: str) -> NoReturn:
+    """Say what is wrong, in one line, and exit with 2."""
+    print(f"streamlab: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _complete(kind: str) -> Any:
+    def names(incomplete: str) -> list[str]:
+        return [name for name in plugins.names(kind) if name.startswith(incomplete)]
+
+    return names
+
+
+def _scenario_or_recipe(incomplete: str) -> list[str]:
+    recipes = [str(path) for path in Path().glob(f"{incomplete}*.toml")]
+    return [name for name in plugins.names("scenarios") if name.startswith(incomplete)] + recipes
+
+
+SCENARIO = typer.Argument(
+    metavar="[SCENARIO|RECIPE.toml]",
+    help="A scenario by name, or a recipe. Nothing: the quickstart on the bundled glyphs.",
+    autocompletion=_scenario_or_recipe,
+    show_default=False,
+)
+Setting = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.OPTION=VALUE", help="As stream.batch_size=10, er.replay_size=20."),
+]
+SourceName = Annotated[
+    str | None, typer.Option("--source", help="Labelled images.", autocompletion=_complete("sources"))
+]
+Data = Annotated[
+    str | None, typer.Option("--data", metavar="FOLDER", help="Where downloaded sources lie.")
+]
+
+
+@app.command()
+def run(
+    scenario: Annotated[str | None, SCENARIO] = None,
+    source: SourceName = None,
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--strategy",
+            metavar="NAME|FILE.py[:OPTION=VALUE,…]",
+            help="A row of the table; repeatable.",
+            autocompletion=_complete("strategies"),
+        ),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Seeds 0 to N-1, each with its own plan.")] = None,
+    plan_seed: Annotated[int | None, typer.Option(help="One stream for all seeds.")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="What a strategy may hold: 2MiB, 500kB or 500ex (exemplars).")
+    ] = None,
+    settings: Setting = None,
+    eval_every: Annotated[int | None, typer.Option(help="Samples between evaluations.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    data: Data = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where the run folders go.", show_default=False)
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Worker processes; 0 runs in this one. [default: one a core]")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, and print what would run.")] = False,
+    json_lines: Annotated[bool, typer.Option("--json", help="Events and results as JSON lines.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")] = False,
+) -> None:
+    """Run strategies on one stream and watch them live.
+
+    With no argument: the quickstart, under a minute on two cores.
+    """
+    from streamlab.config import merged, parse_settings
+    from streamlab.runs import experiment as experiments
+
+    given: dict[str, Any] = {"settings": {}}
+    if scenario is not None and scenario.endswith(".toml"):
+        given = experiments.read_recipe(Path(scenario))
+    elif scenario is not None:
+        given["scenario"] = scenario
+        given["strategies"] = ()
+    options = {
+        "source": source,
+        "strategies": tuple(strategy) if strategy else None,
+        "seeds": seeds,
+        "plan_seed": plan_seed,
+        "budget": budget,
+        "eval_every": eval_every,
+        "device": device,
+        "data": data,
+        "workers": workers,
+    }
+    given |= {name: value for name, value in options.items() if value is not None}
+    given["settings"] = merged(given["settings"], parse_settings(settings or ()))
+    try:
+        request = experiments.Request(**given)
+    except TypeError as error:
+        raise StreamlabError(f"{scenario}: {error}") from None
+    prepared = experiments.prepare(request)
+    if dry_run:
+        from .plain import print_dry_run
+
+        print_dry_run(prepared, experiments.exemplars_bought(prepared))
+        return
+    folder = out or experiments.new_folder(request)
+    prepared.create(folder)
+    _watch(prepared, folder, request.workers, json_lines)
+
+
+@app.command()
+def resume(
+    folder: Annotated[Path, typer.Argument(help="What --out named.")],
+    workers: Annotated[int | None, typer.Option(help="Worker processes; 0 runs in this one.")] = None,
+    json_lines: Annotated[bool, typer.Option("--json", help="Events and results as JSON lines.")] = False,
+) -> None:
+    """Go on with what is unfinished in a folder."""
+    from streamlab.runs import experiment as experiments
+
+    _watch(experiments.reopen(folder), folder, workers, json_lines)
+
+
+@app.command(name="list")
+def list_plugins(
+    kind: Annotated[
+        str | None, typer.Argument(help="scenarios, strategies, sources or backbones.", show_default=False)
+    ] = None,
+) -> None:
+    """List what is installed: scenarios, strategies, sources, backbones."""
+    if kind is not None and kind not in plugins.KINDS:
+        raise unknown("kind of plugin", kind, plugins.KINDS)
+    for number, shown in enumerate([kind] if kind else plugins.KINDS):
+        found = plugins.installed(shown)
+        width = max((len(plugin.name) for plugin in found), default=0)
+        print(("\n" if number else "") + shown)
+        for plugin in found:
+            stranger = "" if plugin.distribution == "streamlab-cl" else f"  [{plugin.distribution}]"
+            print(f"  {plugin.name:<{width}}  {plugin.description}{stranger}")
+
+
+@app.command()
+def describe(
+    scenario: Annotated[
+        str, typer.Argument(help="A scenario by name.", autocompletion=_complete("scenarios"))
+    ] = "si-blurry",
+    source: SourceName = None,
+    seed: Annotated[int, typer.Option(help="The plan's seed.")] = 0,
+    settings: Setting = None,
+    data: Data = None,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Write the plan as a picture (png, svg or pdf).")
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")] = False,
+) -> None:
+    """Show a plan: which class appears when, counts, imbalance."""
+    from streamlab.config import parse_settings
+    from streamlab.data.source import load_source
+    from streamlab.stream import make_plan
+
+    from .describe import draw_plan, print_plan
+
+    loaded = load_source(source or "glyphs-100", data)
+    tree = parse_settings(settings or ())
+    for section in tree:
+        if section != "scenario":
+            raise unknown("section", section, ("scenario",))
+    plan = make_plan(scenario, loaded.labels, seed, tree.get("scenario", {}))
+    print_plan(plan, loaded)
+    if picture is not None:
+        draw_plan(plan, loaded, picture)
+        print(f"\nwritten: {picture}")
+
+
+@runs_app.command(name="list")
+def list_runs(
+    folder: Annotated[Path, typer.Argument(help="Where experiments lie.")] = Path("runs"),
+) -> None:
+    """List the experiments below a folder, newest first."""
+    from .plain import print_experiments
+
+    print_experiments(folder)
+
+
+@runs_app.command()
+def show(folder: Annotated[Path, typer.Argument(help="An experiment's folder.")]) -> None:
+    """Show an experiment again: its table, and accuracy over the stream as a chart."""
+    from .plain import print_experiment
+
+    print_experiment(folder)
+
+
+@runs_app.command()
+def remove(
+    folder: Annotated[Path, typer.Argument(help="An experiment's folder.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove an experiment and all its runs."""
+    from streamlab.runs import experiment as experiments
+
+    specs = experiments.read_specs(folder)
+    if not yes and not typer.confirm(f"Remove {folder} and its {len(specs)} runs?"):
+        print("nothing removed")
+        return
+    experiments.remove(folder)
+    print(f"removed {folder}")
+
+
+def _watch(prepared: Any, folder: Path, workers: int | None, json_lines: bool) -> None:
+    """Run an experiment under a live table, plain lines or JSON; exit 1 if a run failed."""
+    from streamlab.runs import experiment as experiments
+
+    from .plain import JsonView, PlainView
+    from .view import LiveView
+
+    live = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    make = JsonView if json_lines else LiveView if live else PlainView
+    view = make(prepared, folder)
+    try:
+        with view:
+            complete = experiments.run_experiment(prepared, folder, workers, view.hear, view.tick)
+    except KeyboardInterrupt:
+        print(f"\nstopped; go on with: streamlab resume {folder}", file=sys.stderr)
+        raise SystemExit(130) from None
+    except OSError as error:
+        raise StreamlabError(
+            f"cannot write to {folder}: {error.strerror}; then go on with streamlab resume {folder}"
+        ) from None
+    if not complete:
+        print(f"\nnot complete; go on with: streamlab resume {folder}", file=sys.stderr)
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

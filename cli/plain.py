@@ -1,0 +1,155 @@
+"""Output that is no live table: plain lines, JSON lines, lists and finished runs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from streamlab.errors import StreamlabError
+from streamlab.runs.experiment import Experiment, read_specs
+from streamlab.runs.folder import RunFolder
+from streamlab.runs.spec import RunSpec
+from streamlab.simulator import events
+
+from .live import LiveState, fold, restored
+from .table import accuracy_table
+from .view import state_of, title_of
+
+
+class PlainView:
+    """A line when a run starts, at every task end and when it is over; at last the table."""
+
+    def __init__(self, experiment: Experiment, folder: Path) -> None:
+        self.folder, self.state = folder, state_of(experiment, folder)
+
+    def hear(self, spec: RunSpec, event: events.Event) -> None:
+        self.state = fold(self.state, spec, event)
+        where = f"{spec.label} seed {spec.seed}"
+        match event:
+            case events.RunStarted():
+                begins = f"goes on at sample {event.samples_seen:,}" if event.samples_seen else "starts"
+                print(f"{where}: {begins}", flush=True)
+            case events.Evaluated() if event.task_ends:
+                ended = max(event.task_ends) + 1
+                print(
+                    f"{where}: experience {ended} ended, accuracy {event.accuracy:.1%}, "
+                    f"sample {event.samples_seen:,}",
+                    flush=True,
+                )
+            case events.RunEnded():
+                shown = ", ".join(f"{name} {value:.4f}" for name, value in event.metrics.items())
+                print(f"{where}: done, {shown}", flush=True)
+            case events.RunFailed():
+                print(f"{where}: failed: {event.message}", flush=True)
+
+    def tick(self) -> None:
+        """Nothing moves between events."""
+
+    def __enter__(self) -> PlainView:
+        print(self.state.title, flush=True)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if error[0] is None:
+            Console(width=140).print(accuracy_table(self.state, 140), highlight=False)
+            print(self.folder)
+
+
+class JsonView:
+    """Every event as a line of JSON, with its strategy and seed; for machines."""
+
+    def __init__(self, experiment: Experiment, folder: Path) -> None:
+        self.folder = folder
+
+    def hear(self, spec: RunSpec, event: events.Event) -> None:
+        head = {"strategy": spec.label, "seed": spec.seed, "folder": str(self.folder / spec.folder)}
+        print(json.dumps({**head, **_finite(events.to_plain(event))}), flush=True)
+
+    def tick(self) -> None:
+        """Nothing moves between events."""
+
+    def __enter__(self) -> JsonView:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing follows the last event."""
+
+
+def _finite(plain: dict[str, object]) -> dict[str, object]:
+    """NaN is no JSON: an accuracy over nothing is null."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in plain.items()
+    }
+
+
+def print_dry_run(experiment: Experiment, exemplars: Mapping[str, int]) -> None:
+    """What would run: rows, seeds, and the exemplars that the budget buys each row."""
+    print(title_of(experiment))
+    for spec in experiment.specs:
+        if spec.seed == 0:
+            bought = "unbounded" if spec.ceiling else f"{exemplars[spec.label]:,} exemplars"
+            print(f"  {spec.label}: budget {spec.budget}, {bought}")
+    for seed, plan in experiment.plans.items():
+        print(f"  plan of seed {seed}: {plan.fingerprint[:16]}")
+    print(f"{len(experiment.specs)} runs; nothing was run (--dry-run)")
+
+
+def experiment_state(folder: Path) -> LiveState:
+    """The state of an experiment from its folder alone."""
+    specs = read_specs(folder)
+    runs = {spec.folder: restored(spec, RunFolder(folder / spec.folder)) for spec in specs}
+    seeds = len({spec.seed for spec in specs})
+    title = f"{specs[0].scenario} on {specs[0].source} · {seeds} seed{'s' if seeds > 1 else ''} · {folder}"
+    return LiveState(title, runs)
+
+
+def print_experiments(folder: Path) -> None:
+    """One line an experiment below `folder`, newest first."""
+    found = sorted(folder.glob("**/experiment.json"), key=lambda path: -path.stat().st_mtime)
+    if not found:
+        raise StreamlabError(f"no experiments lie below {folder}")
+    for path in found:
+        specs = read_specs(path.parent)
+        complete = sum((path.parent / spec.folder / "result.json").exists() for spec in specs)
+        labels = ", ".join(dict.fromkeys(spec.label for spec in specs))
+        when = datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
+        state = "complete" if complete == len(specs) else f"{complete} of {len(specs)} complete"
+        print(f"{path.parent}  {when}  {specs[0].scenario} on {specs[0].source}  {labels}  {state}")
+
+
+def print_experiment(folder: Path) -> None:
+    """The table of an experiment, and its accuracy over the stream as a chart."""
+    console = Console()
+    state = experiment_state(folder)
+    console.print(accuracy_table(state, console.width), highlight=False)
+    print()
+    print(accuracy_chart(state, min(console.width, 100)))
+
+
+def accuracy_chart(state: LiveState, width: int = 80, height: int = 12) -> str:
+    """Accuracy (%) over the evaluations of every row's first seed, a letter a row."""
+    inner = width - 8
+    grid = [[" "] * inner for _ in range(height)]
+    legend = []
+    for number, label in enumerate(state.labels):
+        curve = state.of(label)[0].curve
+        letter = chr(ord("a") + number)
+        legend.append(f"{letter} {label}")
+        for column in range(inner):
+            place = column * (len(curve) - 1) / (inner - 1) if len(curve) > 1 else 0
+            value = curve[round(place)] if curve else math.nan
+            if value == value and (len(curve) > 1 or column == inner - 1):
+                row = height - 1 - min(height - 1, int(value * height))
+                grid[row][column] = letter
+    lines = [
+        f"{round(100 * (height - row) / height):>4} % |" + "".join(cells).rstrip()
+        for row, cells in enumerate(grid)
+    ]
+    axis = "       +" + "-" * inner
+    return "\n".join([*lines, axis, "        stream, first to last evaluation (seed 0)   " + "   ".join(legend)])

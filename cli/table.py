@@ -1,0 +1,181 @@
+"""Draws a live state: one pure function for the running table, a finished run and a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from streamlab.config import readable_bytes
+from streamlab.evaluation.intervals import interval
+
+from .live import LiveState, RunState
+
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its heading, its cell for a row, and the metric that it ranks rows by."""
+
+    heading: str
+    cell: Callable[[list[RunState], float], Text]
+    left: bool = False
+    metric: str = ""
+
+
+def accuracy_table(state: LiveState, width: int = 80) -> RenderableType:
+    """The table of an experiment, for a terminal `width` columns wide.
+
+    A row a strategy: mean ± 95 % interval over its seeds. The best of each metric is bold (the
+    jointly trained ceiling is not ranked).
+    """
+    table = Table(box=None, pad_edge=False, padding=(0, 2 if width >= 120 else 1, 0, 0), header_style="dim")
+    shown = columns(width)
+    table.add_column("strategy", no_wrap=True, overflow="ellipsis", max_width=24 if width >= 120 else 13)
+    for column in shown:
+        table.add_column(column.heading, justify="left" if column.left else "right", no_wrap=True)
+    best = {column.metric: _best(state, column.metric) for column in shown if column.metric}
+    for label in state.labels:
+        runs = state.of(label)
+        cells = []
+        for column in shown:
+            cell = column.cell(runs, state.seconds)
+            if column.metric and best[column.metric] == label:
+                cell.stylize("bold green")
+            cells.append(cell)
+        failed = all(run.status == "failed" for run in runs)
+        table.add_row(Text(label, style="red" if failed else "bold"), *cells)
+    lines: list[RenderableType] = [Text(state.title, style="dim"), table]
+    messages = [run.message for run in state.runs.values() if run.status == "failed"]
+    lines += [Text(f"failed  {message}", style="red") for message in messages]
+    if state.happening and not messages:
+        lines.append(Text(state.happening, style="dim", no_wrap=True, overflow="ellipsis"))
+    return Group(*lines)
+
+
+def sparkline(values: Sequence[float], width: int) -> str:
+    """Accuracies in 0..1 as a row of bars on a scale of 0 to 1, `width` at most."""
+    if not values:
+        return ""
+    if len(values) > width:
+        values = [values[int(i * len(values) / width)] for i in range(width - 1)] + [values[-1]]
+    return "".join(_BARS[min(7, int(max(0.0, value) * 8))] if value == value else " " for value in values)
+
+
+def _done(runs: list[RunState], seconds: float) -> Text:
+    share = sum(run.share for run in runs) / len(runs)
+    complete = all(run.status == "complete" for run in runs)
+    if any(run.status == "failed" for run in runs):
+        return Text("failed", style="red")
+    return Text("done" if complete else f"{share:4.0%}", style="dim" if complete or not share else "")
+
+
+def _accuracy(runs: list[RunState], seconds: float) -> Text:
+    return _percent([run.curve[-1] for run in runs if run.curve])
+
+
+def _mean_accuracy(runs: list[RunState], seconds: float) -> Text:
+    now = [run.curve[-1] for run in runs if run.curve and run.curve[-1] == run.curve[-1]]
+    return Text(f"{100 * sum(now) / len(now):.1f}") if now else Text("–", style="dim")
+
+
+def _curve(width: int) -> Callable[[list[RunState], float], Text]:
+    def cell(runs: list[RunState], seconds: float) -> Text:
+        longest = max((run.curve for run in runs), key=len)
+        return Text(sparkline(longest, width), style="cyan")
+
+    return cell
+
+
+def _metric(name: str) -> Callable[[list[RunState], float], Text]:
+    def cell(runs: list[RunState], seconds: float) -> Text:
+        if not any(run.bounded for run in runs) and name != "a_last":
+            return Text("n/a", style="dim")
+        return _percent([run.metrics[name] for run in runs if name in run.metrics])
+
+    return cell
+
+
+def _percent(values: list[float]) -> Text:
+    values = [value for value in values if value == value]
+    if not values:
+        return Text("–", style="dim")
+    spread = interval(values)
+    text = Text(f"{spread.mean:.1%}"[:-1])
+    text.append(f" ±{spread.half_width * 100:4.1f}" if spread.half_width is not None else " " * 6, "dim")
+    return text
+
+
+def _memory(runs: list[RunState], seconds: float) -> Text:
+    text = _short_memory(runs, seconds)
+    exemplars = max(run.exemplars for run in runs)
+    if exemplars:
+        text.append(f" {exemplars:>5}ex", "dim")
+    return text
+
+
+def _short_memory(runs: list[RunState], seconds: float) -> Text:
+    """Bytes held, and the part of the budget (of the exemplars, where it is given in them)."""
+    held, first = max(run.held for run in runs), runs[0]
+    if not first.bounded:
+        return Text("unbounded", style="dim")
+    if not held:
+        return Text("–", style="dim")
+    text = Text(readable_bytes(held).replace(" ", ""))
+    if first.budget_bytes is not None:
+        text.append(f" {held / first.budget_bytes:4.0%}", "dim")
+    elif first.capacity:
+        text.append(f" {max(run.exemplars for run in runs) / first.capacity:4.0%}", "dim")
+    else:
+        text.append("     ")
+    return text
+
+
+def _speed(runs: list[RunState], seconds: float) -> Text:
+    speeds = [run.samples_seen / run.train_seconds for run in runs if run.train_seconds > 0]
+    return Text(f"{sum(speeds) / len(speeds):,.0f}") if speeds else Text("–", style="dim")
+
+
+def _left(runs: list[RunState], seconds: float) -> Text:
+    """Time of work left in the row, from the speed of its own runs so far."""
+    if all(run.status in ("complete", "failed") for run in runs):
+        return Text("")
+    spent = [(run.train_seconds + run.evaluation_seconds, run.share) for run in runs if run.share > 0]
+    if not spent or sum(share for _, share in spent) < 0.02:
+        return Text("–", style="dim")
+    each = sum(time for time, _ in spent) / sum(share for _, share in spent)
+    left = each * sum(1 - run.share for run in runs)
+    return Text(f"{int(left) // 60}:{int(left) % 60:02}")
+
+
+def _best(state: LiveState, metric: str) -> str | None:
+    means = {}
+    for label in state.labels:
+        runs = [run for run in state.of(label) if run.bounded and metric in run.metrics]
+        if runs:
+            means[label] = sum(run.metrics[metric] for run in runs) / len(runs)
+    if len(means) < 2:
+        return None
+    return (min if metric.startswith("f_") else max)(means, key=lambda label: means[label])
+
+
+def columns(width: int) -> list[Column]:
+    """The columns that a terminal of this width holds without wrapping."""
+    wide = width >= 120
+    shown = [
+        Column("run", _done),
+        Column("acc %", _accuracy if wide else _mean_accuracy),
+        Column("accuracy over the stream" if wide else "curve", _curve(24 if wide else 8), left=True),
+        Column("A_AUC %", _metric("a_auc"), metric="a_auc"),
+        Column("forget %", _metric("f_last"), metric="f_last"),
+        Column("memory", _memory if wide else _short_memory),
+        Column("samples/s" if wide else "smp/s", _speed),
+        Column("left", _left),
+    ]
+    if wide:
+        shown.insert(4, Column("A_last %", _metric("a_last"), metric="a_last"))
+    return shown

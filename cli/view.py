@@ -1,0 +1,78 @@
+"""The live view: events folded into a state, drawn a few times a second."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+
+from streamlab.runs.experiment import Experiment
+from streamlab.runs.folder import RunFolder
+from streamlab.runs.spec import RunSpec
+from streamlab.simulator import events
+
+from .live import LiveState, first_state, fold, restored
+from .table import accuracy_table
+
+
+def title_of(experiment: Experiment) -> str:
+    """`si-blurry on glyphs-100 · 5 experiences, 20,000 samples · budget 500ex · 3 seeds`."""
+    first = experiment.specs[0]
+    plan = experiment.plans[first.plan_seed]
+    budgets = [spec.budget for spec in experiment.specs if not spec.ceiling] or ["none"]
+    seeds = len({spec.seed for spec in experiment.specs})
+    return (
+        f"{first.scenario} on {first.source} · {len(plan.experiences)} experiences, "
+        f"{plan.num_samples:,} samples · budget {budgets[0]} · {seeds} seed{'s' if seeds > 1 else ''}"
+    )
+
+
+def state_of(experiment: Experiment, folder: Path) -> LiveState:
+    """What the folder already holds: complete runs are shown as they ended."""
+    state = first_state(title_of(experiment), experiment.specs)
+    held = {spec.folder: RunFolder(folder / spec.folder) for spec in experiment.specs}
+    known = {
+        spec.folder: restored(spec, held[spec.folder])
+        for spec in experiment.specs
+        if held[spec.folder].path.exists() and held[spec.folder].result is not None
+    }
+    return replace(state, runs={**state.runs, **known})
+
+
+class LiveView:
+    """Draws the table in place while runs go on, and leaves the last one standing."""
+
+    def __init__(self, experiment: Experiment, folder: Path, console: Console | None = None) -> None:
+        self.console = console or Console()
+        self.folder = folder
+        self.state = state_of(experiment, folder)
+        self._names = experiment.source.class_names
+        self._began = time.monotonic()
+        self._live = Live(
+            console=self.console, get_renderable=self.draw, refresh_per_second=8, transient=False
+        )
+
+    def draw(self) -> RenderableType:
+        """The table for the console's width at this moment."""
+        return accuracy_table(self.state, self.console.width)
+
+    def hear(self, spec: RunSpec, event: events.Event) -> None:
+        self.state = fold(self.state, spec, event, self._names)
+
+    def tick(self) -> None:
+        """The live display refreshes itself; only the clock moves on."""
+        self.state = replace(self.state, seconds=time.monotonic() - self._began)
+
+    def __enter__(self) -> LiveView:
+        self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.state = replace(self.state, happening="")
+        self._live.stop()
+        if error[0] is None:
+            seconds = time.monotonic() - self._began
+            self.console.print(f"[dim]{seconds:.0f} s · {self.folder}[/]", highlight=False)
