@@ -37,7 +37,15 @@ def print_plan(plan: StreamPlan, source: Source, console: Console | None = None)
         highlight=False,
     )
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("experience", "samples", "classes seen", "new", "its own", "test", "largest/smallest"):
+    for heading in (
+        "experience",
+        "samples",
+        "classes seen",
+        "new",
+        "its own",
+        "test",
+        "largest/smallest",
+    ):
         table.add_column(heading, justify="right")
     known: set[int] = set()
     for number, experience in enumerate(plan.experiences):

@@ -66,7 +66,9 @@ def first_state(title: str, specs: tuple[RunSpec, ...], class_names: tuple[str, 
     return LiveState(title, runs)
 
 
-def fold(state: LiveState, spec: RunSpec, event: events.Event, class_names: tuple[str, ...] = ()) -> LiveState:
+def fold(
+    state: LiveState, spec: RunSpec, event: events.Event, class_names: tuple[str, ...] = ()
+) -> LiveState:
     """The state after an event of one run."""
     run = fold_run(state.runs[spec.folder], event)
     happening = _happening(run, event, class_names) or state.happening

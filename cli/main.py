@@ -67,9 +67,7 @@ Setting = Annotated[
 SourceName = Annotated[
     str | None, typer.Option("--source", help="Labelled images.", autocompletion=_complete("sources"))
 ]
-Data = Annotated[
-    str | None, typer.Option("--data", metavar="FOLDER", help="Where downloaded sources lie.")
-]
+Data = Annotated[str | None, typer.Option("--data", metavar="FOLDER", help="Where downloaded sources lie.")]
 
 
 @app.command()
@@ -160,7 +158,8 @@ def resume(
 @app.command(name="list")
 def list_plugins(
     kind: Annotated[
-        str | None, typer.Argument(help="scenarios, strategies, sources or backbones.", show_default=False)
+        str | None,
+        typer.Argument(help="scenarios, strategies, sources or backbones.", show_default=False),
     ] = None,
 ) -> None:
     """List what is installed: scenarios, strategies, sources, backbones."""
@@ -185,7 +184,8 @@ def describe(
     settings: Setting = None,
     data: Data = None,
     picture: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Write the plan as a picture (png, svg or pdf).")
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Write the plan as a picture (png, svg or pdf)."),
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")] = False,
 ) -> None:

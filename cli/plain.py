@@ -152,4 +152,6 @@ def accuracy_chart(state: LiveState, width: int = 80, height: int = 12) -> str:
         for row, cells in enumerate(grid)
     ]
     axis = "       +" + "-" * inner
-    return "\n".join([*lines, axis, "        stream, first to last evaluation (seed 0)   " + "   ".join(legend)])
+    return "\n".join(
+        [*lines, axis, "        stream, first to last evaluation (seed 0)   " + "   ".join(legend)]
+    )

@@ -10,6 +10,7 @@ The default order is ours: it drops nothing and leaves no task without a class.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -55,8 +56,7 @@ class SiBlurry:
         """
         if self.tasks > labels.num_classes:
             raise StreamlabError(
-                f"si-blurry: {self.tasks} tasks need as many classes, "
-                f"and the source has {labels.num_classes}"
+                f"si-blurry: {self.tasks} tasks need as many classes, and the source has {labels.num_classes}"
             )
         stream = _reference_order if self.order == "reference" else _clean_order
         return StreamPlan(
@@ -124,9 +124,7 @@ def _share_classes(draws: Draws, classes: Indices, tasks: int) -> list[list[int]
     """One class for every task, and the rest cut at random points."""
     first, rest = classes[:tasks], classes[tasks:]
     edges = draws.cuts(len(rest), tasks)
-    return [
-        [int(first[task]), *rest[edges[task] : edges[task + 1]].tolist()] for task in range(tasks)
-    ]
+    return [[int(first[task]), *rest[edges[task] : edges[task + 1]].tolist()] for task in range(tasks)]
 
 
 def _reference_order(options: SiBlurry, labels: Labels, seed: int) -> list[Task]:
@@ -147,7 +145,7 @@ def _reference_order(options: SiBlurry, labels: Labels, seed: int) -> list[Task]
         return [0, *inner.tolist(), count]
 
     def pieces(items: Indices, edges: list[int]) -> list[Indices]:
-        return [items[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        return [items[a:b] for a, b in itertools.pairwise(edges)]
 
     def indices_of(members: Indices) -> Indices:
         return np.flatnonzero(np.isin(labels.train, members)).astype(np.int64)
@@ -156,8 +154,10 @@ def _reference_order(options: SiBlurry, labels: Labels, seed: int) -> list[Task]
     num_blurry = (classes - num_disjoint) // tasks * tasks
     order = permuted(classes)
     disjoint, blurry = order[:num_disjoint], order[num_disjoint : num_disjoint + num_blurry]
-    even = [list(range(0, count + 1, count // tasks or 1)) if count else [0] * (tasks + 1)
-            for count in (num_disjoint, num_blurry)]
+    even = [
+        list(range(0, count + 1, count // tasks or 1)) if count else [0] * (tasks + 1)
+        for count in (num_disjoint, num_blurry)
+    ]
     edges = [cut(num_disjoint), cut(num_blurry)] if options.stochastic else even
     disjoint_classes, blurry_classes = pieces(disjoint, edges[0]), pieces(blurry, edges[1])
     disjoint_indices = [indices_of(members) for members in disjoint_classes]
@@ -165,7 +165,7 @@ def _reference_order(options: SiBlurry, labels: Labels, seed: int) -> list[Task]
 
     if options.stochastic:
         moved_edges = cut(sum(map(len, blurry_indices)) * options.blurry_percent // 100)
-        gives = [b - a for a, b in zip(moved_edges[:-1], moved_edges[1:], strict=True)]
+        gives = [b - a for a, b in itertools.pairwise(moved_edges)]
     else:
         gives = [len(own) * options.blurry_percent // 100 for own in blurry_indices]
     pool = np.concatenate([own[:k] for own, k in zip(blurry_indices, gives, strict=True)])
@@ -190,9 +190,7 @@ def _reference_order(options: SiBlurry, labels: Labels, seed: int) -> list[Task]
     return result
 
 
-def _experience(
-    labels: Labels, indices: Indices, disjoint: list[int], blurry: list[int]
-) -> Experience:
+def _experience(labels: Labels, indices: Indices, disjoint: list[int], blurry: list[int]) -> Experience:
     classes = tuple(sorted(disjoint + blurry))
     notes: dict[str, Any] = {"disjoint_classes": tuple(disjoint), "blurry_classes": tuple(blurry)}
     test_indices = np.flatnonzero(np.isin(labels.test, classes)).astype(np.int64)

@@ -1,14 +1,14 @@
 """Experience replay (Chaudhry et al. 2019, arXiv 1902.10486): new samples learned beside old ones.
 
 Differs from the paper in nothing by default (reservoir; exemplars drawn without replacement, as
-many as are new). The replayed exemplars are drawn before the new samples are offered to the
-buffer, so that none of them stands in a batch twice.
+many as are new). A batch's samples are offered to the buffer after its updates, so that none of
+them stands in a step twice.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -31,7 +31,6 @@ class Options:
 class ExperienceReplay(Strategy):
     """One cross-entropy over new and replayed samples together."""
 
-    Options: ClassVar[type] = Options
     options: Options
 
     def setup(self) -> None:
@@ -39,5 +38,7 @@ class ExperienceReplay(Strategy):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         both = batch.joined(self.buffer.draw(self.options.replay_size))
-        self.buffer.add(batch)
         return {"task": F.cross_entropy(self.net(both.images), both.labels)}
+
+    def remember(self, batch: Batch) -> None:
+        self.buffer.add(batch)

@@ -6,7 +6,6 @@ Evaluated once, at the end; exempt from memory budgets and shown as unbounded.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -30,7 +29,7 @@ class Options:
 class Joint(Strategy):
     """Cross-entropy on shuffled batches of everything."""
 
-    Options: ClassVar[type] = Options
+    options: Options
     learns_jointly = True
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:

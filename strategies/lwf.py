@@ -43,7 +43,6 @@ def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor
 class LearningWithoutForgetting(Strategy):
     """Cross-entropy on new classes, distillation on the teacher's."""
 
-    Options: ClassVar[type] = Options
     options: Options
     needs_boundaries = True
     ledger_kinds: ClassVar[dict[str, str]] = {"teacher": "extra models", "old_classes": "statistics"}

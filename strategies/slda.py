@@ -31,7 +31,6 @@ class Options:
 class StreamingLDA(Strategy):
     """Means (C, D), scatter (D, D), and the linear classifier they give."""
 
-    Options: ClassVar[type] = Options
     options: Options
     backbone: ClassVar[Mapping[str, Any]] = {"name": "pixels"}
     ledger_kinds: ClassVar[dict[str, str]] = dict.fromkeys(
@@ -39,7 +38,11 @@ class StreamingLDA(Strategy):
     )
 
     def setup(self) -> None:
-        size, classes, device = self.net.backbone.feature_size, self.setting.num_classes, self.setting.device
+        size, classes, device = (
+            self.net.backbone.feature_size,
+            self.setting.num_classes,
+            self.setting.device,
+        )
         self.optimizer = None
         self.net.requires_grad_(False)
         self.net.head = torch.nn.Identity()  # type: ignore[assignment]

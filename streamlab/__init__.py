@@ -15,7 +15,17 @@ if TYPE_CHECKING:
     from .strategy import Strategy
 
 __version__ = "0.1.0"
-__all__ = ["Batch", "Experiment", "Run", "Source", "Strategy", "StreamlabError", "load_run", "plan", "run"]
+__all__ = [
+    "Batch",
+    "Experiment",
+    "Run",
+    "Source",
+    "Strategy",
+    "StreamlabError",
+    "load_run",
+    "plan",
+    "run",
+]
 
 _HOMES = {
     "Batch": "batch",

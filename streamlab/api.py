@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from .strategy import Strategy
 
 
-def plan(scenario: str, source_or_labels: str | Source | ArrayLike, seed: int = 0, **config: Any) -> StreamPlan:
+def plan(
+    scenario: str, source_or_labels: str | Source | ArrayLike, seed: int = 0, **config: Any
+) -> StreamPlan:
     """The stream plan of a scenario on a source (by name or in memory) or on bare labels (N,).
 
     config: the scenario's options. Raises StreamlabError for names, options or labels that do
@@ -113,8 +115,7 @@ class Experiment:
                 for name, value in run.metrics.items():
                     row.setdefault(name, []).append(value)
         return {
-            label: {name: interval(numbers) for name, numbers in row.items()}
-            for label, row in values.items()
+            label: {name: interval(numbers) for name, numbers in row.items()} for label, row in values.items()
         }
 
     def _repr_html_(self) -> str:

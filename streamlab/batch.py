@@ -23,7 +23,7 @@ class Batch:
     @cached_property
     def label_list(self) -> list[int]:
         """The labels as Python integers, fetched from the device once."""
-        return self.labels.tolist()  # type: ignore[no-any-return]
+        return self.labels.tolist()
 
     def with_extras(self, **extras: Tensor) -> Batch:
         """The same samples with more beside them (logits, say)."""

@@ -112,9 +112,7 @@ def configure(cls: type[T], values: Mapping[str, Any], where: str) -> T:
             settled[name] = TypeAdapter(hints[name]).validate_python(value)
         except ValidationError as error:
             problem = error.errors()[0]["msg"].removeprefix("Input should be ")
-            raise StreamlabError(
-                f"{where}: {name} is {value!r}, and should be {problem}"
-            ) from None
+            raise StreamlabError(f"{where}: {name} is {value!r}, and should be {problem}") from None
     return cls(**settled)
 
 

@@ -24,8 +24,5 @@ def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> Strea
     near = get_close_matches(name, names, n=1, cutoff=0.5) or [
         candidate for candidate in names if sorted(candidate) == sorted(name)
     ]
-    if near:
-        advice = f"did you mean {near[0]!r}?"
-    else:
-        advice = "known: " + (", ".join(names) or "none")
+    advice = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names) or 'none'}"
     return StreamlabError(f"unknown {kind} {name!r}; {advice}" + (f" ({hint})" if hint else ""))

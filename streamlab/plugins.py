@@ -17,7 +17,9 @@ from typing import Any
 from .errors import StreamlabError, unknown
 
 KINDS = ("scenarios", "strategies", "sources", "backbones")
-_AMBIGUOUS = {"der": "'der' names two methods: Dark Experience is 'der++', the expandable one 'expandable-der'"}
+_AMBIGUOUS = {
+    "der": "'der' names two methods: Dark Experience is 'der++', the expandable one 'expandable-der'"
+}
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def seed_global_generators(value: int) -> None:
     import torch
 
     torch.default_generator.manual_seed(value & ((1 << 63) - 1))
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.manual_seed_all(value & ((1 << 63) - 1))
     np.random.seed(value & _MASK_32)
     random.seed(value)
@@ -67,7 +67,7 @@ def global_randomness(seed: int, *path: str | int) -> Iterator[None]:
     import torch
 
     state = torch.get_rng_state(), np.random.get_state(), random.getstate()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
     seed_global_generators(key(seed, *path))
     try:
         yield

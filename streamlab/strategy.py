@@ -7,9 +7,10 @@ Strategies are final: derive from `Strategy`, never from another strategy.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast, get_type_hints
 
 import torch
 from torch import Tensor
@@ -47,8 +48,15 @@ class Setting:
 class ExperienceView(Protocol):
     """One experience's training data, never an older one's."""
 
-    number: int
-    classes: tuple[int, ...]
+    @property
+    def number(self) -> int:
+        """Its place in the plan, from 0."""
+        ...
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """The classes that belong to it."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -60,13 +68,14 @@ class ExperienceView(Protocol):
 class Strategy:
     """Base of all strategies.
 
-    Class attributes to set: Options (a frozen dataclass of typed options with defaults); kinds
-    (experiences it takes); needs_boundaries; learns_jointly (trained once on everything: a
-    ceiling, exempt from budgets); scores_are_logits; ledger_kinds (attribute -> kind of memory, for
-    what is neither the network nor a buffer); backbone (options used unless the user sets some).
+    Class attributes to set: `options: YourOptions`, an annotation (YourOptions is a frozen dataclass
+    of typed options with defaults); kinds (experiences it takes); needs_boundaries; learns_jointly
+    (trained once on everything: a ceiling, exempt from budgets); scores_are_logits; ledger_kinds
+    (attribute -> kind of memory, for what is neither the network nor a buffer); backbone (options
+    used unless the user sets some).
     """
 
-    Options: ClassVar[type] = NoOptions
+    options: Any
     kinds: ClassVar[frozenset[str]] = frozenset({"online", "sessions"})
     needs_boundaries: ClassVar[bool] = False
     learns_jointly: ClassVar[bool] = False
@@ -76,7 +85,7 @@ class Strategy:
 
     def __init__(self, setting: Setting, options: Any = None) -> None:
         self.setting = setting
-        self.options = self.Options() if options is None else options
+        self.options = self.options_type()() if options is None else options
         self.exposed = torch.zeros(setting.num_classes, dtype=torch.bool, device=setting.device)
         with global_randomness(setting.seed, "setup"):
             self.net = build_network(
@@ -104,6 +113,9 @@ class Strategy:
         losses = self.losses(batch)
         self.step(losses)
         return losses
+
+    def remember(self, batch: Batch) -> None:
+        """Called once a batch, after all its updates: offer its samples to buffers here."""
 
     def predict(self, images: Tensor) -> Tensor:
         """(B, C, H, W) uint8 -> (B, classes) scores; the kernel masks classes not yet exposed."""
@@ -147,6 +159,12 @@ class Strategy:
         return make(setting.image_shape, setting.device, setting.seed, name, extras)
 
     # What the kernel uses.
+
+    @classmethod
+    def options_type(cls) -> type:
+        """The dataclass that the class's annotation `options: …` names."""
+        found = get_type_hints(cls).get("options")
+        return found if isinstance(found, type) and dataclasses.is_dataclass(found) else NoOptions
 
     @property
     def buffers(self) -> list[Buffer]:

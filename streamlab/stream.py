@@ -124,16 +124,14 @@ class StreamPlan:
 
     def merged(self) -> StreamPlan:
         """The same samples as one session: what a jointly trained ceiling learns from."""
-        everything = Experience(
-            np.sort(self.stream), self.test_indices, tuple(range(self.num_classes))
-        )
-        return dataclasses.replace(
-            self, kind="sessions", shows_boundaries=True, experiences=(everything,)
-        )
+        everything = Experience(np.sort(self.stream), self.test_indices, tuple(range(self.num_classes)))
+        return dataclasses.replace(self, kind="sessions", shows_boundaries=True, experiences=(everything,))
 
     def save(self, path: Path) -> None:
-        """Write the plan as one safetensors file."""
-        from safetensors.numpy import save_file
+        """Write the plan as one safetensors file, whole or not at all."""
+        from safetensors.numpy import save
+
+        from .runs.files import write_bytes
 
         arrays: dict[str, NDArray[Any]] = {}
         for number, experience in enumerate(self.experiences):
@@ -143,7 +141,7 @@ class StreamPlan:
         fields = ("scenario", "kind", "num_classes", "shows_boundaries", "seed", "options")
         head = {name: getattr(self, name) for name in fields}
         head["fingerprint"] = self.fingerprint
-        save_file(arrays, path, metadata={"plan": json.dumps(head)})
+        write_bytes(path, save(arrays, metadata={"plan": json.dumps(head)}))
 
     @staticmethod
     def load(path: Path) -> StreamPlan:
@@ -154,7 +152,7 @@ class StreamPlan:
             with safe_open(path, "numpy") as file:
                 head = json.loads(file.metadata()["plan"])
                 fingerprint = head.pop("fingerprint")
-                arrays = {name: file.get_tensor(name) for name in file.keys()}
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  a file is no mapping
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise CorruptFile(f"{path} is not a saved plan: {error}") from None
         count = len({name.split(".")[0] for name in arrays})

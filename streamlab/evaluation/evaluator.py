@@ -41,7 +41,7 @@ class Evaluator:
 
         Raises StreamlabError where scores have the wrong shape or are not numbers.
         """
-        exposed = strategy.exposed.cpu().numpy()
+        exposed = strategy.exposed.cpu().numpy().copy()
         indices = self.candidates[exposed[self.labels[self.candidates]]]
         columns: list[tuple[Tensor, ...]] = []
         unexposed = ~strategy.exposed
@@ -54,9 +54,7 @@ class Evaluator:
         arrays = dict(zip(names, joined, strict=False))
         if not joined:
             arrays["predictions"] = np.zeros(0, np.int64)
-        return Evaluation(
-            samples_seen, task_ends, periodic, exposed, indices, self.labels[indices], **arrays
-        )
+        return Evaluation(samples_seen, task_ends, periodic, exposed, indices, self.labels[indices], **arrays)
 
     @torch.no_grad()
     def _scores(self, strategy: Strategy, chosen: NDArray[np.int64]) -> Tensor:

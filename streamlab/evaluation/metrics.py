@@ -84,9 +84,7 @@ def accuracy_matrix(record: Record) -> NDArray[np.float64]:
 
 def average_forgetting(record: Record) -> Value:
     """Mean over tasks j < T-1 of (best R[l][j], j <= l <= T-2, - R[T-1][j]) (Chaudhry 2018, eq. 3)."""
-    return _over_earlier_tasks(
-        record, lambda matrix, j: float(np.nanmax(matrix[j:-1, j]) - matrix[-1, j])
-    )
+    return _over_earlier_tasks(record, lambda matrix, j: float(np.nanmax(matrix[j:-1, j]) - matrix[-1, j]))
 
 
 def backward_transfer(record: Record) -> Value:
@@ -94,9 +92,7 @@ def backward_transfer(record: Record) -> Value:
     return _over_earlier_tasks(record, lambda matrix, j: float(matrix[-1, j] - matrix[j, j]))
 
 
-def _over_earlier_tasks(
-    record: Record, term: Callable[[NDArray[np.float64], int], float]
-) -> Value:
+def _over_earlier_tasks(record: Record, term: Callable[[NDArray[np.float64], int], float]) -> Value:
     if record.ceiling:
         return _CEILING
     matrix = accuracy_matrix(record)

@@ -42,7 +42,8 @@ class Evaluation:
     @cached_property
     def correct(self) -> NDArray[np.bool_]:
         """(n,) whether each prediction is right."""
-        return self.predictions == self.labels
+        right: NDArray[np.bool_] = self.predictions == self.labels
+        return right
 
     @cached_property
     def accuracy(self) -> float:
@@ -78,8 +79,10 @@ class Record:
 
 
 def save_evaluation(evaluation: Evaluation, path: Path) -> None:
-    """Write one evaluation as a small safetensors file."""
-    from safetensors.numpy import save_file
+    """Write one evaluation as a small safetensors file, whole or not at all."""
+    from safetensors.numpy import save
+
+    from ..runs.files import write_bytes
 
     arrays: dict[str, NDArray[np.generic]] = {"exposed": evaluation.exposed}
     for name, kind in (
@@ -98,7 +101,7 @@ def save_evaluation(evaluation: Evaluation, path: Path) -> None:
         "task_ends": evaluation.task_ends,
         "periodic": evaluation.periodic,
     }
-    save_file(arrays, path, metadata={"evaluation": json.dumps(about)})
+    write_bytes(path, save(arrays, metadata={"evaluation": json.dumps(about)}))
 
 
 def load_evaluation(path: Path) -> Evaluation:
@@ -108,12 +111,10 @@ def load_evaluation(path: Path) -> Evaluation:
     try:
         with safe_open(path, "numpy") as file:
             about = json.loads(file.metadata()["evaluation"])
-            arrays = {name: file.get_tensor(name) for name in file.keys()}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  a file is no mapping
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CorruptFile(f"{path} is not a saved evaluation: {error}") from None
     integers = {"test_indices", "labels", "predictions", "task_masked"}
-    settled = {
-        name: value.astype(np.int64) if name in integers else value for name, value in arrays.items()
-    }
+    settled = {name: value.astype(np.int64) if name in integers else value for name, value in arrays.items()}
     about["task_ends"] = tuple(about["task_ends"])
     return Evaluation(**about, **settled)

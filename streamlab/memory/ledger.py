@@ -40,9 +40,7 @@ class Ledger:
         return ", ".join(f"{kind} {readable_bytes(count)}" for kind, count in ranked)
 
 
-def measure(
-    attributes: Mapping[str, Any], claims: Mapping[str, str], exemplars_held: int = 0
-) -> Ledger:
+def measure(attributes: Mapping[str, Any], claims: Mapping[str, str], exemplars_held: int = 0) -> Ledger:
     """The ledger of a strategy's attributes.
 
     claims: kind of an attribute, by its name. A buffer claims "exemplars" for itself; a module
@@ -56,7 +54,9 @@ def measure(
     for name, value in attributes.items():
         if isinstance(value, torch.optim.Optimizer):
             optimizer += sum(
-                held.nbytes for state in value.state.values() for held in state.values()
+                held.nbytes
+                for state in value.state.values()
+                for held in state.values()
                 if isinstance(held, Tensor)
             )
             continue
@@ -102,8 +102,6 @@ def _storage(held: Held) -> tuple[tuple[str, int], int]:
 def check_budget(ledger: Ledger, budget: Budget) -> None:
     """Raise BudgetExceeded, naming who holds what, where the ledger is over the budget."""
     if budget.bytes is not None and ledger.total > budget.bytes:
-        raise BudgetExceeded(
-            f"{readable_bytes(ledger.total)} held, budget {budget}: {ledger.describe()}"
-        )
+        raise BudgetExceeded(f"{readable_bytes(ledger.total)} held, budget {budget}: {ledger.describe()}")
     if budget.exemplars is not None and ledger.exemplars_held > budget.exemplars:
         raise BudgetExceeded(f"{ledger.exemplars_held} exemplars held, budget {budget.exemplars}")

@@ -21,7 +21,12 @@ from ..errors import CorruptFile, StreamlabError
 
 Plain = Any
 _PLAIN = (type(None), bool, int, float, str)
-_MODULE_BOOKKEEPING = ("hooks", "_is_full_backward_hook", "_compiled_call_impl", "_non_persistent_buffers_set")
+_MODULE_BOOKKEEPING = (
+    "hooks",
+    "_is_full_backward_hook",
+    "_compiled_call_impl",
+    "_non_persistent_buffers_set",
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,9 @@ def _attributes(thing: object) -> dict[str, Any]:
     return own
 
 
-def walk(value: Any, path: str = "", kind: str | None = None, _seen: set[int] | None = None) -> Iterator[Held]:
+def walk(
+    value: Any, path: str = "", kind: str | None = None, _seen: set[int] | None = None
+) -> Iterator[Held]:
     """Every tensor, array and bytes reachable from `value`, each object once.
 
     Optimizers are not entered: what they hold is reported beside the ledger.
@@ -106,7 +113,10 @@ class Taker:
             items = [self.plain(item, f"{path}.{number}") for number, item in enumerate(members)]
             return {"type": type(value).__name__, "items": items}
         if isinstance(value, (torch.dtype, torch.device, torch.Size)):
-            return {"type": type(value).__name__, "value": list(value) if isinstance(value, torch.Size) else str(value)}
+            return {
+                "type": type(value).__name__,
+                "value": list(value) if isinstance(value, torch.Size) else str(value),
+            }
         number, again = self._number(value)
         if again:
             return {"type": "again", "id": number}
@@ -135,8 +145,13 @@ class Taker:
             groups = self.plain(value.param_groups, f"{path}.param_groups")
             state = [[self.plain(p, path), self.plain(s, path)] for p, s in value.state.items()]
             defaults = self.plain(value.defaults, path)
-            return {"type": "optimizer", "class": _name(value), "groups": groups, "state": state,
-                    "defaults": defaults}
+            return {
+                "type": "optimizer",
+                "class": _name(value),
+                "groups": groups,
+                "state": state,
+                "defaults": defaults,
+            }
         if callable(value) and not isinstance(value, nn.Module):
             raise StreamlabError(f"{path} is a function, which no checkpoint can hold; make it a method")
         if type(value).__module__ == "builtins":
@@ -168,8 +183,10 @@ class Taker:
 
 def _is_permuted(value: Tensor) -> bool:
     """Dense in memory but not in C order (channels_last): the order is part of the bits."""
-    return not value.is_contiguous() and value.dim() == 4 and value.is_contiguous(
-        memory_format=torch.channels_last
+    return (
+        not value.is_contiguous()
+        and value.dim() == 4
+        and value.is_contiguous(memory_format=torch.channels_last)
     )
 
 
@@ -196,10 +213,12 @@ class Putter:
         if kind == "again":
             return self._known[plain["id"]]
         if kind in _SEQUENCES:
-            return _SEQUENCES[kind](self.value(item) for item in plain["items"]) if not isinstance(
-                current, (list, tuple)
-            ) or len(current) != len(plain["items"]) else _SEQUENCES[kind](
-                self.value(item, old) for item, old in zip(plain["items"], current, strict=True)
+            return (
+                _SEQUENCES[kind](self.value(item) for item in plain["items"])
+                if not isinstance(current, (list, tuple)) or len(current) != len(plain["items"])
+                else _SEQUENCES[kind](
+                    self.value(item, old) for item, old in zip(plain["items"], current, strict=True)
+                )
             )
         if kind == "dtype":
             return getattr(torch, plain["value"].removeprefix("torch."))

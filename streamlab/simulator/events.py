@@ -133,7 +133,7 @@ def to_plain(event: Event) -> dict[str, Any]:
 
 def from_plain(plain: Mapping[str, Any]) -> Event:
     """The inverse of `to_plain`."""
-    values = {
+    values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in plain.items()
         if name != "event"

@@ -104,9 +104,7 @@ def build(
         made.allot(budget)
     evaluator = Evaluator(plan, torch.from_numpy(source.test_images).to(device), source.test_labels)
     images = torch.from_numpy(source.train_images).to(device)
-    return Simulation(
-        plan, made, images, labels, evaluator, stream, spec.eval_every, budget, emit, folder
-    )
+    return Simulation(plan, made, images, labels, evaluator, stream, spec.eval_every, budget, emit, folder)
 
 
 def drive(simulation: Simulation) -> None:
@@ -133,14 +131,13 @@ def _finish(simulation: Simulation, folder: RunFolder) -> events.RunEnded:
     }
     event = events.RunEnded(metrics, not_defined, resources)
     folder.log(events.to_plain(event))
-    final = record.evaluations[-1].class_accuracy if record.evaluations else []
     folder.write_result(
         {
             "metrics": metrics,
             "not_defined": not_defined,
             "resources": resources,
             "held": progress.held,
-            "class_accuracy": [_plain(value) for value in final],
+            "class_accuracy": [_plain(value) for value in record.evaluations[-1].class_accuracy],
             "accuracy_matrix": [[_plain(value) for value in row] for row in accuracy_matrix(record)],
             "bit_reproducible": simulation.images.device.type == "cpu",
         }

@@ -1,16 +1,17 @@
 """The driver of online streams: every sample is served once, in the plan's order.
 
-    RunStarted
-    for each experience (all of them as one, where boundaries are hidden):
-        begin_experience(view)                     where boundaries are shown
-        for each batch:
-            ExperienceStarted, ClassesArrived      for those whose first sample is in it
-            observe(batch)                         updates_per_batch times; Progressed
-            consolidate(), predict(...)            where a point is reached:
-                Evaluated, ExperienceEnded         the latter where a task ended
-            CheckpointWritten                      by the clock
-        end_experience(view)                       where shown, before its evaluation
-    RunEnded (or RunFailed)
+RunStarted
+for each experience (all of them as one, where boundaries are hidden):
+    begin_experience(view)                     where boundaries are shown
+    for each batch:
+        ExperienceStarted, ClassesArrived      for those whose first sample is in it
+        observe(batch)                         updates_per_batch times
+        remember(batch)                        once; Progressed
+        consolidate(), predict(...)            where a point is reached:
+            Evaluated, ExperienceEnded         the latter where a task ended
+        CheckpointWritten                      by the clock
+    end_experience(view)                       where shown, before its evaluation
+RunEnded (or RunFailed)
 """
 
 from __future__ import annotations

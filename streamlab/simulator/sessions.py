@@ -1,15 +1,16 @@
 """The driver of sessions: each is learned for several epochs, in shuffled batches, then evaluated.
 
-    RunStarted
-    for each session:
-        ExperienceStarted, begin_experience(view)
-        for each epoch, for each batch:
-            ClassesArrived                         for those whose first sample is in it
-            observe(batch)                         updates_per_batch times; Progressed
-            CheckpointWritten                      by the clock
-        end_experience(view)
-        consolidate(), predict(...): Evaluated, ExperienceEnded
-    RunEnded (or RunFailed)
+RunStarted
+for each session:
+    ExperienceStarted, begin_experience(view)
+    for each epoch, for each batch:
+        ClassesArrived                         for those whose first sample is in it
+        observe(batch)                         updates_per_batch times
+        remember(batch)                        once; Progressed
+        CheckpointWritten                      by the clock
+    end_experience(view)
+    consolidate(), predict(...): Evaluated, ExperienceEnded
+RunEnded (or RunFailed)
 """
 
 from __future__ import annotations

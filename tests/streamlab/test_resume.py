@@ -1,0 +1,245 @@
+"""Killed at any instant and resumed, a run ends with the same bits; faults spoil nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from making import make_source, simulate
+
+import streamlab
+from streamlab.data.source import share
+from streamlab.errors import StreamlabError
+from streamlab.runs.experiment import Experiment, Request, prepare, reopen, run_experiment
+from streamlab.runs.files import locked
+from streamlab.runs.folder import Checkpoint, RunFolder
+from streamlab.simulator import events
+from streamlab.simulator.execute import execute
+
+SETTINGS = {"stream": {"batch_size": 5}, "backbone": {"name": "mlp", "widths": "64"}}
+STRATEGIES = ("er:selection=balanced", "slda")
+
+
+def long_experiment(repeats: int = 1) -> Experiment:
+    source = make_source(classes=6, train=700 * repeats, test=10)
+    request = Request(strategies=STRATEGIES, seeds=1, eval_every=500, settings=SETTINGS, budget="100ex")
+    return prepare(request, source)
+
+
+def bits(folder: Path) -> dict[str, Any]:
+    """Everything of a finished run that must not depend on kills; times and peaks aside."""
+    result = json.loads((folder / "result.json").read_text())
+    result.pop("resources")
+    timed = {"train_seconds", "evaluation_seconds", "resources"}
+    log = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    predictions = {p.name: p.read_bytes() for p in sorted((folder / "evaluations").iterdir())}
+    return {
+        "result": result,
+        "events": [{k: v for k, v in event.items() if k not in timed} for event in log],
+        "predictions": predictions,
+    }
+
+
+def all_bits(out: Path, experiment: Experiment) -> dict[str, Any]:
+    return {spec.folder: bits(out / spec.folder) for spec in experiment.specs}
+
+
+def start(out: Path, source_folder: Path) -> subprocess.Popen[bytes]:
+    """`streamlab resume`, as a process of its own (the source is given by the helper below)."""
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; import test_resume as t;"
+        "t.run_experiment(t.reopen(Path(sys.argv[2]), t.long_experiment(int(sys.argv[3])).source),"
+        "Path(sys.argv[2]), 2, lambda spec, event: None)"
+    )
+    here = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": f"{here.parent}{os.pathsep}{here}"}
+    command = [sys.executable, "-c", program, str(here), str(out), source_folder.name]
+    return subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.DEVNULL)
+
+
+def workers_of(parent: int) -> list[int]:
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [int(child) for child in children]
+
+
+def progress_marks(out: Path) -> int:
+    return len(list(out.glob("*/*/evaluations/*"))) + len(list(out.glob("*/*/checkpoint-*")))
+
+
+def kill_chain(tmp_path: Path, kills: int, repeats: int) -> None:
+    """Kill parents and workers in turn at random instants of one experiment; compare the bits."""
+    experiment = long_experiment(repeats)
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    for out in (unbroken, broken):
+        experiment.create(out)
+    assert run_experiment(experiment, unbroken, 2, lambda spec, event: None)
+    draws = random.Random(0)
+    done = 0
+    while done < kills:
+        process = start(broken, Path(str(repeats)))
+        before, deadline = progress_marks(broken), time.monotonic() + 60
+        while progress_marks(broken) <= before and process.poll() is None:
+            assert time.monotonic() < deadline, "the run makes no progress"
+            time.sleep(0.01)
+        time.sleep(draws.uniform(0, 0.2))
+        if process.poll() is not None:
+            break
+        crew = workers_of(process.pid)
+        if done % 2 and crew:
+            os.kill(draws.choice(crew), signal.SIGKILL)
+            time.sleep(draws.uniform(0, 0.1))
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        done += 1
+        while any(Path(f"/proc/{pid}/cmdline").exists() and not is_zombie(pid) for pid in crew):
+            assert time.monotonic() < deadline, "a worker outlived its parent"
+            time.sleep(0.01)
+    assert done == kills, f"the run was over after {done} kills; make it longer"
+    assert run_experiment(reopen(broken, experiment.source), broken, 2, lambda spec, event: None)
+    assert all_bits(broken, experiment) == all_bits(unbroken, experiment)
+
+
+def is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    kill_chain(tmp_path, kills=5, repeats=6)
+
+
+@pytest.mark.slow
+def test_a_chain_of_twenty_kills_ends_in_the_same_bits(tmp_path: Path) -> None:
+    kill_chain(tmp_path, kills=20, repeats=20)
+
+
+def broken_off(experiment: Experiment, out: Path, after: int) -> None:
+    """Run in this process, and stop like a kill after this many checkpoints."""
+    experiment.create(out)
+    count = 0
+
+    def hear(event: events.Event) -> None:
+        nonlocal count
+        count += isinstance(event, events.CheckpointWritten)
+        if count == after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(out / experiment.specs[0].folder, share(experiment.source), hear)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "flip the tensors", "unfinished"])
+def test_a_damaged_checkpoint_is_noticed_and_the_one_before_used(tmp_path: Path, damage: str) -> None:
+    experiment = long_experiment(3)
+    out, whole = tmp_path / "broken", tmp_path / "whole"
+    broken_off(experiment, out, after=2)
+    folder = out / experiment.specs[0].folder
+    newest = sorted(folder.glob("checkpoint-*.json"))[-1]
+    if damage == "unfinished":
+        newest.unlink()
+    else:
+        path = newest.with_suffix(".safetensors") if damage == "flip the tensors" else newest
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 4
+        path.write_bytes(content[: len(content) // 2] if damage == "truncate" else bytes(content))
+    before = RunFolder(folder).load_checkpoint()
+    assert before is not None
+    starts: list[int] = []
+
+    def hear(event: events.Event) -> None:
+        starts.extend([event.samples_seen] if isinstance(event, events.RunStarted) else [])
+
+    assert execute(folder, share(experiment.source), hear)
+    assert starts == [before.progress["samples_seen"]]
+    experiment.create(whole)
+    assert execute(whole / experiment.specs[0].folder, share(experiment.source), lambda event: None)
+    assert bits(folder) == bits(whole / experiment.specs[0].folder)
+
+
+def test_two_checkpoints_are_kept_and_none_after_the_end(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for number in range(4):
+        folder.save_checkpoint(Checkpoint({"n": number}, {}, {"weights": torch.ones(3) * number}))
+    assert len(list(tmp_path.glob("checkpoint-*"))) == 4
+    latest = folder.load_checkpoint()
+    assert latest is not None
+    assert (latest.state, latest.tensors["weights"].tolist()) == ({"n": 3}, [3.0, 3.0, 3.0])
+
+
+def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(tmp_path: Path) -> None:
+    """A small file system that fills up; the folder moves to a bigger one afterwards."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(small)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        experiment = long_experiment()
+        experiment.create(small / "out")
+        heard: list[events.Event] = []
+        folder = small / "out" / experiment.specs[0].folder
+        free = os.statvfs(small).f_bavail * os.statvfs(small).f_frsize
+        (small / "filler").write_bytes(bytes(free - 24 * 1024))
+        assert not execute(folder, share(experiment.source), heard.append)
+        failure = heard[-1]
+        assert isinstance(failure, events.RunFailed)
+        assert "the disk is full at" in failure.message
+        assert "free some space and resume" in failure.message
+        shutil.copytree(small / "out", tmp_path / "out")
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+    assert run_experiment(experiment, tmp_path / "out", 0, lambda spec, event: None)
+    experiment.create(tmp_path / "whole")
+    assert run_experiment(experiment, tmp_path / "whole", 0, lambda spec, event: None)
+    assert all_bits(tmp_path / "out", experiment) == all_bits(tmp_path / "whole", experiment)
+
+
+def test_two_commands_on_one_folder_the_second_is_refused(tmp_path: Path, tiny: object) -> None:
+    experiment = prepare(Request(strategies=("er",), seeds=1), tiny)
+    out = tmp_path / "out"
+    experiment.create(out)
+    with (
+        locked(out),
+        pytest.raises(StreamlabError, match=r"out is in use by another streamlab command"),
+    ):
+        run_experiment(experiment, out, 0, lambda spec, event: None)
+    with pytest.raises(StreamlabError, match=r"holds an experiment; resume it"):
+        experiment.create(out)
+
+
+def test_a_changed_source_is_refused_on_resume(tmp_path: Path, tiny: object) -> None:
+    prepare(Request(strategies=("er",), seeds=1), tiny).create(tmp_path / "out")
+    with pytest.raises(StreamlabError, match="source tiny has changed since the runs in"):
+        reopen(tmp_path / "out", make_source(seed=3))
+
+
+def test_workers_and_their_number_change_no_bit(tmp_path: Path, tiny: object) -> None:
+    results = []
+    for workers in (0, 2):
+        out = tmp_path / str(workers)
+        streamlab.run(source=tiny, strategies=["er", "slda"], seeds=2, workers=workers, out=out, show=False)
+        runs = [*sorted(out.glob("*/seed-*"))]
+        assert len(runs) == 4
+        results.append([bits(run) for run in runs])
+    assert results[0] == results[1]
+
+
+def test_a_resumed_simulation_equals_memory_and_disk(tiny: object, tmp_path: Path) -> None:
+    """What a folder holds is what a run without a folder computes."""
+    experiment = streamlab.run(source=tiny, strategies=["er"], seeds=1, workers=0, out=tmp_path, show=False)
+    (run,) = experiment.runs
+    record = simulate(tiny, "er").record()
+    assert [e.accuracy for e in run.record.evaluations] == [e.accuracy for e in record.evaluations]
+    assert run.metrics["a_last"] == record.evaluations[-1].accuracy
