@@ -33,7 +33,7 @@ def print_plan(plan: StreamPlan, source: Source, console: Console | None = None)
     shown = "shown" if plan.shows_boundaries else "hidden"
     console.print(
         f"{plan.scenario} on {source.name}, seed {plan.seed}: {len(plan.experiences)} experiences, "
-        f"{plan.num_samples:,} samples, boundaries {shown}\nfingerprint {plan.fingerprint}\n",
+        f"{plan.num_samples:,} samples\nboundaries {shown}\nfingerprint {plan.fingerprint}\n",
         highlight=False,
     )
     table = Table(box=None, pad_edge=False, header_style="dim")

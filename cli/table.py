@@ -14,6 +14,7 @@ from streamlab.evaluation.intervals import interval
 
 from .live import LiveState, RunState
 
+WIDE = 136  # columns of a terminal that holds every column of the table
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -33,9 +34,9 @@ def accuracy_table(state: LiveState, width: int = 80) -> RenderableType:
     A row a strategy: mean ± 95 % interval over its seeds. The best of each metric is bold (the
     jointly trained ceiling is not ranked).
     """
-    table = Table(box=None, pad_edge=False, padding=(0, 2 if width >= 120 else 1, 0, 0), header_style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, 2 if width >= WIDE else 1, 0, 0), header_style="dim")
     shown = columns(width)
-    table.add_column("strategy", no_wrap=True, overflow="ellipsis", max_width=24 if width >= 120 else 13)
+    table.add_column("strategy", no_wrap=True, overflow="ellipsis", max_width=20 if width >= WIDE else 11)
     for column in shown:
         table.add_column(column.heading, justify="left" if column.left else "right", no_wrap=True)
     best = {column.metric: _best(state, column.metric) for column in shown if column.metric}
@@ -49,7 +50,8 @@ def accuracy_table(state: LiveState, width: int = 80) -> RenderableType:
             cells.append(cell)
         failed = all(run.status == "failed" for run in runs)
         table.add_row(Text(label, style="red" if failed else "bold"), *cells)
-    lines: list[RenderableType] = [Text(state.title, style="dim"), table]
+    title = Text(state.title, style="dim", no_wrap=True, overflow="ellipsis")
+    lines: list[RenderableType] = [title, table]
     messages = [run.message for run in state.runs.values() if run.status == "failed"]
     lines += [Text(f"failed  {message}", style="red") for message in messages]
     if state.happening and not messages:
@@ -165,11 +167,11 @@ def _best(state: LiveState, metric: str) -> str | None:
 
 def columns(width: int) -> list[Column]:
     """The columns that a terminal of this width holds without wrapping."""
-    wide = width >= 120
+    wide = width >= WIDE
     shown = [
         Column("run", _done),
         Column("acc %", _accuracy if wide else _mean_accuracy),
-        Column("accuracy over the stream" if wide else "curve", _curve(24 if wide else 8), left=True),
+        Column("accuracy so far" if wide else "curve", _curve(20 if wide else 8), left=True),
         Column("A_AUC %", _metric("a_auc"), metric="a_auc"),
         Column("forget %", _metric("f_last"), metric="f_last"),
         Column("memory", _memory if wide else _short_memory),

@@ -19,14 +19,14 @@ from .table import accuracy_table
 
 
 def title_of(experiment: Experiment) -> str:
-    """`si-blurry on glyphs-100 · 5 experiences, 20,000 samples · budget 500ex · 3 seeds`."""
+    """`si-blurry on glyphs-100 · 20,000 samples in 5 experiences · 500ex · 3 seeds`."""
     first = experiment.specs[0]
     plan = experiment.plans[first.plan_seed]
     budgets = [spec.budget for spec in experiment.specs if not spec.ceiling] or ["none"]
     seeds = len({spec.seed for spec in experiment.specs})
     return (
-        f"{first.scenario} on {first.source} · {len(plan.experiences)} experiences, "
-        f"{plan.num_samples:,} samples · budget {budgets[0]} · {seeds} seed{'s' if seeds > 1 else ''}"
+        f"{first.scenario} on {first.source} · {plan.num_samples:,} samples in "
+        f"{len(plan.experiences)} experiences · {budgets[0]} · {seeds} seed{'s' if seeds > 1 else ''}"
     )
 
 

@@ -20,10 +20,12 @@ from streamlab.strategy import Strategy
 VECTORS = Path(os.environ.get("STREAMLAB_VECTORS", Path(__file__).parent / "vectors"))
 
 
-def make_source(classes: int = 6, train: int = 40, test: int = 10, size: int = 8, seed: int = 0) -> Source:
-    """Classes that differ in a random pattern, under noise: learnable in a few hundred samples."""
+def make_source(
+    classes: int = 6, train: int = 40, test: int = 10, size: int = 8, seed: int = 0, contrast: int = 128
+) -> Source:
+    """Classes that differ in a random pattern, under noise; the less contrast, the harder."""
     draws = np.random.default_rng(seed)
-    patterns = draws.integers(0, 256, (classes, 1, size, size))
+    patterns = draws.integers(128 - contrast, 128 + contrast, (classes, 1, size, size))
 
     def split(count: int) -> tuple[np.ndarray, np.ndarray]:
         labels = draws.permutation(np.repeat(np.arange(classes), count))

@@ -17,11 +17,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from ..runs.folder import RunFolder
-from ..strategy import Strategy
 from . import events
+
+if TYPE_CHECKING:
+    from ..strategy import Strategy
 
 Sink = Callable[[int, events.Event], None]
 

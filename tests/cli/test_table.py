@@ -1,0 +1,61 @@
+"""The table is a pure function of a folded state: snapshots at fixed widths, without colour."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from streamlab.cli.live import LiveState, RunState, fold_run
+from streamlab.cli.table import accuracy_table, sparkline
+from streamlab.simulator import events
+
+SNAPSHOTS = Path(__file__).parent / "snapshots"
+
+
+def evaluated(seen: int, accuracy: float, held: dict[str, int], exemplars: int) -> events.Evaluated:
+    metrics = {"a_auc": accuracy - 0.05, "a_last": accuracy, "f_last": 0.3 - accuracy / 4}
+    return events.Evaluated(seen, (), accuracy, metrics, {"task": 1.0}, held, exemplars, seen / 12_000, 0.5)
+
+
+def example() -> LiveState:
+    """Two seeds of four rows: one half-way, one done, one failed, one ceiling."""
+    runs = {}
+    held = {"model": 900_000, "exemplars": 396_000}
+    for seed in (0, 1):
+        start = events.RunStarted(20_000, 0, 5, 2 * 2**20, 500)
+        er = fold_run(RunState("er", seed), start)
+        for number in range(1, 11):
+            er = fold_run(er, evaluated(1000 * number, 0.2 + 0.05 * number + 0.01 * seed, held, 500))
+        runs[f"er/{seed}"] = er
+        done = fold_run(RunState("finetune", seed), replace(start, exemplar_capacity=0))
+        for number in range(1, 21):
+            done = fold_run(done, evaluated(1000 * number, 0.5 - 0.01 * number, {"model": 900_000}, 0))
+        runs[f"finetune/{seed}"] = fold_run(done, events.RunEnded(done.metrics, {}, {}))
+        failed = fold_run(RunState("my-long-strategy-name", seed), start)
+        runs[f"mine/{seed}"] = fold_run(
+            failed, events.RunFailed(f"my-long-strategy-name: raised ValueError: {seed}")
+        )
+        ceiling = RunState("joint", seed, bounded=False)
+        runs[f"joint/{seed}"] = fold_run(ceiling, replace(start, budget_bytes=None, exemplar_capacity=0))
+    return LiveState("si-blurry on glyphs-100 · 20,000 samples in 5 experiences · 2MiB · 2 seeds", runs)
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_the_table_reads_as_its_snapshot(width: int) -> None:
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=width, no_color=True, force_terminal=False)
+    console.print(accuracy_table(example(), width), highlight=False)
+    shown = "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
+    assert max(map(len, shown.splitlines())) <= width
+    assert shown == (SNAPSHOTS / f"table-{width}.txt").read_text(encoding="utf-8")
+
+
+def test_a_sparkline_spans_0_to_1_and_keeps_its_last_value() -> None:
+    assert sparkline([0.0, 0.5, 1.0], 8) == "▁▅█"
+    assert sparkline([0.1] * 50 + [1.0], 8) == "▁▁▁▁▁▁▁█"
+    assert sparkline([], 8) == ""
+    assert sparkline([float("nan"), 1.0], 8) == " █"

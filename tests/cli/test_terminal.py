@@ -1,0 +1,207 @@
+"""The command in a real terminal (a pty), and where its output is none."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pexpect
+import pytest
+
+from streamlab.evaluation.intervals import interval
+
+COMMAND = str(Path(sys.executable).parent / "streamlab")
+ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+
+
+def call(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [COMMAND, *arguments], capture_output=True, text=True, cwd=cwd, check=False, timeout=120
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> tuple[str, Path]:
+    """What a terminal of 80 columns showed of a run, and the run's folder."""
+    out = tmp_path_factory.mktemp("cli") / "out"
+    arguments = ["run", "si-blurry", "--source", "fashion-mnist", "--data", str(tiny_data)]
+    arguments += ["--strategy", "er", "--strategy", "slda", "--seeds", "2", "--eval-every", "500"]
+    arguments += ["--budget", "100ex", "--out", str(out)]
+    child = pexpect.spawn(COMMAND, arguments, dimensions=(24, 80), encoding="utf-8", timeout=90)
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0, child.before
+    return child.before, out
+
+
+def test_the_live_table_is_drawn_and_fits_80_columns(finished: tuple[str, Path]) -> None:
+    shown = ANSI.sub("", finished[0]).replace("\r", "\n")
+    assert "si-blurry on fashion-mnist · 3,000 samples in 5 experiences · 100ex · 2 seeds" in shown
+    for heading in ("strategy", "acc %", "curve", "A_AUC %", "forget %", "memory", "left"):
+        assert heading in shown
+    assert "classes arrive" in shown
+    assert max(len(line) for line in shown.splitlines()) <= 80
+    assert re.search(r"er +done", shown)
+
+
+def test_a_run_folder_holds_a_result_with_metrics(finished: tuple[str, Path]) -> None:
+    results = [json.loads(p.read_text()) for p in sorted(finished[1].glob("*/seed-*/result.json"))]
+    assert len(results) == 4
+    for result in results:
+        names = {"a_auc", "a_avg", "a_last", "f_last", "average_forgetting", "backward_transfer"}
+        assert names == set(result["metrics"]) | set(result["not_defined"])
+        assert result["resources"]["flops_per_step"] > 0
+        assert len(result["class_accuracy"]) == 10
+
+
+def test_runs_are_listed_shown_and_removed(finished: tuple[str, Path], tmp_path: Path) -> None:
+    out = finished[1]
+    listed = call("runs", "list", str(out.parent)).stdout
+    assert f"{out}  " in listed
+    assert "si-blurry on fashion-mnist  er, slda  complete" in listed
+    shown = call("runs", "show", str(out)).stdout
+    accuracies = [json.loads(p.read_text())["metrics"]["a_auc"] for p in out.glob("er/*/result.json")]
+    assert f"{100 * interval(accuracies).mean:.1f}" in shown
+    assert "a er   b slda" in shown
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", str(out), str(copy)], check=True)
+    assert call("runs", "remove", str(copy), "--yes").stdout == f"removed {copy}\n"
+    assert not copy.exists()
+    refused = call("runs", "remove", str(tmp_path))
+    assert (refused.returncode, refused.stderr) == (
+        2,
+        f"streamlab: {tmp_path} holds no experiment (there is no experiment.json in it)\n",
+    )
+
+
+def test_json_is_one_event_a_line(tiny_data: Path, tmp_path: Path) -> None:
+    done = call(
+        "run", "si-blurry", "--source", "fashion-mnist", "--data", str(tiny_data), "--strategy", "finetune",
+        "--seeds", "1", "--json", "--out", str(tmp_path / "o"), "--workers", "0",
+    )  # fmt: skip
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {"RunStarted", "ClassesArrived", "Evaluated", "ExperienceEnded", "RunEnded"} <= {
+        event["event"] for event in events
+    }
+    assert events[-1]["event"] == "RunEnded"
+    assert events[-1]["strategy"] == "finetune"
+    assert events[-1]["metrics"]["a_last"] > 0
+
+
+def test_ctrl_c_leaves_a_run_that_resume_finishes(tiny_data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["run", "si-blurry", "--source", "fashion-mnist", "--data", str(tiny_data)]
+    arguments += ["--strategy", "er", "--seeds", "1", "--set", "stream.updates_per_batch=15"]
+    arguments += ["--out", str(out)]
+    child = pexpect.spawn(COMMAND, arguments, dimensions=(24, 140), encoding="utf-8", timeout=60)
+    child.expect("classes arrive")
+    time.sleep(0.3)
+    child.sendintr()
+    child.expect(f"stopped; go on with: streamlab resume {re.escape(str(out))}")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 130
+    assert not list(out.glob("*/*/result.json"))
+    done = call("resume", str(out))
+    assert done.returncode == 0, done.stderr
+    assert "er seed 0: done" in done.stdout
+    assert list(out.glob("*/*/result.json"))
+
+
+def test_a_mistake_is_one_sentence_and_exit_code_2() -> None:
+    done = call("run", "si-blurry", "--strategy", "err")
+    assert done.returncode == 2
+    assert (
+        done.stderr == "streamlab: unknown strategy 'err'; did you mean 'er'? (streamlab list strategies)\n"
+    )
+    assert done.stdout == ""
+    assert "Traceback" in call("run", "si-blurry", "--strategy", "err", "--debug").stderr
+
+
+def test_a_dry_run_says_what_would_run_and_runs_nothing(tmp_path: Path) -> None:
+    done = call(
+        "run", "si-blurry", "--strategy", "er", "--budget", "2MiB", "--seeds", "2", "--dry-run", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    model = 4 * (784 * 256 + 256 + 256 * 100 + 100)
+    assert f"er: budget 2MiB, {(2 * 2**20 - model) // 792:,} exemplars" in done.stdout
+    assert "2 runs; nothing was run" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_recipe_is_run_as_written(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(
+        'scenario = "si-blurry"\nstrategies = ["er", "er:selection=balanced"]\nseeds = 2\n'
+        'budget = "1MiB"\n[stream]\nbatch_size = 32\n[er.optimizer]\nlr = 0.1\n'
+    )
+    done = call("run", "mine.toml", "--dry-run", "--set", "scenario.tasks=4", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "20,000 samples in 4 experiences" in done.stdout
+    assert "er selection=balanced: budget 1MiB" in done.stdout
+    (tmp_path / "wrong.toml").write_text('scenari = "si-blurry"\n')
+    wrong = call("run", "wrong.toml", cwd=tmp_path)
+    assert "unknown field of recipe wrong.toml 'scenari'; did you mean 'scenario'?" in wrong.stderr
+
+
+def test_describe_shows_a_plan_and_draws_it(tmp_path: Path) -> None:
+    done = call("describe", "si-blurry", "--seed", "3", "--picture", str(tmp_path / "plan.png"))
+    assert done.returncode == 0, done.stderr
+    assert "5 experiences, 20,000 samples\nboundaries hidden\nfingerprint" in done.stdout
+    assert re.search(r"fingerprint [0-9a-f]{64}", done.stdout)
+    assert (tmp_path / "plan.png").read_bytes().startswith(b"\x89PNG")
+    assert "unknown section 'stream'" in call("describe", "--set", "stream.batch_size=3").stderr
+
+
+def test_help_and_list_import_no_torch_and_no_plugin() -> None:
+    program = (
+        "import sys; from streamlab.cli.main import app, plugins\n"
+        "for kind in plugins.KINDS: assert all(p.description for p in plugins.installed(kind))\n"
+        "heavy = {'torch', 'numpy', 'pydantic', 'matplotlib'} & set(sys.modules)\n"
+        "plugged = [m for m in sys.modules if m.startswith(('streamlab.strategies.', 'streamlab.scenarios.'))]\n"
+        "sys.exit(str([heavy, plugged]) if heavy or plugged else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    listed = call("list").stdout
+    for name in ("si-blurry", "er", "slda", "glyphs-100", "resnet18"):
+        assert re.search(rf"^  {name} +\S", listed, re.MULTILINE)
+    assert call("list", "strategy").stderr.startswith(
+        "streamlab: unknown kind of plugin 'strategy'; did you mean"
+    )
+
+
+def test_a_terminal_without_colour_shows_the_same_table(tiny_data: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "NO_COLOR": "1"}
+    arguments = ["run", "si-blurry", "--source", "fashion-mnist", "--data", str(tiny_data)]
+    arguments += ["--strategy", "finetune", "--seeds", "1", "--workers", "0", "--out", str(tmp_path / "o")]
+    child = pexpect.spawn(
+        COMMAND, arguments, dimensions=(24, 140), env=environment, encoding="utf-8", timeout=60
+    )
+    child.expect(pexpect.EOF)
+    child.close()
+    assert not re.search(r"\x1b\[(3|4|9)\d", child.before)
+    assert "accuracy so far" in child.before
+    assert child.exitstatus == 0
+
+
+def test_a_terminal_that_hangs_up_takes_its_workers_along(tiny_data: Path, tmp_path: Path) -> None:
+    arguments = ["run", "si-blurry", "--source", "fashion-mnist", "--data", str(tiny_data)]
+    arguments += ["--strategy", "er", "--seeds", "1", "--set", "stream.updates_per_batch=100"]
+    child = pexpect.spawn(COMMAND, [*arguments, "--out", str(tmp_path / "o")], encoding="utf-8", timeout=60)
+    child.expect("experience")
+    workers = [int(pid) for pid in Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()]
+    assert workers
+    os.kill(child.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while any(
+        Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() for pid in workers
+    ):
+        assert time.monotonic() < deadline, "a worker outlived its parent"
+        time.sleep(0.05)
+    child.close()
