@@ -31,9 +31,11 @@ class Batch:
 
     def joined(self, other: Batch) -> Batch:
         """This batch's samples, then the other's; extras that both have."""
-        shared = self.extras.keys() & other.extras.keys()
+        images = torch.cat([self.images, other.images])
+        labels = torch.cat([self.labels, other.labels])
+        if not (self.extras and other.extras):
+            return Batch(images, labels)
+        shared = sorted(self.extras.keys() & other.extras.keys())
         return Batch(
-            torch.cat([self.images, other.images]),
-            torch.cat([self.labels, other.labels]),
-            {key: torch.cat([self.extras[key], other.extras[key]]) for key in sorted(shared)},
+            images, labels, {key: torch.cat([self.extras[key], other.extras[key]]) for key in shared}
         )

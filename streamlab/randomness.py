@@ -9,7 +9,7 @@ import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MASK_32 = (1 << 32) - 1
+_BLOCK = 4096
 
 
 def key(seed: int, *path: str | int) -> int:
@@ -50,15 +51,71 @@ class Draws:
         return np.concatenate([[0], inner, [count]]).astype(np.int64)
 
 
-def seed_global_generators(value: int) -> None:
-    """Seed torch's, numpy's and Python's global generators from one integer (about 7 µs)."""
+class Uniforms:
+    """An endless row of numbers in [0, 1), the n-th depending on the path and n alone.
+
+    Drawn a block at a time; what a checkpoint holds is the path and the position.
+    """
+
+    transient: ClassVar[frozenset[str]] = frozenset({"_block", "_block_number"})
+    _block: list[float]
+    _block_number = -1
+
+    def __init__(self, seed: int, *path: str | int) -> None:
+        self.seed, self.path, self.position = seed, path, 0
+
+    def take(self, count: int) -> list[float]:
+        """The next `count` numbers."""
+        taken: list[float] = []
+        while len(taken) < count:
+            number, offset = divmod(self.position, _BLOCK)
+            if number != self._block_number:
+                self._block = generator(self.seed, *self.path, number).random(_BLOCK).tolist()
+                self._block_number = number
+            piece = self._block[offset : offset + count - len(taken)]
+            taken += piece
+            self.position += len(piece)
+        return taken
+
+    def choose(self, count: int, among: int) -> list[int]:
+        """`count` different integers in 0..among-1, in O(count) (a sparse Fisher-Yates shuffle)."""
+        moved: dict[int, int] = {}
+        chosen = []
+        for first, uniform in enumerate(self.take(count)):
+            other = first + int(uniform * (among - first))
+            chosen.append(moved.get(other, other))
+            moved[other] = moved.get(first, first)
+        return chosen
+
+
+def seed_torch(value: int) -> None:
+    """Seed torch's global generators from one integer (about 1 µs)."""
     import torch
 
     torch.default_generator.manual_seed(value & ((1 << 63) - 1))
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.manual_seed_all(value & ((1 << 63) - 1))
+
+
+def seed_global_generators(value: int) -> None:
+    """Seed torch's, numpy's and Python's global generators from one integer."""
+    seed_torch(value)
     np.random.seed(value & _MASK_32)
     random.seed(value)
+
+
+def take_host_state() -> Any:
+    """The state of numpy's and Python's global generators as JSON values."""
+    name, words, *rest = np.random.get_state(legacy=True)
+    version, state, gauss = random.getstate()
+    return [[name, np.asarray(words).tolist(), *rest], [version, list(state), gauss]]
+
+
+def put_host_state(plain: Any) -> None:
+    """Give numpy's and Python's global generators a state that was taken."""
+    (name, words, *rest), (version, state, gauss) = plain
+    np.random.set_state((name, np.array(words, np.uint32), *rest))
+    random.setstate((version, tuple(state), gauss))
 
 
 @contextmanager

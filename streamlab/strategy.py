@@ -144,7 +144,8 @@ class Strategy:
         """One optimizer step on the sum of the losses."""
         assert self.optimizer is not None
         self.optimizer.zero_grad()
-        torch.autograd.backward(sum(losses.values()))  # type: ignore[arg-type]
+        first, *others = losses.values()
+        torch.autograd.backward(sum(others, first))
         self.optimizer.step()
 
     def make_buffer(

@@ -5,6 +5,7 @@ A buffer is made in a strategy's `setup` and gets its capacity from the budget a
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
@@ -12,13 +13,13 @@ from torch import Tensor
 
 from ..batch import Batch
 from ..errors import StreamlabError
-from ..randomness import generator
+from ..randomness import Uniforms
 
 
-class Buffer:
+class Buffer(ABC):
     """Exemplars as pixels, labels and extras (logits, say), written in place.
 
-    One policy is one subclass that says which slot a new sample takes: `slot(label)`.
+    One policy is one subclass that says which slots a batch takes: `choose_slots(batch)`.
     """
 
     ledger_kind: ClassVar[str] = "exemplars"
@@ -38,8 +39,8 @@ class Buffer:
         self.extras: dict[str, Tensor] = {
             key: torch.zeros((0, *shape), device=device) for key, shape in self.extra_shapes.items()
         }
-        self.write_draws = generator(seed, name, "write")
-        self.read_draws = generator(seed, name, "read")
+        self.write_draws = Uniforms(seed, name, "write")
+        self.read_draws = Uniforms(seed, name, "read")
 
     def __len__(self) -> int:
         """Exemplars held now."""
@@ -70,26 +71,21 @@ class Buffer:
         missing = set(self.extra_shapes) - set(batch.extras)
         if missing:
             raise StreamlabError(f"the buffer stores {sorted(missing)}, which the batch does not have")
-        taken: dict[int, int] = {}
-        for row, label in enumerate(batch.label_list):
-            slot = self.slot(label)
-            self.seen += 1
-            if slot is not None:
-                taken[slot] = row  # a later sample of the batch may replace an earlier one
+        taken = self.choose_slots(batch)
+        self.seen += len(batch)
         if not taken:
             return
         slots = torch.tensor(list(taken), device=self.labels.device)
         rows = torch.tensor(list(taken.values()), device=self.labels.device)
-        self.images[slots] = batch.images[rows]
-        self.labels[slots] = batch.labels[rows]
+        self.images.index_copy_(0, slots, batch.images.index_select(0, rows))
+        self.labels.index_copy_(0, slots, batch.labels.index_select(0, rows))
         for key, column in self.extras.items():
-            column[slots] = batch.extras[key][rows].to(column.dtype)
+            column.index_copy_(0, slots, batch.extras[key].index_select(0, rows).to(column.dtype))
 
     def draw(self, size: int) -> Batch:
         """`size` different exemplars at random, all of them if there are fewer."""
-        count = min(size, self.count)
-        chosen = self.read_draws.choice(self.count, count, replace=False, shuffle=False)
-        rows = torch.from_numpy(chosen).to(self.labels.device)
+        chosen = self.read_draws.choose(min(size, self.count), self.count)
+        rows = torch.tensor(chosen, dtype=torch.int64, device=self.labels.device)
         return Batch(
             self.images.index_select(0, rows),
             self.labels.index_select(0, rows),
@@ -102,20 +98,25 @@ class Buffer:
         extras = {key: column[held] for key, column in self.extras.items()}
         return Batch(self.images[held], self.labels[held], extras)
 
-    def slot(self, label: int) -> int | None:
-        """Where a new sample of this class goes; None leaves it out."""
-        raise NotImplementedError
+    @abstractmethod
+    def choose_slots(self, batch: Batch) -> dict[int, int]:
+        """Which rows of a new batch are kept: slot -> row. A later row may replace an earlier one."""
 
 
 class ReservoirBuffer(Buffer):
     """Every sample seen is held with equal probability (Vitter 1985, algorithm R)."""
 
-    def slot(self, label: int) -> int | None:
-        if self.count < self.capacity:
-            self.count += 1
-            return self.count - 1
-        drawn = int(self.write_draws.random() * (self.seen + 1))
-        return drawn if drawn < self.capacity else None
+    def choose_slots(self, batch: Batch) -> dict[int, int]:
+        taken: dict[int, int] = {}
+        for row, uniform in enumerate(self.write_draws.take(len(batch))):
+            if self.count < self.capacity:
+                taken[self.count] = row
+                self.count += 1
+            else:
+                slot = int(uniform * (self.seen + row + 1))
+                if slot < self.capacity:
+                    taken[slot] = row
+        return taken
 
 
 class BalancedBuffer(Buffer):
@@ -138,7 +139,15 @@ class BalancedBuffer(Buffer):
         self.seen_of: dict[int, int] = {}
         self.full: list[int] = []
 
-    def slot(self, label: int) -> int | None:
+    def choose_slots(self, batch: Batch) -> dict[int, int]:
+        taken: dict[int, int] = {}
+        for row, label in enumerate(batch.label_list):
+            slot = self._slot(label)
+            if slot is not None:
+                taken[slot] = row
+        return taken
+
+    def _slot(self, label: int) -> int | None:
         own = self.slots_of.setdefault(label, [])
         self.seen_of[label] = self.seen_of.get(label, 0) + 1
         if self.count < self.capacity:
@@ -151,14 +160,17 @@ class BalancedBuffer(Buffer):
         largest = [number for number, slots in self.slots_of.items() if len(slots) == most]
         self.full.extend(number for number in largest if number not in self.full)
         if label not in self.full:
-            victim = largest[int(self.write_draws.integers(len(largest)))]
+            victim = largest[self._below(len(largest))]
             slots = self.slots_of[victim]
-            slot = slots.pop(int(self.write_draws.integers(len(slots))))
+            slot = slots.pop(self._below(len(slots)))
             own.append(slot)
             return slot
-        if own and self.write_draws.random() <= len(own) / self.seen_of[label]:
-            return own[int(self.write_draws.integers(len(own)))]
+        if own and self.write_draws.take(1)[0] <= len(own) / self.seen_of[label]:
+            return own[self._below(len(own))]
         return None
+
+    def _below(self, count: int) -> int:
+        return int(self.write_draws.take(1)[0] * count)
 
 
 POLICIES: dict[str, type[Buffer]] = {"reservoir": ReservoirBuffer, "balanced": BalancedBuffer}

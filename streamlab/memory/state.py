@@ -43,12 +43,15 @@ def _is_bookkeeping(name: str) -> bool:
 
 
 def _attributes(thing: object) -> dict[str, Any]:
-    """What an object holds under names; for modules without torch's own bookkeeping."""
+    """What an object holds under names, less what its class calls transient (it can be made anew)
+    and, for modules, less torch's own bookkeeping."""
     own = dict(vars(thing)) if hasattr(thing, "__dict__") else {}
     for cls in type(thing).__mro__:
         for slot in getattr(cls, "__slots__", ()):
             if hasattr(thing, slot) and not slot.startswith("__"):
                 own[slot] = getattr(thing, slot)
+    transient: frozenset[str] = getattr(type(thing), "transient", frozenset())
+    own = {name: value for name, value in own.items() if name not in transient}
     if isinstance(thing, nn.Module):
         own = {name: value for name, value in own.items() if not _is_bookkeeping(name)}
     return own

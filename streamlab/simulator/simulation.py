@@ -26,7 +26,14 @@ from ..evaluation.evaluator import Evaluator
 from ..evaluation.metrics import measure_all
 from ..evaluation.record import Evaluation, Record, save_evaluation
 from ..memory.ledger import check_budget
-from ..randomness import Draws, key, seed_global_generators
+from ..randomness import (
+    Draws,
+    global_randomness,
+    key,
+    put_host_state,
+    seed_torch,
+    take_host_state,
+)
 from ..runs.folder import Checkpoint, RunFolder
 from ..strategy import Strategy
 from ..stream import Experience, StreamPlan
@@ -62,6 +69,7 @@ class Progress:
     exemplars: int = 0
     log_length: int = 0
     losses: dict[str, list[float]] = field(default_factory=dict)
+    host_random: Any = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +146,7 @@ class Simulation:
         if checkpoint is not None:
             self.strategy.put_state(checkpoint.state, checkpoint.tensors)
             self.progress = Progress(**checkpoint.progress)
+            put_host_state(self.progress.host_random)
             self._exposed = self.strategy.exposed.cpu().numpy().copy()
         if self.folder:
             self.folder.open_log(self.progress.log_length)
@@ -167,7 +176,7 @@ class Simulation:
         began = time.perf_counter()
         for _ in range(self.stream.updates_per_batch):
             progress.steps += 1
-            seed_global_generators(self._random_base + progress.steps * _STEP_STRIDE)
+            seed_torch(self._random_base + progress.steps * _STEP_STRIDE)
             if progress.steps == _FLOPS_STEP:
                 numbers, progress.flops_per_step = flops_of(lambda: strategy.observe(batch))
             else:
@@ -224,6 +233,7 @@ class Simulation:
         assert self.folder is not None
         self._flush_numbers()
         self.progress.log_length = self.folder.log_length()
+        self.progress.host_random = take_host_state()
         plain, tensors = self.strategy.take_state()
         self.folder.save_checkpoint(Checkpoint(plain, dataclasses.asdict(self.progress), tensors))
 
@@ -271,8 +281,8 @@ class Simulation:
         began = time.perf_counter()
         strategy.train_mode(False)
         seen = progress.samples_seen
-        seed_global_generators(key(self.seed, "evaluation", seen))
-        evaluation = self.evaluator.evaluate(strategy, seen, task_ends, regular)
+        with global_randomness(self.seed, "evaluation", seen):
+            evaluation = self.evaluator.evaluate(strategy, seen, task_ends, regular)
         strategy.train_mode(True)
         progress.evaluation_seconds += time.perf_counter() - began
         self.evaluations.append(evaluation)
@@ -330,8 +340,7 @@ class _Training:
 
     def __enter__(self) -> None:
         self._began = time.perf_counter()
-        progress = self._simulation.progress
-        seed_global_generators(key(self._simulation.seed, "between", progress.steps))
+        seed_torch(key(self._simulation.seed, "between", self._simulation.progress.steps))
 
     def __exit__(self, *error: Any) -> None:
         self._simulation.progress.train_seconds += time.perf_counter() - self._began
