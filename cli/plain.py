@@ -105,7 +105,7 @@ def experiment_state(folder: Path) -> LiveState:
     specs = read_specs(folder)
     runs = {spec.folder: restored(spec, RunFolder(folder / spec.folder)) for spec in specs}
     seeds = len({spec.seed for spec in specs})
-    title = f"{specs[0].scenario} on {specs[0].source} · {seeds} seed{'s' if seeds > 1 else ''} · {folder}"
+    title = f"{specs[0].scenario} on {specs[0].source} · {seeds} seed{'s' if seeds > 1 else ''} "
     return LiveState(title, runs)
 
 
