@@ -159,12 +159,17 @@ class Pictures:
         return self.transform(Image.fromarray(self.images[index, 0], mode="L")), int(self.labels[index])
 
 
-def avalanche_on_tensors(data: str) -> dict[str, float]:
-    """Avalanche at its best: the pictures already normalised into one tensor."""
-    return avalanche_run(data, tensors=True)
+def stream_accuracy(metrics: dict[str, float]) -> float:
+    """The accuracy over the whole test stream, among Avalanche's metrics."""
+    return next(float(value) for name, value in metrics.items() if name.startswith("Top1_Acc_Stream"))
 
 
-def avalanche_run(data: str, tensors: bool = False) -> dict[str, float]:
+def avalanche_at_its_best(data: str) -> dict[str, float]:
+    """Avalanche at its best: pictures normalised into one tensor, one metric, no logger."""
+    return avalanche_run(data, at_its_best=True)
+
+
+def avalanche_run(data: str, at_its_best: bool = False) -> dict[str, float]:
     """Avalanche's Naive with its ReplayPlugin and a reservoir, on the first samples of the stream."""
     import torch
     from avalanche.benchmarks import CLScenario, CLStream, split_online_stream
@@ -185,7 +190,7 @@ def avalanche_run(data: str, tensors: bool = False) -> dict[str, float]:
     def stream_of(name: str, images, labels):
         y = torch.from_numpy(labels.copy())
         served = Pictures(images, labels, mean, deviation)
-        if tensors:
+        if at_its_best:
             served = TensorDataset((torch.from_numpy(images.copy()).float() / 255 - mean) / deviation, y)
         targets = DataAttribute(y.tolist(), "targets")
         tasks = DataAttribute([0] * len(y), "targets_task_labels", use_in_getitem=True)
@@ -200,6 +205,7 @@ def avalanche_run(data: str, tensors: bool = False) -> dict[str, float]:
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 10))
     storage = ReservoirSamplingBuffer(BUFFER)
     replay = ReplayPlugin(mem_size=BUFFER, batch_size=BATCH, batch_size_mem=BATCH, storage_policy=storage)
+    quiet = {"evaluator": EvaluationPlugin(accuracy_metrics(stream=True), loggers=[])} if at_its_best else {}
     strategy = Naive(
         model=model,
         optimizer=torch.optim.SGD(model.parameters(), lr=RATE),
@@ -207,7 +213,7 @@ def avalanche_run(data: str, tensors: bool = False) -> dict[str, float]:
         train_mb_size=BATCH,
         eval_mb_size=500,
         plugins=[replay],
-        evaluator=EvaluationPlugin(accuracy_metrics(stream=True), loggers=[]),
+        **quiet,
     )
     training = evaluation = accuracy = 0.0
     online = split_online_stream(scenario.train_stream, experience_size=BATCH)
@@ -217,7 +223,7 @@ def avalanche_run(data: str, tensors: bool = False) -> dict[str, float]:
         training += time.perf_counter() - began
         if number * BATCH % EVAL_EVERY == 0:
             began = time.perf_counter()
-            accuracy = float(next(iter(strategy.eval(scenario.test_stream, num_workers=0).values())))
+            accuracy = stream_accuracy(strategy.eval(scenario.test_stream, num_workers=0))
             evaluation += time.perf_counter() - began
     spent = {"train": training, "evaluate": evaluation}
     return {**spent, "samples": AVALANCHE_SAMPLES, "accuracy": accuracy}
@@ -227,7 +233,7 @@ PARTIES = {
     "plain": plain_loop,
     "streamlab": streamlab_run,
     "avalanche": avalanche_run,
-    "avalanche on tensors": avalanche_on_tensors,
+    "avalanche at its best": avalanche_at_its_best,
 }
 
 
@@ -281,8 +287,11 @@ def report(turns: dict[str, list[dict[str, float]]]) -> str:
         *(
             (name, speed(party, "train"), speed(party, "train", "evaluate"))
             for party, name in (
-                ("avalanche", "Avalanche 0.6, on pictures and transforms, as its users write it"),
-                ("avalanche on tensors", "Avalanche 0.6, on one tensor normalised ahead"),
+                ("avalanche", "Avalanche 0.6 as it comes: pictures and transforms, its default evaluator"),
+                (
+                    "avalanche at its best",
+                    "Avalanche 0.6 at its best: one tensor normalised ahead, one metric, no logger",
+                ),
             )
         ),
     ]
@@ -310,8 +319,8 @@ def report(turns: dict[str, list[dict[str, float]]]) -> str:
         "",
         f"streamlab against the plain loop: {ratio('train'):.2f} in training, {ratio('evaluate'):.2f} in "
         f"evaluation, {whole:.2f} in both (above 1 is faster).",
-        f"streamlab against Avalanche as its users write it: {against[0][0]:.1f} times in training, "
-        f"{against[0][1]:.1f} in both; against Avalanche on one tensor: {against[1][0]:.1f} and "
+        f"streamlab against Avalanche as it comes: {against[0][0]:.1f} times in training, "
+        f"{against[0][1]:.1f} in both; against Avalanche at its best: {against[1][0]:.1f} and "
         f"{against[1][1]:.1f}.",
         "",
         "Final accuracies, to see that the work is the same: plain "

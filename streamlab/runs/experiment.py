@@ -1,0 +1,284 @@
+"""One command's runs: strategies x seeds on one scenario and source, in one folder.
+
+`prepare` checks everything that can be checked before training; `Experiment.create` writes the
+folders; `run_experiment` runs what is unfinished in them, whoever began it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..config import OptimizerConfig, StreamConfig, configure, merged, parse_budget
+from ..data.source import Source, load_source, share
+from ..errors import CorruptFile, StreamlabError, unknown
+from ..simulator import events
+from ..simulator.pool import Job, run_jobs
+from ..stream import StreamPlan, make_plan
+from .files import locked, write_json
+from .folder import RunFolder
+from .spec import SECTIONS, Row, RunSpec, check_strategy, load_strategy, parse_row, unique_labels
+
+
+if TYPE_CHECKING:
+    from ..strategy import Strategy
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person asks for; the defaults are the quickstart.
+
+    strategies: names, files (./mine.py) or names with options (er:selection=balanced).
+    settings: a tree of sections (scenario, stream, backbone, optimizer, or a strategy's label).
+    workers: None takes as many as there are processors (one on a GPU).
+    """
+
+    scenario: str = "si-blurry"
+    source: str = "glyphs-100"
+    strategies: tuple[str, ...] = ("finetune", "er", "slda", "joint")
+    seeds: int = 3
+    plan_seed: int | None = None
+    budget: str = "500ex"
+    eval_every: int = 1000
+    device: str = "auto"
+    data: str | None = None
+    workers: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """A TOML recipe as Request fields; sections and strategies' tables become settings.
+
+    Raises StreamlabError where it cannot be read or has an unknown field.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise StreamlabError(f"recipe {path} cannot be read: {error}") from None
+    fields = set(Request.__dataclass_fields__) - {"settings"}
+    given: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+    for name, value in content.items():
+        if isinstance(value, Mapping) or (name in SECTIONS and name not in fields):
+            settings[name] = value
+        elif name in fields:
+            given[name] = tuple(value) if name == "strategies" else value
+        else:
+            raise unknown(f"field of recipe {path.name}", name, fields | set(SECTIONS))
+    return {**given, "settings": settings}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A request, checked and resolved: every run's spec and plan, and the source."""
+
+    specs: tuple[RunSpec, ...]
+    plans: Mapping[int, StreamPlan]
+    source: Source
+    classes: Mapping[str, type[Strategy]]
+
+    def create(self, out: Path) -> None:
+        """Write experiment.json and every run's folder; raises StreamlabError if `out` has one."""
+        if (out / "experiment.json").exists():
+            raise StreamlabError(f"{out} holds an experiment; resume it (streamlab resume {out}) or name another")
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            write_json(out / "experiment.json", {"specs": [spec.to_plain() for spec in self.specs]})
+            for spec in self.specs:
+                RunFolder.create(out / spec.folder, spec, self.plans[spec.plan_seed])
+        except OSError as error:
+            raise StreamlabError(f"cannot write to {out}: {error.strerror}") from None
+
+
+def prepare(request: Request, source: Source | None = None, classes: tuple[type[Strategy], ...] = ()) -> Experiment:
+    """Check a request and resolve it into runs; nothing is trained and nothing written.
+
+    source: one made in memory, in place of a named one. classes: strategy classes that have no
+    installed name. Raises StreamlabError, in one sentence, for the first thing that is wrong.
+    """
+    if request.seeds < 1:
+        raise StreamlabError(f"--seeds is {request.seeds}, and must be at least 1")
+    if request.eval_every < 1:
+        raise StreamlabError(f"--eval-every is {request.eval_every}, and must be at least 1")
+    parse_budget(request.budget)
+    rows = unique_labels([parse_row(text) for text in request.strategies])
+    own = {cls.__name__: cls for cls in classes}
+    rows += [Row(name, name, {}) for name in own]
+    if not rows:
+        raise StreamlabError("no strategy is named; give one with --strategy (streamlab list strategies)")
+    loaded = {row.strategy: own.get(row.strategy) or load_strategy(row.strategy) for row in rows}
+    settings = request.settings
+    known = {*SECTIONS, *(row.label for row in rows), *(row.strategy for row in rows)}
+    for name in settings:
+        if name not in known:
+            raise unknown("section", name, known)
+        if not isinstance(settings[name], Mapping):
+            raise StreamlabError(f"{name} is {settings[name]!r}, and must be a section of options")
+    configure(StreamConfig, settings.get("stream", {}), "stream")
+    configure(OptimizerConfig, settings.get("optimizer", {}), "optimizer")
+    device = _device(request.device)
+
+    source = source or load_source(request.source, request.data)
+    plan_seeds = [request.plan_seed if request.plan_seed is not None else s for s in range(request.seeds)]
+    options = settings.get("scenario", {})
+    plans = {seed: make_plan(request.scenario, source.labels, seed, options) for seed in set(plan_seeds)}
+    specs = []
+    for seed, plan_seed in enumerate(plan_seeds):
+        for row in rows:
+            cls, plan = loaded[row.strategy], plans[plan_seed]
+            check_strategy(cls, row.label, plan)
+            spec = RunSpec(
+                scenario=request.scenario,
+                source=source.name,
+                strategy=_absolute(row.strategy),
+                label=row.label,
+                seed=seed,
+                plan_seed=plan_seed,
+                budget="none" if cls.learns_jointly else request.budget,
+                eval_every=request.eval_every,
+                device=device,
+                source_digest=source.digest,
+                plan_fingerprint=plan.fingerprint,
+                ceiling=cls.learns_jointly,
+                data=request.data,
+                scenario_options=options,
+                stream=settings.get("stream", {}),
+                backbone=settings.get("backbone", {}),
+                optimizer=settings.get("optimizer", {}),
+                strategy_options=merged(
+                    settings.get(row.strategy, {}), settings.get(row.label, {}), row.options
+                ),
+            )
+            spec.own_options(cls)
+            spec.optimizer_config()
+            specs.append(spec)
+    return Experiment(tuple(specs), plans, source, own)
+
+
+def read_specs(folder: Path) -> tuple[RunSpec, ...]:
+    """The specs of the experiment in this folder; raises StreamlabError."""
+    path = folder / "experiment.json"
+    if not path.exists():
+        raise StreamlabError(f"{folder} holds no experiment (there is no {path.name} in it)")
+    try:
+        return tuple(RunSpec(**plain) for plain in json.loads(path.read_text("utf-8"))["specs"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptFile(f"{path} is damaged: {error}") from None
+
+
+def reopen(folder: Path, source: Source | None = None) -> Experiment:
+    """The experiment in a folder, its source and plans made anew and checked against it.
+
+    Raises StreamlabError where the source or a plan is not the one of the runs that are there.
+    """
+    specs = read_specs(folder)
+    first = specs[0]
+    source = source or load_source(first.source, first.data)
+    if source.digest != first.source_digest:
+        raise StreamlabError(f"source {source.name} has changed since the runs in {folder} were made")
+    plans = {
+        spec.plan_seed: make_plan(spec.scenario, source.labels, spec.plan_seed, spec.scenario_options)
+        for spec in {spec.plan_seed: spec for spec in specs}.values()
+    }
+    for spec in specs:
+        if plans[spec.plan_seed].fingerprint != spec.plan_fingerprint:
+            raise StreamlabError(f"{spec.folder}: its plan cannot be made again; the scenario has changed")
+    return Experiment(specs, plans, source, {})
+
+
+def run_experiment(
+    experiment: Experiment,
+    out: Path,
+    workers: int | None,
+    hear: Callable[[RunSpec, events.Event], None],
+    tick: Callable[[], None] = lambda: None,
+) -> bool:
+    """Run what is unfinished in `out`; returns whether every run is complete then.
+
+    Raises StreamlabError where another command holds the folder.
+    """
+    with locked(out):
+        for spec in experiment.specs:
+            RunFolder.create(out / spec.folder, spec, experiment.plans[spec.plan_seed])
+        todo = [spec for spec in experiment.specs if RunFolder(out / spec.folder).result is None]
+        shared = share(experiment.source)
+        jobs = [
+            Job(out / spec.folder, shared, experiment.classes.get(spec.strategy)) for spec in todo
+        ]
+        if workers is None:
+            on_gpu = any(spec.device != "cpu" for spec in todo)
+            workers = 1 if on_gpu else available_processors()
+        if experiment.classes:
+            workers = 0
+        run_jobs(jobs, workers, lambda number, event: hear(todo[number], event), out / "workers.log", tick)
+    log = out / "workers.log"
+    if log.exists() and log.stat().st_size == 0:
+        log.unlink()
+    return all(RunFolder(out / spec.folder).result is not None for spec in experiment.specs)
+
+
+def available_processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def new_folder(request: Request) -> Path:
+    """A fresh folder under ./runs, named by time and scenario."""
+    stamp = datetime.now().strftime("%Y-%m-%d_%H%M%S")
+    base = Path("runs") / f"{stamp}_{request.scenario}_{request.source}".replace("/", "_").replace(":", "_")
+    number, path = 1, base
+    while path.exists():
+        number, path = number + 1, base.with_name(f"{base.name}-{number}")
+    return path
+
+
+def remove(folder: Path) -> None:
+    """Delete an experiment's folder; raises StreamlabError where it holds none or is in use."""
+    read_specs(folder)
+    with locked(folder):
+        shutil.rmtree(folder)
+
+
+def exemplars_bought(experiment: Experiment) -> dict[str, int]:
+    """How many exemplars the budget buys each row (its strategy is built, nothing is trained)."""
+    from ..data.source import open_shared
+    from ..simulator.execute import build
+
+    shared = open_shared(share(experiment.source))
+    bought = {}
+    for spec in experiment.specs:
+        if spec.label not in bought:
+            plan, cls = experiment.plans[spec.plan_seed], experiment.classes.get(spec.strategy)
+            try:
+                made = build(replace(spec, device="cpu"), plan, shared, lambda event: None, None, cls)
+            except StreamlabError as error:
+                raise StreamlabError(f"{spec.label}: {error}") from None
+            bought[spec.label] = sum(buffer.capacity for buffer in made.strategy.buffers)
+    return bought
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(name).type
+    except RuntimeError:
+        raise unknown("device", name, ("auto", "cpu", "cuda")) from None
+    if kind not in ("cpu", "cuda"):
+        raise unknown("device", name, ("auto", "cpu", "cuda"))
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise StreamlabError("device cuda is asked for, and torch sees no GPU; use --device cpu or auto")
+    return name
+
+
+def _absolute(strategy: str) -> str:
+    return str(Path(strategy).resolve()) if strategy.endswith(".py") else strategy

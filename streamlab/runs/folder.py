@@ -1,0 +1,213 @@
+"""One run's folder on disk: spec, events, evaluations, checkpoints, result.
+
+    run.json        the spec, versions and machine        plan.safetensors   the plan
+    events.jsonl    what happened, cut at the checkpoint   evaluations/       predictions
+    checkpoint-*    the last two states                    result.json        when complete
+
+Everything but the event log is written under a temporary name, flushed to disk and renamed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from ..errors import CorruptFile
+from ..stream import StreamPlan
+from .files import locked, write_bytes, write_json
+from .spec import RunSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..evaluation.record import Record
+
+
+def provenance() -> dict[str, Any]:
+    """Versions and machine: what a result's bits may depend on."""
+    packages = {}
+    for name in ("streamlab-cl", "torch", "numpy", "safetensors"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = "unknown"
+    return {
+        "packages": packages,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processors": os.cpu_count(),
+        "threads": 1,
+        "created": datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A state that a run can go on from."""
+
+    state: Any
+    progress: Mapping[str, Any]
+    tensors: dict[str, Tensor]
+
+
+class RunFolder:
+    """Reads and writes one run's folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._log: IO[bytes] | None = None
+
+    @staticmethod
+    def create(path: Path, spec: RunSpec, plan: StreamPlan) -> RunFolder:
+        """Make the folder, its plan and run.json; what is there already is left as it is."""
+        (path / "evaluations").mkdir(parents=True, exist_ok=True)
+        if not (path / "plan.safetensors").exists():
+            plan.save(path / "plan.safetensors")
+        if not (path / "run.json").exists():
+            write_json(path / "run.json", {"spec": spec.to_plain(), "provenance": provenance()})
+        return RunFolder(path)
+
+    @property
+    def spec(self) -> RunSpec:
+        """The spec in run.json; raises CorruptFile."""
+        try:
+            plain = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+            return RunSpec(**plain["spec"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CorruptFile(f"{self.path / 'run.json'} is not a run: {error}") from None
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """The content of result.json, or None while the run is not complete."""
+        try:
+            content: dict[str, Any] = json.loads((self.path / "result.json").read_text("utf-8"))
+            return content
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise CorruptFile(f"{self.path / 'result.json'} is damaged: {error}") from None
+
+    @property
+    def failure(self) -> str | None:
+        """Why the run stopped, where it failed."""
+        path = self.path / "failure.json"
+        return str(json.loads(path.read_text("utf-8"))["message"]) if path.exists() else None
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        write_json(self.path / "result.json", result)
+        self.forget_failure()
+        for path in self.path.glob("checkpoint-*"):
+            path.unlink()
+
+    def write_failure(self, message: str) -> None:
+        write_json(self.path / "failure.json", {"message": message})
+
+    def forget_failure(self) -> None:
+        (self.path / "failure.json").unlink(missing_ok=True)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder for one process; raises StreamlabError where another has it."""
+        with locked(self.path):
+            yield
+
+    # Events
+
+    def open_log(self, length: int) -> None:
+        """Open the event log and cut it at `length` bytes, where the checkpoint was taken."""
+        path = self.path / "events.jsonl"
+        self._log = path.open("r+b" if path.exists() else "w+b")
+        self._log.truncate(length)
+        self._log.seek(0, os.SEEK_END)
+
+    def log(self, plain: Mapping[str, Any]) -> None:
+        """Append one event."""
+        assert self._log is not None
+        self._log.write((json.dumps(plain) + "\n").encode())
+        self._log.flush()
+
+    def log_length(self) -> int:
+        """Bytes in the log, made durable."""
+        if self._log is None:
+            return 0
+        os.fsync(self._log.fileno())
+        return self._log.tell()
+
+    def close_log(self) -> None:
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def events(self) -> list[dict[str, Any]]:
+        """Every whole line of the event log."""
+        path = self.path / "events.jsonl"
+        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+        return [json.loads(line) for line in lines]
+
+    # Evaluations
+
+    def evaluation_path(self, number: int) -> Path:
+        return self.path / "evaluations" / f"{number:06}.safetensors"
+
+    def record(self, count: int | None = None) -> Record:
+        """The plan and the first `count` evaluations (all of them by default)."""
+        from ..evaluation.record import Record, load_evaluation
+
+        paths = sorted((self.path / "evaluations").glob("*.safetensors"))[:count]
+        plan, ceiling = self.plan(), self.spec.ceiling
+        evaluations = tuple(load_evaluation(path) for path in paths)
+        return Record(plan.merged() if ceiling else plan, evaluations, ceiling)
+
+    def plan(self) -> StreamPlan:
+        """The plan of the run; raises CorruptFile."""
+        return StreamPlan.load(self.path / "plan.safetensors")
+
+    # Checkpoints
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint under the older one's number, so that the newer one stays."""
+        from safetensors.torch import save
+
+        numbers = sorted(self._checkpoint_numbers())
+        number = numbers[-1] + 1 if numbers else 1
+        tensors = save(checkpoint.tensors) if checkpoint.tensors else b""
+        body = {"state": checkpoint.state, "progress": checkpoint.progress}
+        text = json.dumps(body)
+        seal = hashlib.sha256(text.encode() + hashlib.sha256(tensors).digest()).hexdigest()
+        write_bytes(self.path / f"checkpoint-{number:08}.safetensors", tensors)
+        write_bytes(
+            self.path / f"checkpoint-{number:08}.json", json.dumps({"seal": seal, "body": text}).encode()
+        )
+        for old in numbers[:-1]:
+            for path in self.path.glob(f"checkpoint-{old:08}.*"):
+                path.unlink()
+
+    def load_checkpoint(self) -> Checkpoint | None:
+        """The newest whole checkpoint; damaged ones are noticed by their seal and passed over."""
+        from safetensors.torch import load
+
+        for number in sorted(self._checkpoint_numbers(), reverse=True):
+            try:
+                sealed = json.loads((self.path / f"checkpoint-{number:08}.json").read_bytes())
+                content = (self.path / f"checkpoint-{number:08}.safetensors").read_bytes()
+                text = sealed["body"]
+                digest = hashlib.sha256(text.encode() + hashlib.sha256(content).digest())
+                if digest.hexdigest() == sealed["seal"]:
+                    body = json.loads(text)
+                    tensors = load(content) if content else {}
+                    return Checkpoint(body["state"], body["progress"], tensors)
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                continue
+        return None
+
+    def _checkpoint_numbers(self) -> list[int]:
+        return [int(p.stem.split("-")[1]) for p in self.path.glob("checkpoint-????????.json")]

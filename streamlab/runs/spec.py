@@ -1,0 +1,134 @@
+"""What is run: one scenario on one source with one strategy and seed, as plain values.
+
+A spec is all that a run folder needs to be run, resumed, or refused for comparison.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import plugins
+from ..config import Budget, OptimizerConfig, StreamConfig, configure, merged, parse_budget
+from ..errors import StreamlabError
+
+if TYPE_CHECKING:
+    from ..strategy import Strategy
+    from ..stream import StreamPlan
+
+SECTIONS = ("scenario", "stream", "backbone", "optimizer")
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run. strategy_options may hold the sections `backbone` and `optimizer` for it alone."""
+
+    scenario: str
+    source: str
+    strategy: str
+    label: str
+    seed: int
+    plan_seed: int
+    budget: str
+    eval_every: int
+    device: str
+    source_digest: str
+    plan_fingerprint: str
+    ceiling: bool = False
+    data: str | None = None
+    scenario_options: Mapping[str, Any] = field(default_factory=dict)
+    stream: Mapping[str, Any] = field(default_factory=dict)
+    backbone: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: Mapping[str, Any] = field(default_factory=dict)
+    strategy_options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> str:
+        """Where the run lies inside its command's folder."""
+        safe = "".join(c if c.isalnum() or c in "+-._=" else "_" for c in self.label)
+        return f"{safe}/seed-{self.seed}"
+
+    def stream_config(self) -> StreamConfig:
+        return configure(StreamConfig, self.stream, "stream")
+
+    def optimizer_config(self) -> OptimizerConfig:
+        own = self.strategy_options.get("optimizer", {})
+        return configure(OptimizerConfig, merged(self.optimizer, own), "optimizer")
+
+    def backbone_options(self) -> Mapping[str, Any]:
+        """The user's backbone, where any is set; else empty, and the strategy's own applies."""
+        return merged(self.backbone, self.strategy_options.get("backbone", {}))
+
+    def own_options(self, strategy: type[Strategy]) -> Any:
+        """The strategy's typed options."""
+        own = {k: v for k, v in self.strategy_options.items() if k not in ("backbone", "optimizer")}
+        return configure(strategy.options_type(), own, self.strategy)
+
+    def parsed_budget(self) -> Budget:
+        return parse_budget(self.budget)
+
+    def to_plain(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: a strategy by name or file, and the options that set it apart."""
+
+    strategy: str
+    label: str
+    options: Mapping[str, Any]
+
+
+def parse_row(text: str) -> Row:
+    """`er`, `./mine.py`, or `er:selection=balanced,replay_size=20` (a row of its own)."""
+    name, colon, rest = text.partition(":")
+    options: dict[str, Any] = {}
+    for part in filter(None, rest.split(",")):
+        path, equals, value = part.partition("=")
+        if not equals:
+            raise StreamlabError(f"strategy {text!r}: write NAME:OPTION=VALUE,OPTION=VALUE")
+        section, dot, inner = path.strip().partition(".")
+        if dot:
+            options.setdefault(section, {})[inner] = value.strip()
+        else:
+            options[section] = value.strip()
+    shown = Path(name).stem if name.endswith(".py") else name
+    return Row(name, f"{shown} {rest}" if colon else shown, options)
+
+
+def check_strategy(strategy: type[Strategy], name: str, plan: StreamPlan) -> None:
+    """Refuse a strategy that cannot take this plan, with the reason, before anything is loaded."""
+    if strategy.learns_jointly:
+        return
+    if plan.kind not in strategy.kinds:
+        takes = " and ".join(sorted(strategy.kinds))
+        raise StreamlabError(f"{name} takes {takes} experiences, and {plan.scenario} has {plan.kind}")
+    if strategy.needs_boundaries and not plan.shows_boundaries:
+        raise StreamlabError(
+            f"{name} needs task boundaries, and {plan.scenario} hides them; "
+            f"show them with --set scenario.boundaries=shown"
+        )
+
+
+def load_strategy(name: str) -> type[Strategy]:
+    """The strategy class of an installed plugin or of a file; raises StreamlabError."""
+    from ..strategy import Strategy
+
+    found = plugins.load("strategies", name)
+    if not (isinstance(found, type) and issubclass(found, Strategy)):
+        raise StreamlabError(f"strategy {name!r} is {found!r}, and must be a class derived from Strategy")
+    return found
+
+
+def unique_labels(rows: Iterable[Row]) -> list[Row]:
+    """The rows; raises StreamlabError where two have one label."""
+    listed = list(rows)
+    labels = [row.label for row in listed]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise StreamlabError(f"strategy {label!r} is named twice; give one of them an option")
+    return listed
