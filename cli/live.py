@@ -47,7 +47,6 @@ class LiveState:
 
     title: str
     runs: Mapping[str, RunState]
-    seconds: float = 0.0
     happening: str = ""
 
     @property
@@ -60,7 +59,7 @@ class LiveState:
         return [run for run in self.runs.values() if run.label == label]
 
 
-def first_state(title: str, specs: tuple[RunSpec, ...], class_names: tuple[str, ...] = ()) -> LiveState:
+def first_state(title: str, specs: tuple[RunSpec, ...]) -> LiveState:
     """Nothing has happened yet."""
     runs = {spec.folder: RunState(spec.label, spec.seed, bounded=not spec.ceiling) for spec in specs}
     return LiveState(title, runs)

@@ -23,7 +23,7 @@ class Column:
     """A column: its heading, its cell for a row, and the metric that it ranks rows by."""
 
     heading: str
-    cell: Callable[[list[RunState], float], Text]
+    cell: Callable[[list[RunState]], Text]
     left: bool = False
     metric: str = ""
 
@@ -44,7 +44,7 @@ def accuracy_table(state: LiveState, width: int = 80) -> RenderableType:
         runs = state.of(label)
         cells = []
         for column in shown:
-            cell = column.cell(runs, state.seconds)
+            cell = column.cell(runs)
             if column.metric and best[column.metric] == label:
                 cell.stylize("bold green")
             cells.append(cell)
@@ -68,7 +68,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
     return "".join(_BARS[min(7, int(max(0.0, value) * 8))] if value == value else " " for value in values)
 
 
-def _done(runs: list[RunState], seconds: float) -> Text:
+def _done(runs: list[RunState]) -> Text:
     share = sum(run.share for run in runs) / len(runs)
     complete = all(run.status == "complete" for run in runs)
     if any(run.status == "failed" for run in runs):
@@ -76,25 +76,25 @@ def _done(runs: list[RunState], seconds: float) -> Text:
     return Text("done" if complete else f"{share:4.0%}", style="dim" if complete or not share else "")
 
 
-def _accuracy(runs: list[RunState], seconds: float) -> Text:
+def _accuracy(runs: list[RunState]) -> Text:
     return _percent([run.curve[-1] for run in runs if run.curve])
 
 
-def _mean_accuracy(runs: list[RunState], seconds: float) -> Text:
+def _mean_accuracy(runs: list[RunState]) -> Text:
     now = [run.curve[-1] for run in runs if run.curve and run.curve[-1] == run.curve[-1]]
     return Text(f"{100 * sum(now) / len(now):.1f}") if now else Text("–", style="dim")
 
 
-def _curve(width: int) -> Callable[[list[RunState], float], Text]:
-    def cell(runs: list[RunState], seconds: float) -> Text:
+def _curve(width: int) -> Callable[[list[RunState]], Text]:
+    def cell(runs: list[RunState]) -> Text:
         longest = max((run.curve for run in runs), key=len)
         return Text(sparkline(longest, width), style="cyan")
 
     return cell
 
 
-def _metric(name: str) -> Callable[[list[RunState], float], Text]:
-    def cell(runs: list[RunState], seconds: float) -> Text:
+def _metric(name: str) -> Callable[[list[RunState]], Text]:
+    def cell(runs: list[RunState]) -> Text:
         if not any(run.bounded for run in runs) and name != "a_last":
             return Text("n/a", style="dim")
         return _percent([run.metrics[name] for run in runs if name in run.metrics])
@@ -112,15 +112,15 @@ def _percent(values: list[float]) -> Text:
     return text
 
 
-def _memory(runs: list[RunState], seconds: float) -> Text:
-    text = _short_memory(runs, seconds)
+def _memory(runs: list[RunState]) -> Text:
+    text = _short_memory(runs)
     exemplars = max(run.exemplars for run in runs)
     if exemplars:
         text.append(f" {exemplars:>5}ex", "dim")
     return text
 
 
-def _short_memory(runs: list[RunState], seconds: float) -> Text:
+def _short_memory(runs: list[RunState]) -> Text:
     """Bytes held, and the part of the budget (of the exemplars, where it is given in them)."""
     held, first = max(run.held for run in runs), runs[0]
     if not first.bounded:
@@ -137,12 +137,12 @@ def _short_memory(runs: list[RunState], seconds: float) -> Text:
     return text
 
 
-def _speed(runs: list[RunState], seconds: float) -> Text:
+def _speed(runs: list[RunState]) -> Text:
     speeds = [run.samples_seen / run.train_seconds for run in runs if run.train_seconds > 0]
     return Text(f"{sum(speeds) / len(speeds):,.0f}") if speeds else Text("–", style="dim")
 
 
-def _left(runs: list[RunState], seconds: float) -> Text:
+def _left(runs: list[RunState]) -> Text:
     """Time of work left in the row, from the speed of its own runs so far."""
     if all(run.status in ("complete", "failed") for run in runs):
         return Text("")

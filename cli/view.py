@@ -63,8 +63,7 @@ class LiveView:
         self.state = fold(self.state, spec, event, self._names)
 
     def tick(self) -> None:
-        """The live display refreshes itself; only the clock moves on."""
-        self.state = replace(self.state, seconds=time.monotonic() - self._began)
+        """The live display refreshes itself."""
 
     def __enter__(self) -> LiveView:
         self._live.start()

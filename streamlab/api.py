@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from .config import parse_settings
 from .data.source import Source, load_source
 from .errors import StreamlabError
@@ -18,6 +16,7 @@ from .evaluation.intervals import Interval, interval
 from .runs import experiment as experiments
 from .runs.folder import RunFolder
 from .runs.spec import RunSpec
+from .simulator import events
 from .stream import Labels, StreamPlan, make_plan
 
 if TYPE_CHECKING:
@@ -173,7 +172,7 @@ def run(
     prepared = experiments.prepare(request, given, classes)
     folder = Path(out) if out is not None else experiments.new_folder(request)
     prepared.create(folder)
-    with _Bar(prepared.specs, show and (sys.stderr.isatty() or "ipykernel" in sys.modules)) as bar:
+    with _bar(prepared.specs, show) as bar:
         experiments.run_experiment(prepared, folder, workers, bar.hear)
     return Experiment(folder)
 
@@ -189,16 +188,44 @@ def load_run(path: str | Path) -> Run | Experiment:
 
 
 class _Bar:
-    """A progress bar over all runs: rich's, which draws itself in terminals and notebooks."""
+    """How far the runs of an experiment are; a subclass shows it."""
 
-    def __init__(self, specs: Sequence[RunSpec], shown: bool) -> None:
+    def __init__(self, specs: Sequence[RunSpec]) -> None:
+        self._share = {spec.folder: 0.0 for spec in specs}
+        self._samples: dict[str, int] = {}
+
+    def hear(self, spec: RunSpec, event: events.Event) -> None:
+        """Take note of an event, and show what follows from it."""
+        if isinstance(event, events.RunStarted):
+            self._samples[spec.folder] = event.samples
+        elif isinstance(event, events.Progressed):
+            self._share[spec.folder] = event.samples_seen / max(1, self._samples[spec.folder])
+        elif isinstance(event, (events.RunEnded, events.RunFailed)):
+            self._share[spec.folder] = 1.0
+        self.show(sum(self._share.values()) / len(self._share), f"{spec.label}, seed {spec.seed}")
+
+    def show(self, share: float, now: str) -> None:
+        """Nothing is shown here."""
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing to close here."""
+
+
+class _TerminalBar(_Bar):
+    """rich's bar."""
+
+    def __init__(self, specs: Sequence[RunSpec]) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
-        self._progress = Progress(*columns, disable=not shown)
-        self._share = {spec.folder: 0.0 for spec in specs}
-        self._total: dict[str, int] = {}
-        self._task = self._progress.add_task("running", total=len(specs))
+        super().__init__(specs)
+        self._progress = Progress(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+        self._task = self._progress.add_task("running", total=1.0)
+
+    def show(self, share: float, now: str) -> None:
+        self._progress.update(self._task, completed=share, description=now)
 
     def __enter__(self) -> _Bar:
         self._progress.start()
@@ -207,14 +234,26 @@ class _Bar:
     def __exit__(self, *error: object) -> None:
         self._progress.stop()
 
-    def hear(self, spec: RunSpec, event: Any) -> None:
-        from .simulator import events
 
-        if isinstance(event, events.RunStarted):
-            self._total[spec.folder] = event.samples
-        elif isinstance(event, events.Progressed):
-            self._share[spec.folder] = event.samples_seen / max(1, self._total[spec.folder])
-        elif isinstance(event, (events.RunEnded, events.RunFailed)):
-            self._share[spec.folder] = 1.0
-        done = float(np.sum(list(self._share.values())))
-        self._progress.update(self._task, completed=done, description=f"{spec.label}, seed {spec.seed}")
+class _NotebookBar(_Bar):
+    """One line of the cell's output, updated in place; it needs no widgets."""
+
+    def __init__(self, specs: Sequence[RunSpec]) -> None:
+        from importlib import import_module
+
+        super().__init__(specs)
+        self._shown = ""
+        display = import_module("IPython.display").display
+        self._handle = display({"text/plain": "running"}, raw=True, display_id=True)
+
+    def show(self, share: float, now: str) -> None:
+        line = f"{'█' * round(30 * share):░<30} {share:4.0%}  {now}"
+        if line != self._shown:
+            self._shown = line
+            self._handle.update({"text/plain": line}, raw=True)
+
+
+def _bar(specs: Sequence[RunSpec], show: bool) -> _Bar:
+    if show and "ipykernel" in sys.modules:
+        return _NotebookBar(specs)
+    return _TerminalBar(specs) if show and sys.stderr.isatty() else _Bar(specs)

@@ -126,15 +126,8 @@ class BalancedBuffer(Buffer):
     class that is (or once was) full goes by reservoir sampling within its class.
     """
 
-    def __init__(
-        self,
-        image_shape: tuple[int, ...],
-        device: torch.device,
-        seed: int,
-        name: str = "buffer",
-        extras: dict[str, tuple[int, ...]] | None = None,
-    ) -> None:
-        super().__init__(image_shape, device, seed, name, extras)
+    def allocate(self, capacity: int) -> None:
+        super().allocate(capacity)
         self.slots_of: dict[int, list[int]] = {}
         self.seen_of: dict[int, int] = {}
         self.full: list[int] = []

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import OptimizerConfig, StreamConfig, configure, merged, parse_budget
-from ..data.source import Source, load_source, share
+from ..data.source import Source, data_folder, load_source, share
 from ..errors import CorruptFile, StreamlabError, unknown
 from ..simulator import events
 from ..simulator.pool import Job, run_jobs
@@ -25,7 +25,6 @@ from ..stream import StreamPlan, make_plan
 from .files import locked, write_json
 from .folder import RunFolder
 from .spec import SECTIONS, Row, RunSpec, check_strategy, load_strategy, parse_row, unique_labels
-
 
 if TYPE_CHECKING:
     from ..strategy import Strategy
@@ -87,7 +86,9 @@ class Experiment:
     def create(self, out: Path) -> None:
         """Write experiment.json and every run's folder; raises StreamlabError if `out` has one."""
         if (out / "experiment.json").exists():
-            raise StreamlabError(f"{out} holds an experiment; resume it (streamlab resume {out}) or name another")
+            raise StreamlabError(
+                f"{out} holds an experiment; resume it (streamlab resume {out}) or name another"
+            )
         try:
             out.mkdir(parents=True, exist_ok=True)
             write_json(out / "experiment.json", {"specs": [spec.to_plain() for spec in self.specs]})
@@ -97,7 +98,9 @@ class Experiment:
             raise StreamlabError(f"cannot write to {out}: {error.strerror}") from None
 
 
-def prepare(request: Request, source: Source | None = None, classes: tuple[type[Strategy], ...] = ()) -> Experiment:
+def prepare(
+    request: Request, source: Source | None = None, classes: tuple[type[Strategy], ...] = ()
+) -> Experiment:
     """Check a request and resolve it into runs; nothing is trained and nothing written.
 
     source: one made in memory, in place of a named one. classes: strategy classes that have no
@@ -147,7 +150,7 @@ def prepare(request: Request, source: Source | None = None, classes: tuple[type[
                 source_digest=source.digest,
                 plan_fingerprint=plan.fingerprint,
                 ceiling=cls.learns_jointly,
-                data=request.data,
+                data=str(data_folder(request.data).resolve()),
                 scenario_options=options,
                 stream=settings.get("stream", {}),
                 backbone=settings.get("backbone", {}),
@@ -209,9 +212,7 @@ def run_experiment(
             RunFolder.create(out / spec.folder, spec, experiment.plans[spec.plan_seed])
         todo = [spec for spec in experiment.specs if RunFolder(out / spec.folder).result is None]
         shared = share(experiment.source)
-        jobs = [
-            Job(out / spec.folder, shared, experiment.classes.get(spec.strategy)) for spec in todo
-        ]
+        jobs = [Job(out / spec.folder, shared, experiment.classes.get(spec.strategy)) for spec in todo]
         if workers is None:
             on_gpu = any(spec.device != "cpu" for spec in todo)
             workers = 1 if on_gpu else available_processors()

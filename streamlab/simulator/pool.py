@@ -121,7 +121,13 @@ class _Worker:
             stdout=subprocess.PIPE,
             stderr=errors,
             start_new_session=True,  # Ctrl-C is the parent's to handle
-            env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                "MKL_NUM_THREADS": "1",
+                "PYTHONUNBUFFERED": "1",
+                "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+            },
         )
         threading.Thread(target=self._read, args=(inbox,), daemon=True).start()
 

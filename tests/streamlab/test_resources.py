@@ -1,0 +1,69 @@
+"""What a run costs: seconds against a clock of ours, memory against a known allocation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from making import simulate
+
+from streamlab.batch import Batch
+from streamlab.data.source import Source
+from streamlab.simulator import simulation as module
+from streamlab.simulator.resources import flops_of, peak_memory, reset_peak_memory
+from streamlab.strategy import Strategy
+
+
+class Clocked(Strategy):
+    """Its clock moves only when it works: 2 s a batch, 3 s a consolidation, 5 s a prediction."""
+
+    now = 0.0
+
+    def observe(self, batch: Batch) -> dict[str, torch.Tensor]:
+        type(self).now += 2
+        return {}
+
+    def consolidate(self) -> None:
+        type(self).now += 3
+
+    def predict(self, images: torch.Tensor) -> torch.Tensor:
+        type(self).now += 5
+        return self.net(images)
+
+
+def test_seconds_are_of_training_and_of_evaluation_apart(
+    tiny: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Clocked.now = 0.0
+    monkeypatch.setattr(module.time, "perf_counter", lambda: Clocked.now)
+    simulation = simulate(tiny, Clocked, settings={"stream": {"batch_size": 60}, "scenario": {"tasks": 2}})
+    evaluations = len(simulation.evaluations)
+    assert simulation.progress.train_seconds == 4 * 2 + 3 * evaluations
+    assert simulation.progress.evaluation_seconds == 5 * evaluations
+
+
+def test_peak_memory_sees_what_was_held_for_a_moment() -> None:
+    cpu = torch.device("cpu")
+    reset_peak_memory(cpu)
+    before = peak_memory(cpu)
+    torch.ones(50_000_000).sum()
+    assert 190e6 < peak_memory(cpu) - before < 260e6
+    reset_peak_memory(cpu)
+    assert peak_memory(cpu) - before < 100e6
+
+
+def test_flops_are_two_a_multiply_add() -> None:
+    left, right = torch.ones(3, 4), torch.ones(4, 5)
+    result, flops = flops_of(lambda: left @ right)
+    assert result.shape == (3, 5)
+    assert flops == 2 * 3 * 4 * 5
+    picture, kernel = torch.ones(2, 3, 8, 8), torch.ones(6, 3, 3, 3)
+    assert flops_of(lambda: torch.nn.functional.conv2d(picture, kernel))[1] == 2 * 2 * 6 * 6 * 6 * 3 * 9
+
+
+def test_counting_flops_changes_no_bit(tiny: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = simulate(tiny, "er", settings={"backbone": {"name": "convnet", "blocks": 2}})
+    monkeypatch.setattr(module, "flops_of", lambda step: (step(), 0.0))
+    plain = simulate(tiny, "er", settings={"backbone": {"name": "convnet", "blocks": 2}})
+    pairs = zip(counted.strategy.net.parameters(), plain.strategy.net.parameters(), strict=True)
+    assert all(torch.equal(left, right) for left, right in pairs)
+    assert counted.progress.flops_per_step > 0
