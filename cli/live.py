@@ -115,7 +115,8 @@ def fold_run(run: RunState, event: events.Event) -> RunState:
 
 def restored(spec: RunSpec, folder: RunFolder) -> RunState:
     """The state of a run as its folder tells it: folded from its event log."""
-    started = events.RunStarted(0, 0, 0, spec.parsed_budget().bytes, 0)
+    budget = spec.parsed_budget()
+    started = events.RunStarted(0, 0, 0, budget.bytes, 0)
     run = fold_run(RunState(spec.label, spec.seed, bounded=not spec.ceiling), started)
     for plain in folder.events():
         event = events.from_plain(plain)
@@ -123,7 +124,8 @@ def restored(spec: RunSpec, folder: RunFolder) -> RunState:
     result = folder.result
     if result is not None:
         seen = max((plain.get("samples_seen", 0) for plain in folder.events()), default=0)
-        return replace(run, status="complete", samples=seen, samples_seen=seen)
+        run = replace(run, status="complete", samples=seen, samples_seen=seen)
+        return replace(run, capacity=budget.exemplars or 0) if run.exemplars else run
     return replace(run, status="failed" if folder.failure else "waiting", message=folder.failure or "")
 
 

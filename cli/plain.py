@@ -132,7 +132,7 @@ def print_experiment(folder: Path) -> None:
     print(accuracy_chart(state, min(console.width, 100)))
 
 
-def accuracy_chart(state: LiveState, width: int = 80, height: int = 12) -> str:
+def accuracy_chart(state: LiveState, width: int = 80, height: int = 10) -> str:
     """Accuracy (%) over the evaluations of every row's first seed, a letter a row."""
     inner = width - 8
     grid = [[" "] * inner for _ in range(height)]

@@ -115,8 +115,8 @@ def _percent(values: list[float]) -> Text:
 def _memory(runs: list[RunState]) -> Text:
     text = _short_memory(runs)
     exemplars = max(run.exemplars for run in runs)
-    if exemplars:
-        text.append(f" {exemplars:>5}ex", "dim")
+    if runs[0].bounded:
+        text.append(f" {exemplars:>5}ex" if exemplars else " " * 8, "dim")
     return text
 
 

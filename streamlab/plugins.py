@@ -1,7 +1,4 @@
-"""Plugins by entry point: installed is found, built-ins included; listing imports none of them.
-
-A strategy may also be one file: `./mine.py` is the strategy class defined in it.
-"""
+"""Plugins by entry point: installed is found, built-ins included; listing imports none of them."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from .errors import StreamlabError, unknown
@@ -65,8 +63,6 @@ def load(kind: str, name: str) -> Any:
     Raises StreamlabError for an unknown name and for a plugin whose import fails.
     """
     singular = kind.removesuffix("s") if kind != "strategies" else "strategy"
-    if kind == "strategies" and name.endswith(".py"):
-        return _strategy_in_file(Path(name))
     points = _entry_points(kind)
     if name not in points:
         if kind == "strategies" and name in _AMBIGUOUS:
@@ -81,15 +77,14 @@ def load(kind: str, name: str) -> Any:
         ) from error
 
 
-def _strategy_in_file(path: Path) -> Any:
-    from .strategy import Strategy
-
+def load_file(path: Path) -> ModuleType:
+    """The module in a file that belongs to no package; raises StreamlabError where it has none."""
     if not path.is_file():
         raise StreamlabError(f"strategy file {path} does not exist")
     name = f"streamlab_file_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise StreamlabError(f"strategy file {path} is not a Python file")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -98,14 +93,7 @@ def _strategy_in_file(path: Path) -> Any:
         raise StreamlabError(
             f"strategy file {path} cannot be imported: {type(error).__name__}: {error}"
         ) from error
-    own = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, Strategy) and value.__module__ == name
-    ]
-    if len(own) != 1:
-        raise StreamlabError(f"strategy file {path} defines {len(own)} strategies, and must define one")
-    return own[0]
+    return module
 
 
 def _first_line(module: str) -> str:

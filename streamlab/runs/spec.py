@@ -118,10 +118,20 @@ def load_strategy(name: str) -> type[Strategy]:
     """The strategy class of an installed plugin or of a file; raises StreamlabError."""
     from ..strategy import Strategy
 
-    found = plugins.load("strategies", name)
-    if not (isinstance(found, type) and issubclass(found, Strategy)):
-        raise StreamlabError(f"strategy {name!r} is {found!r}, and must be a class derived from Strategy")
-    return found
+    if not name.endswith(".py"):
+        found = plugins.load("strategies", name)
+        if not (isinstance(found, type) and issubclass(found, Strategy)):
+            raise StreamlabError(f"strategy {name!r} is {found!r}, and must be a class derived from Strategy")
+        return found
+    module = plugins.load_file(Path(name))
+    own = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Strategy) and value.__module__ == module.__name__
+    ]
+    if len(own) != 1:
+        raise StreamlabError(f"strategy file {name} defines {len(own)} strategies, and must define one")
+    return own[0]
 
 
 def unique_labels(rows: Iterable[Row]) -> list[Row]:
