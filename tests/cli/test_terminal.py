@@ -97,11 +97,10 @@ def test_json_is_one_event_a_line(tiny_data: Path, tmp_path: Path) -> None:
 def test_ctrl_c_leaves_a_run_that_resume_finishes(tiny_data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ["run", "si-blurry", "--source", "fashion-mnist", "--data", str(tiny_data)]
-    arguments += ["--strategy", "er", "--seeds", "1", "--set", "stream.updates_per_batch=15"]
+    arguments += ["--strategy", "er", "--seeds", "1", "--set", "stream.updates_per_batch=60"]
     arguments += ["--out", str(out)]
     child = pexpect.spawn(COMMAND, arguments, dimensions=(24, 140), encoding="utf-8", timeout=60)
     child.expect("classes arrive")
-    time.sleep(0.3)
     child.sendintr()
     child.expect(f"stopped; go on with: streamlab resume {re.escape(str(out))}")
     child.expect(pexpect.EOF)
