@@ -139,6 +139,7 @@ def run(
     plan_seed: int | None = None,
     budget: str = "500ex",
     eval_every: int = 1000,
+    record: Sequence[str] = (),
     settings: Mapping[str, Any] | Sequence[str] = (),
     out: str | Path | None = None,
     device: str = "auto",
@@ -165,6 +166,7 @@ def run(
         device=device,
         data=data,
         workers=workers,
+        record=tuple(record),
         settings=tree,
     )
     given = None if isinstance(source, str) else source

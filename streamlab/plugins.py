@@ -14,7 +14,7 @@ from typing import Any
 
 from .errors import StreamlabError, unknown
 
-KINDS = ("scenarios", "strategies", "sources", "backbones")
+KINDS = ("scenarios", "strategies", "sources", "backbones", "metrics")
 _AMBIGUOUS = {
     "der": "'der' names two methods: Dark Experience is 'der++', the expandable one 'expandable-der'"
 }
@@ -52,7 +52,7 @@ def names(kind: str) -> list[str]:
 def installed(kind: str) -> list[Plugin]:
     """The installed plugins of one kind, none of them imported."""
     return [
-        Plugin(name, kind, point.dist.name if point.dist else "?", _first_line(point.module))
+        Plugin(name, kind, point.dist.name if point.dist else "?", _first_line(point, kind == "metrics"))
         for name, point in sorted(_entry_points(kind).items())
     ]
 
@@ -96,15 +96,19 @@ def load_file(path: Path) -> ModuleType:
     return module
 
 
-def _first_line(module: str) -> str:
-    """The first line of a module's docstring, read as text."""
-    path = _file_of(module)
+def _first_line(point: EntryPoint, of_function: bool) -> str:
+    """The first line of a module's docstring, or of one function's in it, read as text."""
+    path = _file_of(point.module)
     if path is None:
         return ""
     try:
-        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        tree: ast.Module | ast.FunctionDef = ast.parse(path.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError):
         return ""
+    if of_function:
+        own = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == point.attr]
+        tree = own[0] if own else tree
+    docstring = ast.get_docstring(tree)
     return docstring.splitlines()[0] if docstring else ""
 
 

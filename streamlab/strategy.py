@@ -21,7 +21,8 @@ from .errors import StreamlabError, unknown
 from .memory.buffer import POLICIES, Buffer
 from .memory.ledger import Ledger, measure
 from .memory.state import Putter, Taker
-from .nets.network import PixelStatistics, build_network, build_optimizer
+from .nets.network import PixelStatistics, build_network
+from .nets.optimizer import Optimizer, build_optimizer
 from .randomness import global_randomness
 
 __all__ = ["Batch", "ExperienceView", "NoOptions", "Setting", "Strategy"]
@@ -94,9 +95,7 @@ class Strategy:
                 setting.num_classes,
                 setting.pixels,
             ).to(setting.device)
-            self.optimizer: torch.optim.Optimizer | None = build_optimizer(
-                setting.optimizer, list(self.net.parameters())
-            )
+            self.optimizer: Optimizer | None = build_optimizer(setting.optimizer, list(self.net.parameters()))
             self.setup()
 
     # What a plugin defines.

@@ -13,11 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from .errors import CorruptFile, StreamlabError
+from .config import at_least
+from .errors import CorruptFile, StreamlabError, unknown
+from .randomness import Draws
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -42,6 +44,11 @@ class Labels:
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    def only(self, kept: NDArray[np.int64]) -> Labels:
+        """These of the training samples, and the whole test split."""
+        factors = {name: values[kept] for name, values in self.train_factors.items()}
+        return dataclasses.replace(self, train=self.train[kept], train_factors=factors)
+
     @staticmethod
     def of(labels: ArrayLike) -> Labels:
         """Bare training labels, (N,) integers from 0; there is then no test split."""
@@ -61,7 +68,9 @@ class Experience:
     """One stretch of a plan: a task of an online stream, or a session.
 
     indices: (n,) int64 into the training split, in stream order. test_indices: (m,) int64 into
-    the test split: what this experience is judged on. classes: those that belong to it.
+    the test split: what this experience, and no other, is judged on. classes: those that belong
+    to it. Where the plan has transforms, index i names sample i % N of a split of N under
+    transform i // N.
     """
 
     indices: NDArray[np.int64]
@@ -78,7 +87,11 @@ class Scenario(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class StreamPlan:
-    """A sequence of experiences, immutable, hashable and saveable."""
+    """A sequence of experiences, immutable, hashable and saveable.
+
+    transforms: what is done to images, by name (streamlab.data.split); none: images as they are.
+    class_counts: training samples of each class in the stream, filled in by `make_plan`.
+    """
 
     scenario: str
     kind: str
@@ -87,12 +100,15 @@ class StreamPlan:
     seed: int
     options: Mapping[str, Any]
     experiences: Sequence[Experience]
+    transforms: tuple[str, ...] = ()
+    class_counts: tuple[int, ...] = ()
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the content: kind, boundaries and every index; not of names or options."""
+        """SHA-256 of the content: kind, boundaries, transforms, every index; not names or options."""
         digest = hashlib.sha256()
         head = ["streamlab plan 1", self.kind, self.num_classes, self.shows_boundaries]
+        head += self.transforms
         digest.update(json.dumps([*head, len(self.experiences)]).encode())
         for experience in self.experiences:
             for part in (experience.indices, experience.test_indices, experience.classes):
@@ -122,6 +138,28 @@ class StreamPlan:
         """Every test sample that some experience is judged on, ascending."""
         return np.unique(np.concatenate([e.test_indices for e in self.experiences]))
 
+    @cached_property
+    def shared_classes(self) -> NDArray[np.bool_]:
+        """(classes,) which belong to several experiences, as all do in a domain-incremental stream."""
+        owners = np.zeros(self.num_classes, np.int64)
+        for experience in self.experiences:
+            owners[list(experience.classes)] += 1
+        shared: NDArray[np.bool_] = owners > 1
+        return shared
+
+    def experience_of_test(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(n,) the experience that each of these test samples belongs to."""
+        owners, place = self._test_owners
+        own: NDArray[np.int64] = owners[np.searchsorted(place, indices)]
+        return own
+
+    @cached_property
+    def _test_owners(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        owners = np.repeat(np.arange(len(self.experiences)), [len(e.test_indices) for e in self.experiences])
+        place = np.concatenate([e.test_indices for e in self.experiences])
+        order = np.argsort(place, kind="stable")
+        return owners[order], place[order]
+
     def merged(self) -> StreamPlan:
         """The same samples as one session: what a jointly trained ceiling learns from."""
         everything = Experience(np.sort(self.stream), self.test_indices, tuple(range(self.num_classes)))
@@ -138,8 +176,7 @@ class StreamPlan:
             arrays[f"{number:06}.indices"] = np.ascontiguousarray(experience.indices)
             arrays[f"{number:06}.test_indices"] = np.ascontiguousarray(experience.test_indices)
             arrays[f"{number:06}.classes"] = np.asarray(experience.classes, np.int64)
-        fields = ("scenario", "kind", "num_classes", "shows_boundaries", "seed", "options")
-        head = {name: getattr(self, name) for name in fields}
+        head = {name: getattr(self, name) for name in _HEAD}
         head["fingerprint"] = self.fingerprint
         write_bytes(path, save(arrays, metadata={"plan": json.dumps(head)}))
 
@@ -155,6 +192,7 @@ class StreamPlan:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  a file is no mapping
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise CorruptFile(f"{path} is not a saved plan: {error}") from None
+        head |= {name: tuple(head[name]) for name in ("transforms", "class_counts")}
         count = len({name.split(".")[0] for name in arrays})
         plan = StreamPlan(
             **head,
@@ -172,14 +210,101 @@ class StreamPlan:
         return plan
 
 
+_HEAD = (
+    "scenario",
+    "kind",
+    "num_classes",
+    "shows_boundaries",
+    "seed",
+    "options",
+    "transforms",
+    "class_counts",
+)
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """How many training samples each class has: options that every scenario takes.
+
+    samples_per_class: at most so many of each class (None: all). imbalance: a long tail over the
+    classes in a drawn order: exponential (Cui et al., CVPR 2019), or step or linear (Buda et al. 2018).
+    imbalance_ratio: the most frequent class's samples over the rarest's.
+    """
+
+    samples_per_class: int | None = None
+    imbalance: Literal["none", "exponential", "step", "linear"] = "none"
+    imbalance_ratio: float = 100.0
+
+    def __post_init__(self) -> None:
+        at_least("scenario", "imbalance_ratio", self.imbalance_ratio, 1)
+        if self.samples_per_class is not None:
+            at_least("scenario", "samples_per_class", self.samples_per_class, 1)
+
+    def keep(self, labels: NDArray[np.int64], num_classes: int, seed: int) -> NDArray[np.int64]:
+        """The training samples that stay, ascending: which ones of a class is drawn from the seed."""
+        draws = Draws(seed, "plan", "distribution")
+        place = np.empty(num_classes)
+        place[draws.permutation(num_classes)] = np.arange(num_classes) / max(1, num_classes - 1)
+        shares = {
+            "none": np.ones(num_classes),
+            "exponential": self.imbalance_ratio**-place,
+            "step": np.where(place < 0.5, 1.0, 1 / self.imbalance_ratio),
+            "linear": 1 - place * (1 - 1 / self.imbalance_ratio),
+        }[self.imbalance]
+        kept = []
+        for number in range(num_classes):
+            own = np.flatnonzero(labels == number)
+            most = len(own) if self.samples_per_class is None else min(len(own), self.samples_per_class)
+            kept.append(own[draws.permutation(len(own))[: max(1, round(most * shares[number]))]])
+        return np.sort(np.concatenate(kept)).astype(np.int64)
+
+
 def make_plan(scenario: str, labels: Labels, seed: int, options: Mapping[str, Any]) -> StreamPlan:
     """The plan that an installed scenario makes of these labels and this seed.
 
-    Raises StreamlabError for an unknown scenario, an unknown or mistyped option, or options that
-    the labels cannot meet.
+    options: the scenario's, and those of `Distribution`. Raises StreamlabError for an unknown
+    scenario, an unknown or mistyped option, or options that the labels cannot meet.
     """
     from . import plugins
     from .config import configure
 
-    chosen: Scenario = configure(plugins.load("scenarios", scenario), options, scenario)
-    return chosen.plan(labels, seed)
+    plugin = plugins.load("scenarios", scenario)
+    common = {field.name for field in dataclasses.fields(Distribution)}
+    known = common | {field.name for field in dataclasses.fields(plugin)}
+    for name in options:
+        if name not in known:
+            raise unknown(f"option of {scenario}", name, known)
+    shape = configure(Distribution, {k: v for k, v in options.items() if k in common}, scenario)
+    chosen: Scenario = configure(plugin, {k: v for k, v in options.items() if k not in common}, scenario)
+    if shape == Distribution():
+        plan = chosen.plan(labels, seed)
+    else:
+        kept = shape.keep(labels.train, labels.num_classes, seed)
+        plan = _spread(chosen.plan(labels.only(kept), seed), kept, len(labels.train))
+        plan = dataclasses.replace(plan, options={**plan.options, **dataclasses.asdict(shape)})
+    _, place = plan._test_owners
+    if len(place) != len(np.unique(place)):
+        raise StreamlabError(f"scenario {scenario} judges two experiences on one test sample")
+    counts = np.bincount(labels_at(labels.train, plan.stream), minlength=plan.num_classes)
+    return dataclasses.replace(plan, class_counts=tuple(counts.tolist()))
+
+
+def permutation(seed: int, number: int) -> str:
+    """The name of a transform: pixels in the order that two numbers draw; number 0 leaves them."""
+    return f"permute:{seed}/{number}" if number else "identity"
+
+
+def labels_at(labels: NDArray[np.int64], indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(n,) the labels of these indices of a plan, whatever transform they are under."""
+    own: NDArray[np.int64] = labels[indices % len(labels)]
+    return own
+
+
+def _spread(plan: StreamPlan, kept: NDArray[np.int64], size: int) -> StreamPlan:
+    """A plan over the kept samples as the same plan over the whole split."""
+
+    def whole(experience: Experience) -> Experience:
+        transform, row = np.divmod(experience.indices, len(kept))
+        return dataclasses.replace(experience, indices=transform * size + kept[row])
+
+    return dataclasses.replace(plan, experiences=tuple(map(whole, plan.experiences)))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from ..data.split import Split
 from ..errors import StreamlabError
 from ..strategy import Strategy
-from ..stream import StreamPlan
-from .record import Evaluation
+from ..stream import StreamPlan, labels_at
+from .record import Evaluation, Unexposed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,66 +23,113 @@ BATCH_SIZE = 500
 
 
 class Evaluator:
-    """Holds the test split on the device, and predicts those of its samples that are exposed.
+    """Predicts the test samples of a plan that are exposed, and at task ends what is asked beside.
 
-    images: (M, C, H, W) uint8; labels: (M,) int64 on the host.
+    A sample is exposed once its class is, and, where its class belongs to several experiences, its
+    own experience has begun. record: "unexposed" keeps predictions without the class mask, and for
+    the samples not yet exposed; "neighbours" distances to training samples.
     """
 
-    def __init__(self, plan: StreamPlan, images: Tensor, labels: NDArray[np.int64]) -> None:
-        self.images, self.labels, self.plan = images, labels, plan
+    def __init__(self, plan: StreamPlan, test: Split, record: frozenset[str] = frozenset()) -> None:
+        self.plan, self.test, self.record = plan, test, record
         self.candidates = plan.test_indices
-        self.task_classes = np.zeros((len(plan.experiences), plan.num_classes), bool)
-        self.task_of = np.zeros(len(labels), np.int64)
+        self.labels = labels_at(test.labels.cpu().numpy(), self.candidates)
+        self.experience = plan.experience_of_test(self.candidates)
+        self.shared = plan.shared_classes[self.labels]
+        self.task_classes = torch.zeros(len(plan.experiences), plan.num_classes, dtype=torch.bool)
         for number, experience in enumerate(plan.experiences):
             self.task_classes[number, list(experience.classes)] = True
-            self.task_of[experience.test_indices] = number
+        self.task_classes = self.task_classes.to(test.device)
 
     def evaluate(
-        self, strategy: Strategy, samples_seen: int, task_ends: tuple[int, ...], periodic: bool
+        self,
+        strategy: Strategy,
+        samples_seen: int,
+        task_ends: tuple[int, ...],
+        periodic: bool,
+        begun: int,
+        neighbours: Callable[[], Tensor],
     ) -> Evaluation:
-        """Predict the exposed classes' test images.
+        """Predict the exposed test samples.
 
-        Raises StreamlabError where scores have the wrong shape or are not numbers.
+        begun: experiences that have begun. neighbours: gives the training images whose features
+        are compared with. Raises StreamlabError where scores have the wrong shape or are no numbers.
         """
         exposed = strategy.exposed.cpu().numpy().copy()
-        indices = self.candidates[exposed[self.labels[self.candidates]]]
-        columns: list[tuple[Tensor, ...]] = []
-        unexposed = ~strategy.exposed
-        for start in range(0, len(indices), BATCH_SIZE):
-            chosen = indices[start : start + BATCH_SIZE]
-            scores = self._scores(strategy, chosen)
-            columns.append(self._columns(scores, unexposed, chosen if task_ends else None, strategy))
-        joined = [torch.cat(parts).cpu().numpy() for parts in zip(*columns, strict=True)]
-        names = ["predictions", "task_masked", "confidence", "energy"]
-        arrays = dict(zip(names, joined, strict=False))
-        if not joined:
-            arrays["predictions"] = np.zeros(0, np.int64)
-        return Evaluation(samples_seen, task_ends, periodic, exposed, indices, self.labels[indices], **arrays)
+        known = exposed[self.labels] & (~self.shared | (self.experience < begun))
+        take = _Take(self, strategy, bool(task_ends))
+        if task_ends and "neighbours" in self.record:
+            take.compare_with(neighbours())
+        arrays = take.predict(np.flatnonzero(known))
+        unexposed = None
+        if "unexposed" in self.record and (task_ends or not begun) and not known.all():
+            take.unmasked = True
+            others = take.predict(np.flatnonzero(~known))
+            kept = ("unmasked", "confidence", "energy", "neighbour") if exposed.any() else ("unmasked",)
+            chosen = {name: others[name] for name in kept if name in others}
+            unexposed = Unexposed(self.candidates[~known], self.labels[~known], **chosen)
+        indices, labels = self.candidates[known], self.labels[known]
+        return Evaluation(
+            samples_seen, task_ends, periodic, exposed, indices, labels, **arrays, unexposed=unexposed
+        )
+
+
+class _Take:
+    """One evaluation: what is taken of each batch of scores."""
+
+    def __init__(self, evaluator: Evaluator, strategy: Strategy, at_task_end: bool) -> None:
+        self.evaluator, self.strategy, self.at_task_end = evaluator, strategy, at_task_end
+        self.unmasked = at_task_end and "unexposed" in evaluator.record
+        self.hidden = ~strategy.exposed
+        self.nearby: Tensor | None = None
 
     @torch.no_grad()
-    def _scores(self, strategy: Strategy, chosen: NDArray[np.int64]) -> Tensor:
-        """(n, classes) scores; a short batch is padded, so that its bits are those of a full one."""
-        padded = np.resize(chosen, BATCH_SIZE) if len(chosen) < BATCH_SIZE else chosen
-        images = self.images.index_select(0, torch.from_numpy(padded).to(self.images.device))
-        scores = strategy.predict(images)
-        expected = (BATCH_SIZE, self.plan.num_classes)
+    def compare_with(self, images: Tensor) -> None:
+        """Keep the features of these images, each of length 1, to measure distances to."""
+        parts = [F.normalize(self.strategy.features(part)) for part in torch.split(images, BATCH_SIZE)]
+        self.nearby = torch.cat(parts)
+
+    def predict(self, places: NDArray[np.int64]) -> dict[str, Any]:
+        """The columns for these candidates, by name, each (n,)."""
+        batches = [
+            self._columns(places[start : start + BATCH_SIZE]) for start in range(0, len(places), BATCH_SIZE)
+        ]
+        if not batches:
+            return {"predictions": np.zeros(0, np.int64)}
+        return {name: torch.cat([b[name] for b in batches]).cpu().numpy() for name in batches[0]}
+
+    @torch.no_grad()
+    def _columns(self, places: NDArray[np.int64]) -> dict[str, Tensor]:
+        """A short batch is padded, so that its bits are those of a full one."""
+        count = len(places)
+        padded = np.resize(places, BATCH_SIZE) if count < BATCH_SIZE else places
+        evaluator = self.evaluator
+        indices = torch.from_numpy(evaluator.candidates[padded]).to(evaluator.test.device)
+        images = evaluator.test.images_at(indices)
+        raw = self._checked(self.strategy.predict(images))[:count]
+        scores = raw.masked_fill(self.hidden, float("-inf"))
+        columns = {"predictions": scores.argmax(1)}
+        if self.at_task_end:
+            tasks = torch.from_numpy(evaluator.experience[places]).to(scores.device)
+            columns["task_masked"] = scores.masked_fill(~evaluator.task_classes[tasks], float("-inf")).argmax(
+                1
+            )
+            if self.strategy.scores_are_logits:
+                scores = scores.float()
+                columns["confidence"] = scores.softmax(1).amax(1)
+                columns["energy"] = scores.logsumexp(1)
+        if self.unmasked:
+            columns["unmasked"] = raw.argmax(1)
+        if self.nearby is not None:
+            features = F.normalize(self.strategy.features(images)[:count])
+            columns["neighbour"] = 1 - (features @ self.nearby.T).amax(1).float()
+        return columns
+
+    def _checked(self, scores: Tensor) -> Tensor:
+        expected = (BATCH_SIZE, self.evaluator.plan.num_classes)
         if not isinstance(scores, Tensor) or tuple(scores.shape) != expected:
             found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise StreamlabError(f"predict returned {found}, and must return scores of shape {expected}")
         if torch.isnan(scores).any():
             raise StreamlabError("predict returned scores that are not numbers (NaN)")
-        return scores[: len(chosen)]
-
-    def _columns(
-        self, scores: Tensor, unexposed: Tensor, chosen: NDArray[np.int64] | None, strategy: Strategy
-    ) -> tuple[Tensor, ...]:
-        scores = scores.masked_fill(unexposed, float("-inf"))
-        predictions = scores.argmax(1)
-        if chosen is None:
-            return (predictions,)
-        allowed = torch.from_numpy(self.task_classes[self.task_of[chosen]]).to(scores.device)
-        task_masked = scores.masked_fill(~allowed, float("-inf")).argmax(1)
-        if not strategy.scores_are_logits:
-            return predictions, task_masked
-        scores = scores.float()
-        return predictions, task_masked, scores.softmax(1).amax(1), scores.logsumexp(1)
+        return scores

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,16 +17,40 @@ from ..stream import StreamPlan
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+# What a run can be asked to keep beside the rest (`--record`), and what it is for.
+RECORDABLE = {
+    "unexposed": "predictions without the class mask, before training and for classes not yet seen",
+    "neighbours": "distances to the nearest of 1,000 training samples, by feature",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Unexposed:
+    """Test samples not yet exposed, at a task end or before training (`--record unexposed`).
+
+    Each (n,): test_indices, labels, unmasked (the prediction over all classes); and, once some
+    class is exposed, as in Evaluation: confidence, energy, neighbour.
+    """
+
+    test_indices: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    unmasked: NDArray[np.int64]
+    confidence: NDArray[np.float32] | None = None
+    energy: NDArray[np.float32] | None = None
+    neighbour: NDArray[np.float32] | None = None
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Predictions at one evaluation point, for the test samples of the classes exposed by then.
+    """Predictions at one evaluation point, for the test samples exposed by then.
 
     samples_seen: where in the stream. task_ends: experiences that ended here. periodic: whether
     it is one of the regular points. exposed: (classes,) bool. test_indices, labels, predictions:
-    (n,) each. At task ends also confidence, (n,) the top softmax probability, energy, (n,) the
-    log-sum-exp of exposed logits (both None where scores are no logits), and task_masked, (n,)
-    the prediction among the classes of the sample's own task.
+    (n,) each. At task ends also (n,) each: task_masked, the prediction among the classes of the
+    sample's own task; confidence, the top softmax probability, and energy, the log-sum-exp of
+    exposed logits (both None where scores are no logits); unmasked, the prediction over all
+    classes, and unexposed (None unless --record unexposed); neighbour, 1 - cosine to the nearest
+    training sample (None unless --record neighbours).
     """
 
     samples_seen: int
@@ -38,6 +63,9 @@ class Evaluation:
     confidence: NDArray[np.float32] | None = None
     energy: NDArray[np.float32] | None = None
     task_masked: NDArray[np.int64] | None = None
+    unmasked: NDArray[np.int64] | None = None
+    neighbour: NDArray[np.float32] | None = None
+    unexposed: Unexposed | None = None
 
     @cached_property
     def correct(self) -> NDArray[np.bool_]:
@@ -53,29 +81,66 @@ class Evaluation:
     @cached_property
     def class_accuracy(self) -> NDArray[np.float64]:
         """(classes,) share of right predictions of each class; NaN where it was not tested."""
-        classes = len(self.exposed)
-        totals = np.bincount(self.labels, minlength=classes)
-        right = np.bincount(self.labels[self.correct], minlength=classes)
-        return np.where(totals > 0, right / np.maximum(totals, 1), np.nan)
-
-    def accuracy_on(self, test_indices: NDArray[np.int64]) -> float:
-        """Accuracy over those of these test samples that were predicted; NaN where none was."""
-        own = np.isin(self.test_indices, test_indices)
-        return float(self.correct[own].mean()) if own.any() else float("nan")
+        return shares(self.labels, self.correct, len(self.exposed))
 
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """A run's plan and its evaluations, in order. ceiling: trained once on everything."""
+    """A run's plan and its evaluations, in order.
+
+    ceiling: trained once on everything. name: the run's folder. joint: the ceiling's record on
+    the same plan, where a metric may compare with one.
+    """
 
     plan: StreamPlan
     evaluations: tuple[Evaluation, ...]
     ceiling: bool = False
+    name: str = ""
+    joint: Record | None = None
 
     @property
     def at_task_ends(self) -> list[Evaluation]:
         """The evaluations at which at least one experience ended."""
         return [evaluation for evaluation in self.evaluations if evaluation.task_ends]
+
+    def task_accuracy(
+        self, test_indices: NDArray[np.int64], correct: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        """(T,) share of right answers on each experience's test samples; NaN where none is given."""
+        tasks = self.plan.experience_of_test(test_indices)
+        return shares(tasks, correct, len(self.plan.experiences))
+
+
+def shares(groups: NDArray[np.int64], correct: NDArray[np.bool_], count: int) -> NDArray[np.float64]:
+    """(count,) share of right answers in each group; NaN for a group without any."""
+    totals = np.bincount(groups, minlength=count)
+    right = np.bincount(groups[correct], minlength=count)
+    return np.where(totals > 0, right / np.maximum(totals, 1), np.nan)
+
+
+def accuracy_matrix(record: Record) -> NDArray[np.float64]:
+    """R: (T, T), R[i][j] = accuracy on task j's test samples after task i; NaN where not tested.
+
+    Predictions compete over all classes exposed by then.
+    """
+    tasks = len(record.plan.experiences)
+    matrix = np.full((tasks, tasks), np.nan)
+    for evaluation in record.at_task_ends:
+        row = record.task_accuracy(evaluation.test_indices, evaluation.correct)
+        matrix[list(evaluation.task_ends)] = row
+    return matrix
+
+
+_STORED = {
+    "test_indices": np.int32,
+    "labels": np.int16,
+    "predictions": np.int16,
+    "task_masked": np.int16,
+    "unmasked": np.int16,
+    "confidence": np.float32,
+    "energy": np.float32,
+    "neighbour": np.float32,
+}
 
 
 def save_evaluation(evaluation: Evaluation, path: Path) -> None:
@@ -84,24 +149,24 @@ def save_evaluation(evaluation: Evaluation, path: Path) -> None:
 
     from ..runs.files import write_bytes
 
-    arrays: dict[str, NDArray[np.generic]] = {"exposed": evaluation.exposed}
-    for name, kind in (
-        ("test_indices", np.int32),
-        ("labels", np.int16),
-        ("predictions", np.int16),
-        ("task_masked", np.int16),
-        ("confidence", np.float32),
-        ("energy", np.float32),
-    ):
-        value = getattr(evaluation, name)
-        if value is not None:
-            arrays[name] = value.astype(kind)
+    arrays: dict[str, NDArray[Any]] = {"exposed": evaluation.exposed, **_columns(evaluation, "")}
+    if evaluation.unexposed is not None:
+        arrays |= _columns(evaluation.unexposed, "unexposed.")
     about = {
         "samples_seen": evaluation.samples_seen,
         "task_ends": evaluation.task_ends,
         "periodic": evaluation.periodic,
     }
     write_bytes(path, save(arrays, metadata={"evaluation": json.dumps(about)}))
+
+
+def _columns(holder: Evaluation | Unexposed, prefix: str) -> dict[str, NDArray[Any]]:
+    values = {field.name: getattr(holder, field.name) for field in dataclasses.fields(holder)}
+    return {
+        prefix + name: values[name].astype(kind)
+        for name, kind in _STORED.items()
+        if values.get(name) is not None
+    }
 
 
 def load_evaluation(path: Path) -> Evaluation:
@@ -114,7 +179,12 @@ def load_evaluation(path: Path) -> Evaluation:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  a file is no mapping
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CorruptFile(f"{path} is not a saved evaluation: {error}") from None
-    integers = {"test_indices", "labels", "predictions", "task_masked"}
-    settled = {name: value.astype(np.int64) if name in integers else value for name, value in arrays.items()}
+    settled = {
+        name: value.astype(np.int64) if np.issubdtype(value.dtype, np.integer) else value
+        for name, value in arrays.items()
+    }
+    outside = {
+        name.removeprefix("unexposed."): settled.pop(name) for name in arrays if name.startswith("unexposed.")
+    }
     about["task_ends"] = tuple(about["task_ends"])
-    return Evaluation(**about, **settled)
+    return Evaluation(**about, **settled, unexposed=Unexposed(**outside) if outside else None)

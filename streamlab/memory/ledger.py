@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..config import Budget, readable_bytes
 from ..errors import BudgetExceeded
+from ..nets.optimizer import SGD
 from .state import Held, walk
 
 KINDS = ("model", "frozen backbone", "exemplars", "statistics", "extra models", "prompts", "other")
@@ -52,6 +53,9 @@ def measure(attributes: Mapping[str, Any], claims: Mapping[str, str], exemplars_
     gradients = optimizer = 0
     seen: set[int] = set()
     for name, value in attributes.items():
+        if isinstance(value, SGD):
+            optimizer += value.nbytes
+            continue
         if isinstance(value, torch.optim.Optimizer):
             optimizer += sum(
                 held.nbytes

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CorruptFile, StreamlabError
+from ..nets.optimizer import SGD
 
 Plain = Any
 _PLAIN = (type(None), bool, int, float, str)
@@ -70,7 +71,7 @@ def walk(
     seen.add(id(value))
     if isinstance(value, (Tensor, np.ndarray, bytes, bytearray)):
         yield Held(path, bytes(value) if isinstance(value, bytearray) else value, kind)
-    elif isinstance(value, (torch.optim.Optimizer, np.random.Generator, torch.Generator)):
+    elif isinstance(value, (SGD, torch.optim.Optimizer, np.random.Generator, torch.Generator)):
         return
     else:
         kind = getattr(type(value), "ledger_kind", None) or kind

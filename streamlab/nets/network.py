@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, cast
 
-import torch
 from torch import Tensor, nn
 
 from .. import plugins
-from ..config import OptimizerConfig, configure
+from ..config import configure
 from ..errors import StreamlabError
 
 ImageShape = tuple[int, int, int]
@@ -73,16 +72,6 @@ def build_network(
     if plugin.standardise:
         scale, shift = 1 / (255 * pixels.deviation), -pixels.mean / pixels.deviation
     return Network(plugin.build(image_shape), num_classes, scale, shift)
-
-
-def build_optimizer(config: OptimizerConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """The configured torch optimizer over these parameters."""
-    if config.name == "sgd":
-        return torch.optim.SGD(
-            parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
-        )
-    make = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
-    return make(parameters, lr=config.lr, weight_decay=config.weight_decay)
 
 
 def normalisation(kind: Literal["group", "batch"], channels: int) -> nn.Module:

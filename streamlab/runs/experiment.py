@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import OptimizerConfig, StreamConfig, configure, merged, parse_budget
 from ..data.source import Source, data_folder, load_source, share
 from ..errors import CorruptFile, StreamlabError, unknown
+from ..evaluation.record import RECORDABLE
 from ..simulator import events
 from ..simulator.pool import Job, run_jobs
 from ..stream import StreamPlan, make_plan
@@ -36,7 +37,8 @@ class Request:
 
     strategies: names, files (./mine.py) or names with options (er:selection=balanced).
     settings: a tree of sections (scenario, stream, backbone, optimizer, or a strategy's label).
-    workers: None takes as many as there are processors (one on a GPU).
+    workers: None takes as many as there are processors (one on a GPU). record: what is kept
+    beside the rest (streamlab.evaluation.record.RECORDABLE).
     """
 
     scenario: str = "si-blurry"
@@ -49,6 +51,7 @@ class Request:
     device: str = "auto"
     data: str | None = None
     workers: int | None = None
+    record: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -68,7 +71,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
         if isinstance(value, Mapping) or (name in SECTIONS and name not in fields):
             settings[name] = value
         elif name in fields:
-            given[name] = tuple(value) if name == "strategies" else value
+            given[name] = tuple(value) if name in ("strategies", "record") else value
         else:
             raise unknown(f"field of recipe {path.name}", name, fields | set(SECTIONS))
     return {**given, "settings": settings}
@@ -111,6 +114,9 @@ def prepare(
     if request.eval_every < 1:
         raise StreamlabError(f"--eval-every is {request.eval_every}, and must be at least 1")
     parse_budget(request.budget)
+    for name in request.record:
+        if name not in RECORDABLE:
+            raise unknown("thing to --record", name, RECORDABLE)
     rows = unique_labels([parse_row(text) for text in request.strategies])
     own = {cls.__name__: cls for cls in classes}
     rows += [Row(name, name, {}) for name in own]
@@ -150,6 +156,7 @@ def prepare(
                 source_digest=source.digest,
                 plan_fingerprint=plan.fingerprint,
                 ceiling=cls.learns_jointly,
+                record=request.record,
                 data=str(data_folder(request.data).resolve()),
                 scenario_options=options,
                 stream=settings.get("stream", {}),

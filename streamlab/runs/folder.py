@@ -165,7 +165,9 @@ class RunFolder:
         paths = sorted((self.path / "evaluations").glob("*.safetensors"))[:count]
         plan, ceiling = self.plan(), self.spec.ceiling
         evaluations = tuple(load_evaluation(path) for path in paths)
-        return Record(plan.merged() if ceiling else plan, evaluations, ceiling)
+        return Record(
+            plan.merged() if ceiling else plan, evaluations, ceiling, "/".join(self.path.parts[-2:])
+        )
 
     def plan(self) -> StreamPlan:
         """The plan of the run; raises CorruptFile."""

@@ -38,6 +38,7 @@ class RunSpec:
     source_digest: str
     plan_fingerprint: str
     ceiling: bool = False
+    record: tuple[str, ...] = ()
     data: str = ""
     scenario_options: Mapping[str, Any] = field(default_factory=dict)
     stream: Mapping[str, Any] = field(default_factory=dict)

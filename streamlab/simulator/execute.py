@@ -10,15 +10,18 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from ..config import StreamConfig
 from ..data.source import SharedSource, open_shared
+from ..data.split import Split
 from ..errors import StreamlabError
 from ..evaluation.evaluator import Evaluator
-from ..evaluation.metrics import accuracy_matrix, measure_all
+from ..evaluation.metrics import measure
+from ..evaluation.record import accuracy_matrix
 from ..nets.network import PixelStatistics
 from ..randomness import global_randomness
 from ..runs.folder import RunFolder
@@ -30,6 +33,9 @@ from .online import run_online
 from .resources import peak_memory, reset_peak_memory
 from .sessions import run_sessions
 from .simulation import Simulation
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def execute(path: Path, shared: Path, emit: events.Listener, strategy: type[Strategy] | None = None) -> bool:
@@ -81,7 +87,6 @@ def build(
     if plan.fingerprint != spec.plan_fingerprint or source.digest != spec.source_digest:
         raise StreamlabError("its plan or its source is not the one that it was made for")
     device = torch.device(spec.device)
-    labels = torch.from_numpy(source.train_labels).to(device)
     cls = strategy or load_strategy(spec.strategy)
     options = spec.own_options(cls)
     stream = spec.stream_config()
@@ -102,24 +107,35 @@ def build(
     budget = spec.parsed_budget()
     if not cls.learns_jointly:
         made.allot(budget)
-    evaluator = Evaluator(plan, torch.from_numpy(source.test_images).to(device), source.test_labels)
-    images = torch.from_numpy(source.train_images).to(device)
-    return Simulation(plan, made, images, labels, evaluator, stream, spec.eval_every, budget, emit, folder)
+    train = _split(source.train_images, source.train_labels, plan, device)
+    test = _split(source.test_images, source.test_labels, plan, device)
+    evaluator = Evaluator(plan, test, frozenset(spec.record))
+    return Simulation(plan, made, train, evaluator, stream, spec.eval_every, budget, emit, folder)
+
+
+def _split(
+    images: NDArray[np.uint8], labels: NDArray[np.int64], plan: StreamPlan, device: torch.device
+) -> Split:
+    """On the device, but for images that would fill more than half of what it has free."""
+    held = torch.from_numpy(images)
+    if device.type != "cuda" or held.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
+        held = held.to(device)
+    return Split(held, torch.from_numpy(labels).to(device), plan.transforms)
 
 
 def drive(simulation: Simulation) -> None:
     """Run a built simulation to its end."""
-    reset_peak_memory(simulation.images.device)
+    reset_peak_memory(simulation.train.device)
     simulation.start()
     driver = run_online if simulation.plan.kind == "online" else run_sessions
     driver(simulation)
-    peak = peak_memory(simulation.images.device)
+    peak = peak_memory(simulation.train.device)
     simulation.progress.peak_memory = max(simulation.progress.peak_memory, peak)
 
 
 def _finish(simulation: Simulation, folder: RunFolder) -> events.RunEnded:
     progress, record = simulation.progress, simulation.record()
-    metrics, not_defined = measure_all(record)
+    metrics, not_defined = measure(record)
     resources = {
         "train_seconds": progress.train_seconds,
         "evaluation_seconds": progress.evaluation_seconds,
@@ -139,7 +155,7 @@ def _finish(simulation: Simulation, folder: RunFolder) -> events.RunEnded:
             "held": progress.held,
             "class_accuracy": [_plain(value) for value in record.evaluations[-1].class_accuracy],
             "accuracy_matrix": [[_plain(value) for value in row] for row in accuracy_matrix(record)],
-            "bit_reproducible": simulation.images.device.type == "cpu",
+            "bit_reproducible": simulation.train.device.type == "cpu",
         }
     )
     return event

@@ -16,9 +16,6 @@ RunEnded (or RunFailed)
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-
 from .simulation import Simulation
 
 
@@ -29,13 +26,12 @@ def run_online(simulation: Simulation) -> None:
     segments = [e.indices for e in plan.experiences] if shown else [plan.stream]
     size = simulation.stream.batch_size
     while progress.segment < len(segments):
-        indices = torch.from_numpy(np.ascontiguousarray(segments[progress.segment]))
-        indices = indices.to(simulation.images.device)
+        order = simulation.order(segments[progress.segment])
         if shown and progress.offset == 0:
             simulation.begin(progress.segment)
-        while progress.offset < len(indices):
-            simulation.learn(indices[progress.offset : progress.offset + size])
-            if progress.offset < len(indices):
+        while progress.offset < len(order):
+            simulation.learn(order[progress.offset : progress.offset + size])
+            if progress.offset < len(order):
                 simulation.evaluate_if_due()
                 simulation.checkpoint_if_due()
         if shown:

@@ -15,8 +15,6 @@ RunEnded (or RunFailed)
 
 from __future__ import annotations
 
-import torch
-
 from ..randomness import Draws
 from .simulation import Simulation
 
@@ -31,8 +29,7 @@ def run_sessions(simulation: Simulation) -> None:
             simulation.begin(progress.segment)
         while progress.epoch < simulation.epochs:
             draws = Draws(simulation.seed, "order", progress.segment, progress.epoch)
-            order = torch.from_numpy(session[draws.permutation(len(session))])
-            order = order.to(simulation.images.device)
+            order = simulation.order(session[draws.permutation(len(session))])
             while progress.offset < len(order):
                 simulation.learn(order[progress.offset : progress.offset + size])
                 if progress.offset < len(order):

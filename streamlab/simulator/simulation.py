@@ -21,9 +21,10 @@ from torch import Tensor
 
 from ..batch import Batch
 from ..config import StreamConfig
+from ..data.split import Split
 from ..errors import StreamlabError
 from ..evaluation.evaluator import Evaluator
-from ..evaluation.metrics import measure_all
+from ..evaluation.metrics import LIVE, measure
 from ..evaluation.record import Evaluation, Record, save_evaluation
 from ..memory.ledger import check_budget
 from ..randomness import (
@@ -36,16 +37,19 @@ from ..randomness import (
 )
 from ..runs.folder import Checkpoint, RunFolder
 from ..strategy import Strategy
-from ..stream import Experience, StreamPlan
+from ..stream import Experience, StreamPlan, labels_at
 from . import events
 from .resources import flops_of
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ..config import Budget
 
 _FLUSH_EVERY = 64
 _FLOPS_STEP = 20
 _STEP_STRIDE = 0x9E3779B97F4A7C15
+_NEIGHBOURS = 1000
 
 
 @dataclass
@@ -73,14 +77,27 @@ class Progress:
 
 
 @dataclass(frozen=True, eq=False)
+class Order:
+    """(n,) training indices in the order in which they are served, on the host and the device."""
+
+    host: NDArray[np.int64]
+    device: Tensor
+
+    def __len__(self) -> int:
+        return len(self.host)
+
+    def __getitem__(self, part: slice) -> Order:
+        return Order(self.host[part], self.device[part])
+
+
+@dataclass(frozen=True, eq=False)
 class View:
     """One experience's training data (the kernel's ExperienceView)."""
 
     number: int
     classes: tuple[int, ...]
     indices: Tensor
-    images: Tensor
-    labels: Tensor
+    split: Split
     seed: int
 
     def __len__(self) -> int:
@@ -93,13 +110,12 @@ class View:
                 Draws(self.seed, "view", self.number, epoch).permutation(len(self.indices))
             )
             for rows in torch.split(self.indices[order.to(self.indices.device)], size):
-                yield Batch(self.images.index_select(0, rows), self.labels.index_select(0, rows))
+                yield Batch(self.split.images_at(rows), self.split.labels_at(rows))
 
 
 class Simulation:
     """A plan, a strategy and their progress; emits events, evaluates, writes checkpoints.
 
-    train_images: (N, C, H, W) uint8 and train_labels: (N,) int64, on the compute device.
     folder is None for a run that leaves nothing on disk.
     """
 
@@ -107,8 +123,7 @@ class Simulation:
         self,
         plan: StreamPlan,
         strategy: Strategy,
-        train_images: Tensor,
-        train_labels: Tensor,
+        train: Split,
         evaluator: Evaluator,
         stream: StreamConfig,
         eval_every: int,
@@ -117,17 +132,17 @@ class Simulation:
         folder: RunFolder | None = None,
     ) -> None:
         self.plan, self.strategy, self.evaluator = plan, strategy, evaluator
-        self.images, self.labels = train_images, train_labels
+        self.train = train
         self.stream, self.eval_every, self.budget = stream, eval_every, budget
         self.folder, self._listener = folder, emit
         self.seed = strategy.setting.seed
         self.progress = Progress()
         self.evaluations: list[Evaluation] = []
-        self.host_labels = train_labels.cpu().numpy()
+        self.host_labels = train.labels.cpu().numpy()
         self.epochs = 1 if plan.kind == "online" else stream.epochs
         self.bounds = list(accumulate((len(e.indices) * self.epochs for e in plan.experiences), initial=0))
         self._pending: list[dict[str, Tensor]] = []
-        self._exposed = np.zeros(plan.num_classes, bool)
+        self._unexposed = set(range(plan.num_classes))
         self._random_base = key(self.seed, "step")
         self._sign_of_life = self._next_checkpoint = 0.0
         # Least seconds between checkpoints; the variable is for tests that cannot wait.
@@ -147,7 +162,7 @@ class Simulation:
             self.strategy.put_state(checkpoint.state, checkpoint.tensors)
             self.progress = Progress(**checkpoint.progress)
             put_host_state(self.progress.host_random)
-            self._exposed = self.strategy.exposed.cpu().numpy().copy()
+            self._unexposed = set(torch.nonzero(~self.strategy.exposed).flatten().tolist())
         if self.folder:
             self.folder.open_log(self.progress.log_length)
             self.evaluations = list(self.folder.record(self.progress.evaluations).evaluations)
@@ -155,6 +170,8 @@ class Simulation:
         seen, limit = self.progress.samples_seen, self.budget.bytes
         experiences = len(self.plan.experiences)
         self._emit(events.RunStarted(self.total_samples, seen, experiences, limit, capacity))
+        if "unexposed" in self.evaluator.record and not self.evaluations:
+            self._take_predictions((), False)
         self.strategy.train_mode(True)
         self._next_checkpoint = time.perf_counter() + self._patience
 
@@ -165,14 +182,20 @@ class Simulation:
             self.strategy.begin_experience(self._view(number))
         self._measure_memory()
 
-    def learn(self, indices: Tensor) -> None:
+    def order(self, indices: NDArray[np.int64]) -> Order:
+        """Training indices as what `learn` takes slices of."""
+        host = np.ascontiguousarray(indices)
+        return Order(host, torch.from_numpy(host).to(self.train.device))
+
+    def learn(self, served: Order) -> None:
         """Serve one batch of training samples, as often as the stream says."""
         progress, strategy = self.progress, self.strategy
-        count = len(indices)
+        count = len(served)
         if progress.started < len(self.plan.experiences):
             self._start_experiences(progress.samples_seen + count)
-        batch = Batch(self.images.index_select(0, indices), self.labels.index_select(0, indices))
-        self._expose(indices)
+        batch = Batch(self.train.images_at(served.device), self.train.labels_at(served.device))
+        if self._unexposed:
+            self._expose(served.host)
         began = time.perf_counter()
         for _ in range(self.stream.updates_per_batch):
             progress.steps += 1
@@ -253,8 +276,8 @@ class Simulation:
 
     def _view(self, number: int) -> View:
         experience: Experience = self.plan.experiences[number]
-        indices = torch.from_numpy(experience.indices).to(self.images.device)
-        return View(number, experience.classes, indices, self.images, self.labels, self.seed)
+        indices = torch.from_numpy(experience.indices).to(self.train.device)
+        return View(number, experience.classes, indices, self.train, self.seed)
 
     def _start_experiences(self, up_to: int) -> None:
         progress = self.progress
@@ -262,41 +285,53 @@ class Simulation:
             self._emit(events.ExperienceStarted(progress.started, progress.samples_seen))
             progress.started += 1
 
-    def _expose(self, indices: Tensor) -> None:
-        if self._exposed.all():
-            return
-        labels = self.host_labels[indices.cpu().numpy()]
-        fresh = np.unique(labels[~self._exposed[labels]])
-        if len(fresh):
-            self._exposed[fresh] = True
-            self.strategy.exposed[torch.from_numpy(fresh).to(self.strategy.exposed.device)] = True
-            self._emit(events.ClassesArrived(tuple(fresh.tolist()), self.progress.samples_seen))
+    def _expose(self, indices: NDArray[np.int64]) -> None:
+        fresh = sorted(self._unexposed.intersection(labels_at(self.host_labels, indices).tolist()))
+        if fresh:
+            self._unexposed.difference_update(fresh)
+            self.strategy.exposed[torch.tensor(fresh, device=self.train.device)] = True
+            self._emit(events.ClassesArrived(tuple(fresh), self.progress.samples_seen))
 
-    def _evaluate(self, task_ends: tuple[int, ...], regular: bool) -> None:
+    def _take_predictions(self, task_ends: tuple[int, ...], regular: bool) -> Evaluation:
+        """Consolidate, predict, and keep what was predicted."""
         progress, strategy = self.progress, self.strategy
-        self._flush_numbers()
         with self._training():
             strategy.consolidate()
         self._measure_memory()
         began = time.perf_counter()
         strategy.train_mode(False)
-        seen = progress.samples_seen
-        with global_randomness(self.seed, "evaluation", seen):
-            evaluation = self.evaluator.evaluate(strategy, seen, task_ends, regular)
+        with global_randomness(self.seed, "evaluation", progress.samples_seen):
+            evaluation = self.evaluator.evaluate(
+                strategy, progress.samples_seen, task_ends, regular, progress.started, self._neighbours
+            )
         strategy.train_mode(True)
         progress.evaluation_seconds += time.perf_counter() - began
         self.evaluations.append(evaluation)
         if self.folder:
             save_evaluation(evaluation, self.folder.evaluation_path(progress.evaluations))
         progress.evaluations += 1
-        progress.evaluated_at = seen
-        ledger = strategy.ledger()
+        return evaluation
+
+    def _neighbours(self) -> Tensor:
+        """Images of at most 1,000 training samples of the experiences begun, drawn by name."""
+        begun = [e.indices for e in self.plan.experiences[: self.progress.started]]
+        samples = np.concatenate(begun)
+        draws = Draws(self.seed, "neighbours", self.progress.samples_seen)
+        chosen = samples[draws.permutation(len(samples))[:_NEIGHBOURS]]
+        return self.train.images_at(self.order(chosen).device)
+
+    def _evaluate(self, task_ends: tuple[int, ...], regular: bool) -> None:
+        progress = self.progress
+        self._flush_numbers()
+        evaluation = self._take_predictions(task_ends, regular)
+        seen = progress.evaluated_at = progress.samples_seen
+        ledger = self.strategy.ledger()
         self._emit(
             events.Evaluated(
                 seen,
                 task_ends,
                 evaluation.accuracy,
-                measure_all(self.record())[0],
+                measure(self.record(), LIVE)[0],
                 {name: float(np.mean(values)) for name, values in self.progress.losses.items()},
                 dict(ledger.bytes_by_kind),
                 ledger.exemplars_held,

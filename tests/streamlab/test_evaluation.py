@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -9,10 +10,14 @@ import pytest
 from making import simulate
 from scipy import stats
 
+from streamlab import plugins
 from streamlab.data.source import Source
 from streamlab.evaluation.intervals import interval, t95
-from streamlab.evaluation.metrics import METRICS, NotDefined, accuracy_matrix
-from streamlab.evaluation.record import Record
+from streamlab.evaluation.libraries import LIBRARIES, as_libraries
+from streamlab.evaluation.metrics import NotDefined, measure
+from streamlab.evaluation.novelty import area_under_roc, false_positives_at_95
+from streamlab.evaluation.record import Evaluation, Record, accuracy_matrix
+from streamlab.stream import Labels, make_plan
 
 OPTIONS = {"scenario": {"tasks": 3, "disjoint_percent": 100}}
 
@@ -66,9 +71,9 @@ def by_hand(record: Record) -> dict[str, float]:
 
 def test_metrics_equal_a_second_computation(record: Record) -> None:
     expected = by_hand(record)
-    assert expected.keys() == METRICS.keys()
-    for name, metric in METRICS.items():
-        assert metric(record) == pytest.approx(expected[name], abs=1e-12), name
+    values, _ = measure(record)
+    for name, value in expected.items():
+        assert values[name] == pytest.approx(value, abs=1e-12), name
 
 
 def test_evaluations_are_over_exposed_classes_only(record: Record) -> None:
@@ -101,15 +106,154 @@ def test_an_unfinished_matrix_has_holes_not_zeros(record: Record) -> None:
 
 def test_what_is_not_defined_says_why(tiny: Source) -> None:
     joint = simulate(tiny, "joint").record()
-    for name, metric in METRICS.items():
-        value = metric(joint)
-        if name == "a_last":
-            assert value > 0.9
-        else:
-            assert value == NotDefined("trained once on everything and evaluated at the end: it has no curve")
+    values, reasons = measure(joint)
+    assert values.keys() == {"a_last", "macro_accuracy", "expected_calibration_error"}
+    assert values["a_last"] > 0.9
+    assert set(reasons) | set(values) == set(plugins.names("metrics"))
+    even = "every class has as many training samples as any other"
+    assert reasons.pop("rare_accuracy") == even
+    assert set(reasons.values()) == {
+        "trained once on everything and evaluated at the end: it has no curve",
+    }
     short = simulate(tiny, "finetune", settings={"scenario": {"tasks": 1}}).record()
-    assert METRICS["a_auc"](short) == NotDefined("the stream ends before the first point")
-    assert METRICS["f_last"](short) == NotDefined("fewer than two tasks have ended")
+    _, reasons = measure(short)
+    assert reasons["a_auc"] == "the stream has no regular point"
+    assert reasons["f_last"] == "fewer than two tasks have ended"
+    assert reasons["forward_transfer"] == "the run did not record it; --record unexposed does"
+    assert reasons["intransigence"].startswith("it compares with a complete joint run")
+    _, reasons = measure(made([0, 1], [0, 1]))
+    assert reasons["expected_calibration_error"] == "the strategy's scores are no logits"
+
+
+@pytest.fixture(scope="module")
+def full(tiny: Source) -> Record:
+    """Everything recorded."""
+    wanted = ("unexposed", "neighbours")
+    return simulate(tiny, "er", eval_every=30, settings=OPTIONS, record=wanted).record()
+
+
+def test_recording_more_changes_nothing_that_is_learned(full: Record, tiny: Source) -> None:
+    plain = simulate(tiny, "er", eval_every=30, settings=OPTIONS).record()
+    assert full.evaluations[0].samples_seen == 0
+    for one, other in zip(full.evaluations[1:], plain.evaluations, strict=True):
+        np.testing.assert_array_equal(one.predictions, other.predictions)
+
+
+def test_forward_transfer_is_against_the_untrained_network(full: Record) -> None:
+    tasks = [set(e.test_indices.tolist()) for e in full.plan.experiences]
+
+    def unmasked_accuracy(evaluation: Evaluation, task: set[int]) -> float:
+        right = {}
+        for part in (evaluation, evaluation.unexposed):
+            if part is not None and part.unmasked is not None:
+                right |= dict(
+                    zip(part.test_indices.tolist(), (part.unmasked == part.labels).tolist(), strict=True)
+                )
+        return sum(right[index] for index in task) / len(task)
+
+    ends = full.at_task_ends
+    gains = [
+        unmasked_accuracy(ends[j - 1], tasks[j]) - unmasked_accuracy(full.evaluations[0], tasks[j])
+        for j in range(1, len(tasks))
+    ]
+    assert measure(full)[0]["forward_transfer"] == pytest.approx(sum(gains) / len(gains), abs=1e-12)
+
+
+def test_novel_classes_are_told_from_known_ones(full: Record) -> None:
+    values, _ = measure(full)
+    for score, name in (("confidence", "softmax"), ("energy", "energy"), ("neighbour", "neighbour")):
+        areas, rates = [], []
+        for evaluation in full.at_task_ends:
+            if evaluation.unexposed is None:
+                continue
+            sign = -1 if score == "neighbour" else 1
+            known, novel = sign * getattr(evaluation, score), sign * getattr(evaluation.unexposed, score)
+            pairs = [(k > n) + 0.5 * (k == n) for k in known for n in novel]
+            areas.append(sum(pairs) / len(pairs))
+            thresholds = [t for t in known if (known >= t).mean() >= 0.95]
+            rates.append((novel >= max(thresholds)).mean())
+        assert values[f"auroc_{name}"] == pytest.approx(np.mean(areas), abs=1e-9)
+        assert values[f"fpr95_{name}"] == pytest.approx(np.mean(rates), abs=1e-9)
+    assert area_under_roc(np.array([1.0, 1.0]), np.array([1.0])) == 0.5
+    assert false_positives_at_95(np.arange(100.0), np.array([4.0, 5.0, 6.0, 200.0])) == 0.75
+
+
+def test_anytime_and_worst_case_accuracy(record: Record) -> None:
+    regular, rows, ended = [], [], {}
+    for place, evaluation in enumerate(record.evaluations):
+        right = dict(zip(evaluation.test_indices.tolist(), evaluation.correct.tolist(), strict=True))
+        row = {}
+        for task, experience in enumerate(record.plan.experiences):
+            mine = [right[index] for index in experience.test_indices.tolist() if index in right]
+            if mine:
+                row[task] = sum(mine) / len(mine)
+        rows.append(row)
+        regular += [sum(row.values()) / len(row)] if evaluation.periodic else []
+        ended |= dict.fromkeys(evaluation.task_ends, place)
+    values, _ = measure(record)
+    assert values["anytime_accuracy"] == pytest.approx(sum(regular) / len(regular), abs=1e-12)
+    least = [min(row[task] for row in rows[ended[task] + 1 :]) for task in (0, 1)]
+    assert values["worst_case_accuracy"] == pytest.approx(rows[-1][2] / 3 + 2 / 3 * sum(least) / 2, abs=1e-12)
+
+
+def made(predictions: list[int], labels: list[int], **more: object) -> Record:
+    """A record of one task end over a plan of one task with as many test samples."""
+    source = Labels(np.array([0, 1, 1, 1, 2, 2, 2, 2]), np.array(labels), ("a", "b", "c"))
+    plan = make_plan("class-incremental", source, 0, {"tasks": 1})
+    columns = (np.arange(len(labels)), np.array(labels), np.array(predictions))
+    return Record(plan, (Evaluation(8, (0,), True, np.ones(3, bool), *columns, **more),))
+
+
+def test_accuracies_by_class_and_calibration_by_hand() -> None:
+    confidence = np.array([0.95, 0.95, 0.55, 0.55], np.float32)
+    values, _ = measure(made([0, 0, 1, 2], [0, 1, 1, 2], confidence=confidence))
+    assert values["a_last"] == 0.75
+    assert values["macro_accuracy"] == pytest.approx((1 + 0.5 + 1) / 3)
+    assert values["rare_accuracy"] == 1.0  # class 0 has one training sample, the fewest
+    assert values["expected_calibration_error"] == pytest.approx(0.5 * 0.45 + 0.5 * 0.45, abs=1e-6)
+
+
+def test_the_harmonic_mean_weighs_old_and_new(record: Record) -> None:
+    last = record.at_task_ends[-1]
+    new = np.isin(last.test_indices, record.plan.experiences[-1].test_indices)
+    old, fresh = last.correct[~new].mean(), last.correct[new].mean()
+    expected = 2 * old * fresh / (old + fresh) if old + fresh else 0
+    assert measure(record)[0]["old_new_harmonic_mean"] == pytest.approx(expected)
+
+
+def test_intransigence_is_what_the_joint_run_has_more(record: Record, tiny: Source) -> None:
+    joint = simulate(tiny, "joint", settings=OPTIONS).record()
+    compared = dataclasses.replace(record, joint=joint)
+    (ceiling,) = joint.evaluations
+    gaps = []
+    for number, experience in enumerate(record.plan.experiences):
+        own = np.isin(ceiling.test_indices, experience.test_indices)
+        gaps.append(ceiling.correct[own].mean() - accuracy_matrix(record)[number, number])
+    assert measure(compared, ["intransigence"])[0]["intransigence"] == pytest.approx(np.mean(gaps))
+
+
+def test_one_matrix_as_five_libraries_report_it() -> None:
+    nan = float("nan")
+    matrix = np.array([[90, nan, nan], [60, 80, nan], [70, 50, 95]])
+    forgetting = {name: shown[0] for name, shown in as_libraries(matrix).items()}
+    assert forgetting == pytest.approx(
+        {"Mammoth": 25, "PyCIL": 25, "Avalanche": 25, "Continuum": 25, "online surveys": 50 / 3}
+    )
+    transfer = {name: shown[1] for name, shown in as_libraries(matrix).items()}
+    assert transfer.pop("PyCIL") == NotDefined("the library reports none")
+    assert transfer == pytest.approx(
+        {"Mammoth": -25, "Avalanche": -25, "Continuum": -80 / 3, "online surveys": 0}
+    )
+    # The definitions part where a task gets better later on.
+    better = np.array([[50, nan, nan], [40, 80, nan], [70, 50, 95]])
+    forgetting = {name: shown[0] for name, shown in as_libraries(better).items()}
+    assert forgetting == pytest.approx(
+        {"Mammoth": 15, "PyCIL": 15, "Avalanche": 5, "Continuum": 5, "online surveys": 10}
+    )
+    assert all(
+        isinstance(value, NotDefined) for pair in as_libraries(matrix[:1, :1]).values() for value in pair
+    )
+    assert set(as_libraries(matrix)) == set(LIBRARIES)
 
 
 def test_intervals_are_students() -> None:

@@ -77,12 +77,12 @@ def trace(source: Source, **request: object) -> list[str]:
             case _:
                 calls.append(type(event).__name__)
 
-    simulate(source, Spy, hear, **request)
+    simulate(source, Spy, hear, **{"scenario": "i-blurry", **request})
     return calls
 
 
 def settings(**sections: dict[str, object]) -> dict[str, dict[str, object]]:
-    scenario = {"tasks": 2, "stochastic": False, "disjoint_percent": 100}
+    scenario = {"tasks": 2, "disjoint_percent": 100}
     return {**sections, "scenario": {**scenario, **sections.get("scenario", {})}}
 
 

@@ -1,4 +1,4 @@
-"""Si-Blurry: the reference order bit for bit, and what the clean order promises."""
+"""Si-Blurry and i-Blurry: the reference order bit for bit, and what the clean order promises."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ from streamlab.errors import StreamlabError
 def test_reference_order_equals_the_vectors(path: Path) -> None:
     with np.load(path) as vector:
         plan = streamlab.plan(
-            "si-blurry",
+            "si-blurry" if vector["varying"] else "i-blurry",
             vector["targets"],
             seed=int(vector["seed"]),
             tasks=int(vector["num_tasks"]),
             disjoint_percent=int(vector["disjoint_percent_n"]),
             blurry_percent=int(vector["blurry_percent_m"]),
-            stochastic=bool(vector["varying"]),
             order="reference",
         )
         assert plan.num_classes == int(vector["num_classes"])
@@ -51,19 +50,19 @@ labels = st.lists(st.integers(0, 7), min_size=30, max_size=200).map(lambda drawn
     tasks=st.integers(1, 8),
     disjoint=st.integers(0, 100),
     blurry=st.integers(0, 100),
-    stochastic=st.booleans(),
+    scenario=st.sampled_from(["si-blurry", "i-blurry"]),
 )
 def test_the_clean_order_drops_nothing(
-    labels: list[int], seed: int, tasks: int, disjoint: int, blurry: int, stochastic: bool
+    labels: list[int], seed: int, tasks: int, disjoint: int, blurry: int, scenario: str
 ) -> None:
     options = {"tasks": tasks, "disjoint_percent": disjoint, "blurry_percent": blurry}
-    plan = streamlab.plan("si-blurry", labels, seed, stochastic=stochastic, **options)
+    plan = streamlab.plan(scenario, labels, seed, **options)
     targets = np.array(labels)
     # Every sample is served exactly once, every class belongs to exactly one task.
     np.testing.assert_array_equal(np.sort(plan.stream), np.arange(len(labels)))
     owned = [number for experience in plan.experiences for number in experience.classes]
     assert sorted(owned) == list(range(8))
-    if stochastic:
+    if scenario == "si-blurry":
         assert all(experience.classes for experience in plan.experiences)
     # Samples of disjoint classes never leave their task; M percent of the others may.
     away = 0
@@ -75,9 +74,9 @@ def test_the_clean_order_drops_nothing(
     spread = [c for e in plan.experiences for c in e.notes["blurry_classes"]]
     assert away <= round(np.isin(targets, spread).sum() * blurry / 100)
     # The same seed gives the same plan, and another one another.
-    again = streamlab.plan("si-blurry", labels, seed, stochastic=stochastic, **options)
+    again = streamlab.plan(scenario, labels, seed, **options)
     assert again.fingerprint == plan.fingerprint
-    assert streamlab.plan("si-blurry", labels, seed + 1, stochastic=stochastic, **options) != plan
+    assert streamlab.plan(scenario, labels, seed + 1, **options) != plan
 
 
 def test_boundaries_are_part_of_the_fingerprint() -> None:

@@ -1,0 +1,231 @@
+"""class-incremental, domain-incremental and permuted; and the long tail that every scenario takes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from making import make_source, simulate
+
+import streamlab
+from streamlab.data.glyphs_100 import load as load_glyphs
+from streamlab.data.source import Source
+from streamlab.data.split import Split
+from streamlab.errors import StreamlabError
+from streamlab.stream import StreamPlan, labels_at
+
+LABELS = np.repeat(np.arange(10), 12)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    classes=st.integers(1, 30),
+    tasks=st.none() | st.integers(1, 12),
+    base=st.integers(0, 12),
+    increment=st.integers(0, 12),
+    kind=st.sampled_from(["online", "sessions"]),
+    seed=st.integers(0, 2**31),
+)
+def test_class_incremental_loses_nothing_or_refuses(
+    classes: int, tasks: int | None, base: int, increment: int, kind: str, seed: int
+) -> None:
+    labels = np.repeat(np.arange(classes), 3)
+    options = {"tasks": tasks, "base": base, "increment": increment, "kind": kind}
+    try:
+        plan = streamlab.plan("class-incremental", labels, seed, **options)
+    except StreamlabError as error:
+        refused = str(error).startswith("class-incremental: ")
+        if not refused:
+            raise
+        return
+    assert plan.kind == kind
+    np.testing.assert_array_equal(np.sort(plan.stream), np.arange(len(labels)))
+    owned = [number for experience in plan.experiences for number in experience.classes]
+    assert sorted(owned) == list(range(classes))
+    sizes = [len(experience.classes) for experience in plan.experiences]
+    if tasks is not None:
+        assert len(sizes) == tasks
+    if base:
+        assert sizes[0] == base
+    later = sizes[1:] if base else sizes
+    if increment:
+        assert all(size == increment for size in later[:-1])
+        assert not later or later[-1] <= increment
+    else:
+        assert max(later) - min(later) <= 1
+    for experience in plan.experiences:
+        assert set(labels[experience.indices]) == set(experience.classes)
+
+
+def sizes(**options: object) -> list[int]:
+    plan = streamlab.plan("class-incremental", LABELS, **options)
+    return [len(experience.classes) for experience in plan.experiences]
+
+
+def test_uneven_divisions() -> None:
+    assert sizes(tasks=3) == [4, 3, 3]
+    assert sizes(base=4, increment=4) == [4, 4, 2]
+    assert sizes(base=6, tasks=3) == [6, 2, 2]
+    assert sizes(increment=1) == [1] * 10
+    assert sizes() == [2] * 5
+
+
+def test_classes_can_come_in_order() -> None:
+    plan = streamlab.plan("class-incremental", LABELS, class_order="sorted")
+    assert [e.classes for e in plan.experiences] == [(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)]
+    shuffled = {streamlab.plan("class-incremental", LABELS, seed).experiences[0].classes for seed in range(5)}
+    assert len(shuffled) > 1
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"tasks": 11}, "class-incremental: 11 tasks need more classes than the source's 10"),
+        (
+            {"base": 11, "tasks": 2},
+            "class-incremental: 2 tasks with a base of 11 classes need more classes than the source's 10",
+        ),
+        ({"base": 3, "tasks": 1}, "class-incremental: a base of 3 classes needs at least 2 tasks"),
+        (
+            {"increment": 3, "tasks": 5},
+            "class-incremental: base 0 and increment 3 make 4 tasks of 10 classes, not 5",
+        ),
+        (
+            {"kind": "sessions", "boundaries": "hidden"},
+            "class-incremental: sessions show where they begin; boundaries=hidden needs kind=online",
+        ),
+        ({"tusks": 3}, "unknown option of class-incremental 'tusks'; did you mean 'tasks'?"),
+        ({"imbalance_ratio": 0.5}, "scenario: imbalance_ratio is 0.5, and must be at least 1"),
+        ({"samples_per_class": 0}, "scenario: samples_per_class is 0, and must be at least 1"),
+    ],
+)
+def test_refusals(options: dict[str, object], sentence: str) -> None:
+    with pytest.raises(StreamlabError) as refusal:
+        streamlab.plan("class-incremental", LABELS, **options)
+    assert str(refusal.value) == sentence
+
+
+def test_a_domain_is_learned_and_judged_alone() -> None:
+    source = load_glyphs(None)  # type: ignore[arg-type]
+    plan = streamlab.plan("domain-incremental", source, seed=3)
+    styles = set(source.train_factors["style"].tolist())
+    seen = []
+    for experience in plan.experiences:
+        (style,) = set(source.train_factors["style"][experience.indices].tolist())
+        assert set(source.test_factors["style"][experience.test_indices].tolist()) <= {style}
+        seen.append(style)
+    assert sorted(seen) == sorted(styles)
+    np.testing.assert_array_equal(np.sort(plan.stream), np.arange(len(source.train_labels)))
+    chosen = streamlab.plan("domain-incremental", source, domains=("mono", "serif"))
+    assert [e.notes["domain"] for e in chosen.experiences] == ["mono", "serif"]
+
+
+def test_domains_that_are_not_there_are_refused() -> None:
+    source = load_glyphs(None)  # type: ignore[arg-type]
+    with pytest.raises(
+        StreamlabError, match=r"unknown factor for domain-incremental 'styl'; did you mean 'style'\?"
+    ):
+        streamlab.plan("domain-incremental", source, factor="styl")
+    with pytest.raises(StreamlabError, match=r"unknown domain of style 'serfi'; did you mean 'serif'\?"):
+        streamlab.plan("domain-incremental", source, domains=("serfi",))
+    with pytest.raises(StreamlabError, match="the source has no factors, and so no domains"):
+        streamlab.plan("domain-incremental", LABELS)
+
+
+def test_samples_of_a_domain_count_once_it_has_begun(tiny: Source) -> None:
+    evaluations = simulate(
+        tiny, "finetune", scenario="permuted", eval_every=60, settings={"scenario": {"tasks": 3}}
+    ).evaluations
+    counts = [len(evaluation.labels) for evaluation in evaluations]
+    assert counts[0] == 60
+    assert counts[-1] == 3 * 60
+    for evaluation in evaluations:
+        begun = min(3, 1 + (evaluation.samples_seen - 1) // 240)
+        assert evaluation.test_indices.max() < 60 * begun
+
+
+def test_permuted_images_keep_their_pixels_in_another_order(tiny: Source) -> None:
+    plan = streamlab.plan("permuted", tiny, seed=5, tasks=3)
+    images = torch.from_numpy(tiny.train_images)
+    split = Split(images, torch.from_numpy(tiny.train_labels), plan.transforms)
+    assert len(split) == 3 * len(images)
+    rows = torch.tensor([0, 7, 240, 247, 480, 487])
+    shown = split.images_at(rows)
+    assert torch.equal(shown[:2], images[[0, 7]])
+    for place, sample in ((2, 0), (3, 7), (4, 0), (5, 7)):
+        assert not torch.equal(shown[place], images[sample])
+        assert torch.equal(shown[place].flatten().sort().values, images[sample].flatten().sort().values)
+    # One order for all images of a task.
+    marks = torch.arange(64, dtype=torch.uint8).reshape(1, 1, 8, 8).expand(240, 1, 8, 8)
+    marked = Split(marks, split.labels, plan.transforms).images_at(rows)
+    assert torch.equal(marked[2], marked[3])
+    assert not torch.equal(marked[2], marked[4])
+    np.testing.assert_array_equal(split.labels_at(rows).numpy(), labels_at(tiny.train_labels, rows.numpy()))
+
+
+def test_joint_training_sees_every_permutation(tiny: Source) -> None:
+    record = simulate(tiny, "joint", scenario="permuted", settings={"scenario": {"tasks": 2}}).record()
+    (evaluation,) = record.evaluations
+    assert len(evaluation.labels) == 2 * 60
+    assert evaluation.accuracy > 0.9
+
+
+COUNTS = st.lists(st.integers(1, 60), min_size=2, max_size=12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    counts=COUNTS,
+    imbalance=st.sampled_from(["exponential", "step", "linear"]),
+    ratio=st.floats(1, 200),
+    seed=st.integers(0, 2**31),
+    scenario=st.sampled_from(["class-incremental", "si-blurry", "permuted"]),
+)
+def test_a_long_tail_keeps_every_class_and_serves_only_what_is_there(
+    counts: list[int], imbalance: str, ratio: float, seed: int, scenario: str
+) -> None:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    options = {"imbalance": imbalance, "imbalance_ratio": ratio, "tasks": 2}
+    plan = streamlab.plan(scenario, labels, seed, **options)
+    repeats = 2 if scenario == "permuted" else 1
+    assert len(np.unique(plan.stream)) == len(plan.stream)
+    served = np.bincount(labels_at(labels, plan.stream), minlength=len(counts))
+    assert plan.class_counts == tuple(served.tolist())
+    assert (served >= repeats).all()
+    assert (served <= repeats * np.array(counts)).all()
+    assert plan == streamlab.plan(scenario, labels, seed, **options)
+
+
+@pytest.mark.parametrize(
+    ("imbalance", "expected"),
+    [
+        ("exponential", [100, 46, 22, 10]),
+        ("step", [100, 100, 10, 10]),
+        ("linear", [100, 70, 40, 10]),
+    ],
+)
+def test_the_tails_have_their_shapes(imbalance: str, expected: list[int]) -> None:
+    labels = np.repeat(np.arange(4), 100)
+    plan = streamlab.plan("class-incremental", labels, tasks=2, imbalance=imbalance, imbalance_ratio=10)
+    assert sorted(plan.class_counts, reverse=True) == expected
+
+
+def test_a_plan_with_transforms_is_saved_whole(tmp_path) -> None:
+    plan = streamlab.plan("permuted", LABELS, seed=2, tasks=3, imbalance="linear", samples_per_class=5)
+    plan.save(tmp_path / "plan.safetensors")
+    loaded = StreamPlan.load(tmp_path / "plan.safetensors")
+    assert loaded == plan
+    assert (loaded.transforms, loaded.class_counts) == (plan.transforms, plan.class_counts)
+    assert plan != streamlab.plan(
+        "permuted", LABELS, seed=3, tasks=3, imbalance="linear", samples_per_class=5
+    )
+
+
+def test_every_scenario_runs_with_sessions_and_streams() -> None:
+    source = make_source()
+    for scenario, kind in (("class-incremental", "sessions"), ("permuted", "sessions"), ("i-blurry", None)):
+        options = {"tasks": 3, **({"kind": kind} if kind else {})}
+        record = simulate(source, "er", scenario=scenario, settings={"scenario": options}).record()
+        assert len(record.at_task_ends) == 3
