@@ -21,6 +21,8 @@ app = typer.Typer(
 )
 runs_app = typer.Typer(help="List, show or remove finished and unfinished runs.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
+data_app = typer.Typer(help="List the sources and where they lie, or fetch one.")
+app.add_typer(data_app, name="data")
 
 
 def main() -> None:
@@ -98,7 +100,20 @@ def run(
     workers: Annotated[
         int | None, typer.Option(help="Worker processes; 0 runs in this one. [default: one a core]")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, and print what would run.")] = False,
+    record: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--record",
+            metavar="unexposed|neighbours",
+            help="Keep more at task ends, for metrics that need it; repeatable.",
+        ),
+    ] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write TensorBoard scalars too.", show_default=False)
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check, and print what would run, for how long.")
+    ] = False,
     json_lines: Annotated[bool, typer.Option("--json", help="Events and results as JSON lines.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")] = False,
 ) -> None:
@@ -125,6 +140,7 @@ def run(
         "device": device,
         "data": data,
         "workers": workers,
+        "record": tuple(record) if record else None,
     }
     given |= {name: value for name, value in options.items() if value is not None}
     given["settings"] = merged(given["settings"], parse_settings(settings or ()))
@@ -134,13 +150,15 @@ def run(
         raise StreamlabError(f"{scenario}: {error}") from None
     prepared = experiments.prepare(request)
     if dry_run:
+        from streamlab.runs.pilot import take_pilots
+
         from .plain import print_dry_run
 
-        print_dry_run(prepared, experiments.exemplars_bought(prepared))
+        print_dry_run(prepared, take_pilots(prepared), request.workers)
         return
     folder = out or experiments.new_folder(request)
     prepared.create(folder)
-    _watch(prepared, folder, request.workers, json_lines)
+    _watch(prepared, folder, request.workers, json_lines, tensorboard)
 
 
 @app.command()
@@ -155,14 +173,44 @@ def resume(
     _watch(experiments.reopen(folder), folder, workers, json_lines)
 
 
+@app.command()
+def cite(
+    folder: Annotated[Path, typer.Argument(help="A run's folder, or an experiment's.")],
+) -> None:
+    """Print BibTeX of what a run used: scenario, source, strategies, backbones, metrics' papers aside."""
+    from streamlab.runs.citations import citations
+
+    print("\n\n".join(citations(folder)))
+
+
+@data_app.callback(invoke_without_command=True)
+def data_sources(context: typer.Context, data: Data = None) -> None:
+    """List the sources: classes, images, size on disk, and where they were found."""
+    if context.invoked_subcommand is None:
+        from .sources import print_sources
+
+        print_sources(data)
+
+
+@data_app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="A source.", autocompletion=_complete("sources"))],
+    data: Data = None,
+) -> None:
+    """Download a source from its official address; a cut download goes on."""
+    from .sources import fetch_source
+
+    fetch_source(name, data)
+
+
 @app.command(name="list")
 def list_plugins(
     kind: Annotated[
         str | None,
-        typer.Argument(help="scenarios, strategies, sources or backbones.", show_default=False),
+        typer.Argument(help="scenarios, strategies, sources, backbones or metrics.", show_default=False),
     ] = None,
 ) -> None:
-    """List what is installed: scenarios, strategies, sources, backbones."""
+    """List what is installed: scenarios, strategies, sources, backbones, metrics."""
     if kind is not None and kind not in plugins.KINDS:
         raise unknown("kind of plugin", kind, plugins.KINDS)
     for number, shown in enumerate([kind] if kind else plugins.KINDS):
@@ -227,6 +275,31 @@ def show(folder: Annotated[Path, typer.Argument(help="An experiment's folder.")]
 
 
 @runs_app.command()
+def metrics(
+    folder: Annotated[Path, typer.Argument(help="An experiment's folder.")],
+    names: Annotated[
+        list[str] | None,
+        typer.Option("--metric", help="Only these; repeatable.", autocompletion=_complete("metrics")),
+    ] = None,
+    json_lines: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+) -> None:
+    """Measure an experiment by every metric, and say why some are not defined."""
+    from .measures import print_metrics
+
+    print_metrics(folder, tuple(names or ()), json_lines)
+
+
+@runs_app.command()
+def matrix(
+    folder: Annotated[Path, typer.Argument(help="A run's folder, or an experiment's.")],
+) -> None:
+    """Print accuracy by task and task end, and what five libraries would make of it."""
+    from .measures import print_matrices
+
+    print_matrices(folder)
+
+
+@runs_app.command()
 def remove(
     folder: Annotated[Path, typer.Argument(help="An experiment's folder.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
@@ -242,9 +315,12 @@ def remove(
     print(f"removed {folder}")
 
 
-def _watch(prepared: Any, folder: Path, workers: int | None, json_lines: bool) -> None:
+def _watch(
+    prepared: Any, folder: Path, workers: int | None, json_lines: bool, tensorboard: Path | None = None
+) -> None:
     """Run an experiment under a live table, plain lines or JSON; exit 1 if a run failed."""
     from streamlab.runs import experiment as experiments
+    from streamlab.runs.tensorboard import also_to_tensorboard
 
     from .plain import JsonView, PlainView
     from .view import LiveView
@@ -253,8 +329,8 @@ def _watch(prepared: Any, folder: Path, workers: int | None, json_lines: bool) -
     make = JsonView if json_lines else LiveView if live else PlainView
     view = make(prepared, folder)
     try:
-        with view:
-            complete = experiments.run_experiment(prepared, folder, workers, view.hear, view.tick)
+        with view, also_to_tensorboard(tensorboard, view.hear) as hear:
+            complete = experiments.run_experiment(prepared, folder, workers, hear, view.tick)
     except KeyboardInterrupt:
         print(f"\nstopped; go on with: streamlab resume {folder}", file=sys.stderr)
         raise SystemExit(130) from None

@@ -9,10 +9,12 @@ from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
+from rich.table import Table
 
 from streamlab.errors import StreamlabError
-from streamlab.runs.experiment import Experiment, read_specs
+from streamlab.runs.experiment import Experiment, read_specs, workers_for
 from streamlab.runs.folder import RunFolder
+from streamlab.runs.pilot import Pilot
 from streamlab.runs.spec import RunSpec
 from streamlab.simulator import events
 
@@ -88,16 +90,41 @@ def _finite(plain: dict[str, object]) -> dict[str, object]:
     }
 
 
-def print_dry_run(experiment: Experiment, exemplars: Mapping[str, int]) -> None:
-    """What would run: rows, seeds, and the exemplars that the budget buys each row."""
+def print_dry_run(experiment: Experiment, pilots: Mapping[str, Pilot], workers: int | None) -> None:
+    """What would run: rows, the exemplars that the budget buys each, and the time expected."""
     print(title_of(experiment))
-    for spec in experiment.specs:
-        if spec.seed == 0:
-            bought = "unbounded" if spec.ceiling else f"{exemplars[spec.label]:,} exemplars"
-            print(f"  {spec.label}: budget {spec.budget}, {bought}")
+    seeds = len({spec.seed for spec in experiment.specs})
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("strategy")
+    for heading in ("budget", "exemplars", "a run takes about"):
+        table.add_column(heading, justify="right")
+    for label, pilot in pilots.items():
+        spec = next(spec for spec in experiment.specs if spec.label == label)
+        bought = "unbounded" if spec.ceiling else f"{pilot.exemplars:,}"
+        table.add_row(label, spec.budget, bought, readable_seconds(pilot.seconds))
+    Console().print(table, highlight=False)
     for seed, plan in experiment.plans.items():
-        print(f"  plan of seed {seed}: {plan.fingerprint[:16]}")
-    print(f"{len(experiment.specs)} runs; nothing was run (--dry-run)")
+        print(f"plan of seed {seed}: {plan.fingerprint[:16]}")
+    at_once = max(1, min(workers_for(experiment, workers), len(experiment.specs)))
+    work = seeds * sum(pilot.seconds for pilot in pilots.values())
+    longest = max(pilot.seconds for pilot in pilots.values())
+    expected = readable_seconds(max(work / at_once, longest))
+    print(
+        f"{len(experiment.specs)} runs, about {expected} in all on {at_once} at once; "
+        f"nothing was run (--dry-run)"
+    )
+
+
+def readable_seconds(seconds: float) -> str:
+    """0.4 s, 12 s, 3 min 5 s, 2 h 10 min."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def experiment_state(folder: Path) -> LiveState:

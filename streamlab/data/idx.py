@@ -10,17 +10,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import CorruptFile, StreamlabError
+from .fetch import Download
 from .source import Source
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_FILES = {
-    "train_images": "train-images-idx3-ubyte",
-    "train_labels": "train-labels-idx1-ubyte",
-    "test_images": "t10k-images-idx3-ubyte",
-    "test_labels": "t10k-labels-idx1-ubyte",
-}
+IDX_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
+
+def idx_downloads(address: str, *md5s: str) -> tuple[Download, ...]:
+    """The four files, gzipped, at an address that ends in a slash."""
+    return tuple(Download(f"{address}{file}.gz", md5) for file, md5 in zip(IDX_FILES, md5s, strict=True))
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
@@ -50,23 +56,24 @@ def read_idx_source(name: str, folder: Path, class_names: tuple[str, ...]) -> So
     Raises StreamlabError where a file is missing (and says how to get it), CorruptFile where one
     is damaged.
     """
-    arrays = {}
-    for part, filename in _FILES.items():
+    arrays = []
+    for filename in IDX_FILES:
         found = [p for p in (folder / filename, folder / f"{filename}.gz") if p.is_file()]
         if not found:
             raise StreamlabError(
-                f"source {name}: {folder / filename} is missing; "
-                f"`make data` fills the data folder, --data or STREAMLAB_DATA name another"
+                f"source {name}: {folder / filename} is missing; `streamlab data fetch {name}` downloads it, "
+                f"--data or STREAMLAB_DATA name another folder"
             )
-        arrays[part] = read_idx(found[0])
-        wanted = 3 if part.endswith("images") else 1
-        if arrays[part].ndim != wanted:
-            raise CorruptFile(f"{found[0]} has {arrays[part].ndim} dimensions, and should have {wanted}")
+        arrays.append(read_idx(found[0]))
+        wanted = 3 if "idx3" in filename else 1
+        if arrays[-1].ndim != wanted:
+            raise CorruptFile(f"{found[0]} has {arrays[-1].ndim} dimensions, and should have {wanted}")
+    images, labels, test_images, test_labels = arrays
     return Source(
         name,
         class_names,
-        arrays["train_images"][:, None],
-        arrays["train_labels"].astype(np.int64),
-        arrays["test_images"][:, None],
-        arrays["test_labels"].astype(np.int64),
+        images[:, None],
+        labels.astype(np.int64),
+        test_images[:, None],
+        test_labels.astype(np.int64),
     )

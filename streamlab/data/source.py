@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
+import mmap
 import os
 import shutil
 import tempfile
@@ -21,6 +23,9 @@ from ..stream import Labels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+_CHUNK = 1 << 24  # bytes of pixels counted at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +91,10 @@ class Source:
     @cached_property
     def mean_and_deviation(self) -> tuple[float, float]:
         """Mean and standard deviation of the training pixels, in 0..1, over all channels."""
-        counts = np.bincount(self.train_images.reshape(-1), minlength=256).astype(np.float64)
+        parts = np.array_split(self.train_images, -(-self.train_images.nbytes // _CHUNK))
+        counts = np.zeros(256)
+        for part in parts:
+            counts += np.bincount(part.reshape(-1), minlength=256)
         values = np.arange(256) / 255
         mean = float((counts * values).sum() / counts.sum())
         variance = float((counts * (values - mean) ** 2).sum() / counts.sum())
@@ -105,9 +113,26 @@ def cache_folder() -> Path:
 
 
 def load_source(name: str, data: str | None = None) -> Source:
-    """The installed source of this name; raises StreamlabError or CorruptFile, by name."""
-    source: Source = plugins.load("sources", name)(data_folder(data))
+    """The installed source of this name, or NAME:WHAT; raises StreamlabError or CorruptFile, by name."""
+    plugin, what = source_plugin(name)
+    source: Source = plugin(data_folder(data), *what)
     return source
+
+
+def source_plugin(name: str) -> tuple[Any, tuple[str, ...]]:
+    """The plugin behind `fashion-mnist` or `folder:PATH`, and what stands after the colon, if it takes it.
+
+    Raises StreamlabError where it lacks what it takes, or is given what it does not.
+    """
+    head, colon, rest = name.partition(":")
+    plugin = plugins.load("sources", head)
+    required = [p for p in inspect.signature(plugin).parameters.values() if p.default is p.empty]
+    takes_more = len(required) > 1
+    if takes_more and not rest:
+        raise StreamlabError(f"source {head} needs to know what to read: --source {head}:WHAT")
+    if colon and not takes_more:
+        raise StreamlabError(f"source {head} takes nothing after a colon; write --source {head}")
+    return plugin, (rest,) if takes_more else ()
 
 
 _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -131,7 +156,7 @@ def share(source: Source) -> Path:
     fresh = Path(tempfile.mkdtemp(dir=root))
     try:
         for name in _ARRAYS:
-            np.save(fresh / f"{name}.npy", np.ascontiguousarray(getattr(source, name)))
+            _put(getattr(source, name), fresh / f"{name}.npy")
         mean, deviation = source.mean_and_deviation
         about = {"name": source.name, "class_names": source.class_names, "mean": mean}
         about |= {"deviation": deviation, "digest": source.digest}
@@ -144,6 +169,18 @@ def share(source: Source) -> Path:
             return folder
         raise StreamlabError(f"cannot write the shared source to {root}: {error.strerror}") from None
     return folder
+
+
+def _put(array: NDArray[Any], path: Path) -> None:
+    """Write an array file; one that is mapped from an array file already is linked, not copied."""
+    whole_file = isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap)
+    if whole_file and Path(array.filename).suffix == ".npy":  # type: ignore[attr-defined]
+        try:
+            os.link(array.filename, path)  # type: ignore[attr-defined]
+            return
+        except OSError:  # another disk
+            pass
+    np.save(path, np.ascontiguousarray(array))
 
 
 def _same(source: Source, folder: Path) -> bool:

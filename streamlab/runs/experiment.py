@@ -11,7 +11,7 @@ import os
 import shutil
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -220,16 +220,22 @@ def run_experiment(
         todo = [spec for spec in experiment.specs if RunFolder(out / spec.folder).result is None]
         shared = share(experiment.source)
         jobs = [Job(out / spec.folder, shared, experiment.classes.get(spec.strategy)) for spec in todo]
-        if workers is None:
-            on_gpu = any(spec.device != "cpu" for spec in todo)
-            workers = 1 if on_gpu else available_processors()
-        if experiment.classes:
-            workers = 0
-        run_jobs(jobs, workers, lambda number, event: hear(todo[number], event), out / "workers.log", tick)
+        at_once = workers_for(experiment, workers)
+        run_jobs(jobs, at_once, lambda number, event: hear(todo[number], event), out / "workers.log", tick)
     log = out / "workers.log"
     if log.exists() and log.stat().st_size == 0:
         log.unlink()
     return all(RunFolder(out / spec.folder).result is not None for spec in experiment.specs)
+
+
+def workers_for(experiment: Experiment, asked: int | None) -> int:
+    """Worker processes that the experiment gets; 0 means this process."""
+    if experiment.classes:
+        return 0
+    if asked is None:
+        on_gpu = any(spec.device != "cpu" for spec in experiment.specs)
+        return 1 if on_gpu else available_processors()
+    return asked
 
 
 def available_processors() -> int:
@@ -252,24 +258,6 @@ def remove(folder: Path) -> None:
     read_specs(folder)
     with locked(folder):
         shutil.rmtree(folder)
-
-
-def exemplars_bought(experiment: Experiment) -> dict[str, int]:
-    """How many exemplars the budget buys each row (its strategy is built, nothing is trained)."""
-    from ..data.source import open_shared
-    from ..simulator.execute import build
-
-    shared = open_shared(share(experiment.source))
-    bought = {}
-    for spec in experiment.specs:
-        if spec.label not in bought:
-            plan, cls = experiment.plans[spec.plan_seed], experiment.classes.get(spec.strategy)
-            try:
-                made = build(replace(spec, device="cpu"), plan, shared, lambda event: None, None, cls)
-            except StreamlabError as error:
-                raise StreamlabError(f"{spec.label}: {error}") from None
-            bought[spec.label] = sum(buffer.capacity for buffer in made.strategy.buffers)
-    return bought
 
 
 def _device(name: str) -> str:

@@ -302,7 +302,7 @@ class Simulation:
         strategy.train_mode(False)
         with global_randomness(self.seed, "evaluation", progress.samples_seen):
             evaluation = self.evaluator.evaluate(
-                strategy, progress.samples_seen, task_ends, regular, progress.started, self._neighbours
+                strategy, progress.samples_seen, task_ends, regular, progress.started, self.neighbours
             )
         strategy.train_mode(True)
         progress.evaluation_seconds += time.perf_counter() - began
@@ -312,7 +312,7 @@ class Simulation:
         progress.evaluations += 1
         return evaluation
 
-    def _neighbours(self) -> Tensor:
+    def neighbours(self) -> Tensor:
         """Images of at most 1,000 training samples of the experiences begun, drawn by name."""
         begun = [e.indices for e in self.plan.experiences[: self.progress.started]]
         samples = np.concatenate(begun)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import CorruptFile
+from ..published import Published
 from ..source import Source
 
 FILE = Path(__file__).parent / "glyphs-100.npz"
@@ -34,3 +35,14 @@ def load(data: Path, file: Path = FILE) -> Source:
         )
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise CorruptFile(f"source glyphs-100: {file} is damaged ({error}); reinstall streamlab-cl") from None
+
+
+SOURCE = Published(
+    load=load,
+    classes=100,
+    train=20_000,
+    test=5_000,
+    shape=(1, 28, 28),
+    folder=str(FILE.parent),
+    files=(FILE.name,),
+)

@@ -1,0 +1,109 @@
+"""`streamlab runs metrics` and `runs matrix`: what the record of a finished run says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from streamlab.errors import StreamlabError
+from streamlab.evaluation.intervals import Interval
+from streamlab.evaluation.libraries import as_libraries
+from streamlab.evaluation.metrics import NotDefined, Value
+from streamlab.evaluation.record import accuracy_matrix
+from streamlab.runs.experiment import read_specs
+from streamlab.runs.folder import RunFolder
+from streamlab.runs.measures import measure_experiment
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def print_metrics(folder: Path, names: tuple[str, ...], as_json: bool) -> None:
+    """A table of metrics by row, and below it why some are not defined."""
+    measured = measure_experiment(folder, names)
+    if as_json:
+        plain = {
+            label: {
+                name: vars(value) if isinstance(value, Interval) else {"not_defined": value.reason}
+                for name, value in row.items()
+            }
+            for label, row in measured.items()
+        }
+        print(json.dumps(plain, indent=1))
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("metric")
+    for label in measured:
+        table.add_column(label, justify="right")
+    for name in dict.fromkeys(name for row in measured.values() for name in row):
+        table.add_row(name, *(_cell(row[name]) for row in measured.values()))
+    Console().print(table, highlight=False)
+    reasons: dict[str, list[str]] = {}
+    for label, row in measured.items():
+        for name, value in row.items():
+            if isinstance(value, NotDefined):
+                reasons.setdefault(value.reason, []).append(f"{label}: {name}")
+    for reason, places in reasons.items():
+        shown = ", ".join(places[:4]) + (f" and {len(places) - 4} more" if len(places) > 4 else "")
+        print(f"n/a  {reason} ({shown})")
+
+
+def _cell(value: Interval | NotDefined) -> Text:
+    if isinstance(value, NotDefined):
+        return Text("n/a", style="dim")
+    text = Text(f"{100 * value.mean:.1f}")
+    half = "" if value.half_width is None else f" ±{100 * value.half_width:4.1f}"
+    return text.append(half, "dim")
+
+
+def print_matrices(folder: Path) -> None:
+    """Each run's task matrix in percent, and its forgetting and transfer by library."""
+    console = Console()
+    one = [folder] if (folder / "run.json").exists() else [folder / s.folder for s in read_specs(folder)]
+    shown = 0
+    for path in one:
+        run = RunFolder(path)
+        record = run.record()
+        if record.ceiling or not record.at_task_ends:
+            continue
+        matrix = 100 * accuracy_matrix(record)
+        console.print(
+            f"[bold]{run.spec.label}[/], seed {run.spec.seed}: accuracy (%) on each task", highlight=False
+        )
+        console.print(_matrix_table(matrix))
+        console.print(libraries_table(matrix), "")
+        shown += 1
+    if not shown:
+        raise StreamlabError(f"{folder} holds no run with a finished task")
+
+
+def _matrix_table(matrix: NDArray[np.float64]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("after task", justify="right")
+    for task in range(len(matrix)):
+        table.add_column(str(task + 1), justify="right")
+    for task, row in enumerate(matrix):
+        cells = [Text("–", style="dim") if value != value else Text(f"{value:.1f}") for value in row]
+        table.add_row(str(task + 1), *cells)
+    return table
+
+
+def libraries_table(matrix: NDArray[np.float64]) -> Table:
+    """Forgetting and backward transfer of one matrix (in percent), a row a library."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("as reported by")
+    table.add_column("forgetting", justify="right")
+    table.add_column("BWT", justify="right")
+    for name, (forgetting, transfer) in as_libraries(matrix).items():
+        table.add_row(name, _figure(forgetting), _figure(transfer))
+    return table
+
+
+def _figure(value: Value) -> Text:
+    return Text("n/a", style="dim") if isinstance(value, NotDefined) else Text(f"{value:.1f}")

@@ -1,0 +1,75 @@
+"""`streamlab data`: what sources there are and where they lie, and the fetching of one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Table
+
+from streamlab import plugins
+from streamlab.config import readable_bytes
+from streamlab.data.published import Published
+from streamlab.data.source import data_folder, source_plugin
+from streamlab.errors import StreamlabError
+
+
+def print_sources(data: str | None) -> None:
+    """A line a source: published ones with their counts, the others with how to name them."""
+    folder = data_folder(data)
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("source")
+    for heading in ("classes", "train", "test", "image", "size"):
+        table.add_column(heading, justify="right")
+    table.add_column("found", overflow="fold")
+    others = []
+    for plugin in plugins.installed("sources"):
+        source = plugins.load("sources", plugin.name)
+        if not isinstance(source, Published):
+            others.append(plugin)
+            continue
+        files = source.found(folder)
+        channels, height, width = source.shape
+        table.add_row(
+            plugin.name,
+            str(source.classes),
+            f"{source.train:,}",
+            f"{source.test:,}",
+            f"{height}x{width} {'grey' if channels == 1 else 'colour'}",
+            readable_bytes(sum(path.stat().st_size for path in files)) if files else "–",
+            _place(source, folder) if files else f"no: streamlab data fetch {plugin.name}",
+        )
+    console = Console(soft_wrap=False)
+    console.print(table, highlight=False)
+    print(f"\nlooked in {folder} (--data FOLDER or STREAMLAB_DATA name another); also:")
+    for plugin in others:
+        print(f"  {plugin.description}")
+
+
+def _place(source: Published, folder: Path) -> str:
+    return str(folder / source.folder) if source.downloads else "bundled"
+
+
+def fetch_source(name: str, data: str | None) -> None:
+    """Download a source under a progress bar; raises StreamlabError for one that cannot be fetched."""
+    plugin, what = source_plugin(name)
+    if not hasattr(plugin, "fetch"):
+        raise StreamlabError(f"source {name} is your own; there is nothing to fetch")
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns) as bars:
+        shown: dict[str, Any] = {}
+
+        def progress(file: str, done: int, size: int) -> None:
+            if file not in shown:
+                shown[file] = bars.add_task(file)
+            bars.update(shown[file], completed=done, total=size)
+
+        try:
+            plugin.fetch(data_folder(data), *what, progress)
+        except OSError as error:
+            raise StreamlabError(f"cannot write to {data_folder(data)}: {error.strerror}") from None
+        except StreamlabError as error:
+            raise StreamlabError(f"source {name}: {error}") from None
+    print(f"{name}: in {data_folder(data)}")

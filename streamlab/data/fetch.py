@@ -1,0 +1,123 @@
+"""Downloads: from a set's official address, checked, and resumed where it was cut.
+
+Nothing here is called unless a person asks for it (`streamlab data fetch`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tarfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from ..errors import CorruptFile, StreamlabError
+
+Progress = Callable[[str, int, int], None]
+_CHUNK = 1 << 18
+_PATIENCE_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Download:
+    """One file of a published set: its official address and MD5 there.
+
+    unpack: names of a tar archive's members that are wanted; they are written beside it, and the
+    archive is removed.
+    """
+
+    url: str
+    md5: str
+    unpack: tuple[str, ...] = ()
+
+    @property
+    def file(self) -> str:
+        """The file's name."""
+        return PurePosixPath(self.url).name
+
+
+def fetch(download: Download, folder: Path, progress: Progress) -> None:
+    """Have the file in `folder`, whole and checked, and unpacked where it is an archive.
+
+    A partial file (`.part`) is gone on with. `progress(file, bytes so far, bytes in all)`. Raises
+    StreamlabError where the address does not answer (what came is kept), CorruptFile where the
+    checksum is wrong.
+    """
+    target = folder / download.file
+    if download.unpack and all((folder / name).is_file() for name in download.unpack):
+        return
+    if not target.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(target.name + ".part")
+        _receive(download.url, part, lambda done, size: progress(download.file, done, size))
+        try:
+            check_md5(part, download.md5)
+        except CorruptFile:
+            part.unlink()
+            raise
+        part.replace(target)
+    else:
+        check_md5(target, download.md5)
+    if download.unpack:
+        unpack(target, download.unpack, folder)
+        target.unlink()
+
+
+def check_md5(path: Path, expected: str) -> None:
+    """Raise CorruptFile where the file's MD5 is not the published one."""
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "md5").hexdigest()
+    if found != expected:
+        name = path.name.removesuffix(".part")
+        raise CorruptFile(f"{path.with_name(name)}: its MD5 is {found}, and should be {expected}")
+
+
+def unpack(archive: Path, names: tuple[str, ...], folder: Path) -> None:
+    """Write the archive's regular files of these names into `folder`, whatever folder they are in.
+
+    Raises CorruptFile where the archive is damaged or lacks one.
+    """
+    missing = set(names)
+    try:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                name = PurePosixPath(member.name).name
+                content = tar.extractfile(member) if name in missing and member.isreg() else None
+                if content is not None:
+                    part = folder / f"{name}.part"
+                    with part.open("wb") as file:
+                        shutil.copyfileobj(content, file)
+                    part.replace(folder / name)
+                    missing.discard(name)
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise CorruptFile(f"{archive} cannot be unpacked: {error}") from None
+    if missing:
+        raise CorruptFile(f"{archive} holds no {sorted(missing)[0]}")
+
+
+def _receive(url: str, part: Path, progress: Callable[[int, int], None]) -> None:
+    """Append to `part` what it lacks of the file at `url`."""
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        with urllib.request.urlopen(request, timeout=_PATIENCE_SECONDS) as answer:
+            if answer.status != 206:
+                have = 0
+            size = have + int(answer.headers.get("Content-Length") or 0)
+            with part.open("ab" if have else "wb") as file:
+                while chunk := answer.read(_CHUNK):
+                    file.write(chunk)
+                    have += len(chunk)
+                    progress(have, size)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and have:  # nothing is lacking
+            return
+        raise StreamlabError(f"{url} answers {error.code} {error.reason}") from None
+    except (OSError, urllib.error.URLError) as error:
+        reason = getattr(error, "reason", error)
+        raise StreamlabError(f"{url} cannot be reached ({reason}); what has come is kept") from None
+    if have < size:
+        raise StreamlabError(f"{url} broke off after {have} of {size} bytes; the same command goes on")

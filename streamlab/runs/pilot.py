@@ -1,0 +1,107 @@
+"""A pilot: a fraction of a second of each row, to tell how long the whole will take.
+
+Nothing is written. What a budget buys is exact; times are extrapolated from the first batches.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..data.source import open_shared, share
+from ..errors import StreamlabError
+from ..simulator.execute import build, deterministic
+from ..simulator.simulation import Simulation
+from ..stream import StreamPlan, labels_at
+from .experiment import Experiment
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_WARM_UP = 3
+_PATIENCE_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """One run of a row: exemplars that its budget buys, and the seconds it is expected to take."""
+
+    exemplars: int
+    train_seconds: float
+    evaluation_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        return self.train_seconds + self.evaluation_seconds
+
+
+def take_pilots(experiment: Experiment) -> Mapping[str, Pilot]:
+    """A pilot of every row's first seed; raises StreamlabError where a strategy cannot be built."""
+    shared = open_shared(share(experiment.source))
+    pilots: dict[str, Pilot] = {}
+    for spec in experiment.specs:
+        if spec.label in pilots:
+            continue
+        plan, cls = experiment.plans[spec.plan_seed], experiment.classes.get(spec.strategy)
+        try:
+            with deterministic():
+                made = build(spec, plan, shared, lambda event: None, None, cls)
+                predictions = expected_predictions(
+                    made.plan, shared.train_labels, shared.test_labels, spec.eval_every
+                )
+                train, each = _time(made)
+        except StreamlabError as error:
+            raise StreamlabError(f"{spec.label}: {error}") from None
+        capacity = sum(buffer.capacity for buffer in made.strategy.buffers)
+        pilots[spec.label] = Pilot(capacity, train * made.total_samples, each * predictions)
+    return pilots
+
+
+def expected_predictions(
+    plan: StreamPlan, train_labels: NDArray[np.int64], test_labels: NDArray[np.int64], eval_every: int
+) -> int:
+    """Test samples to be predicted in a whole run, over all its evaluation points."""
+    ends = np.cumsum([len(experience.indices) for experience in plan.experiences])
+    points = set(ends.tolist())
+    if plan.kind == "online":
+        points |= set(range(eval_every, int(ends[-1]) + 1, eval_every))
+    served = labels_at(train_labels, plan.stream)
+    first = np.full(plan.num_classes, len(served))
+    arrived, place = np.unique(served, return_index=True)
+    first[arrived] = place
+    labels = labels_at(test_labels, plan.test_indices)
+    begins = (ends - [len(experience.indices) for experience in plan.experiences])[
+        plan.experience_of_test(plan.test_indices)
+    ]
+    counts_from = np.where(plan.shared_classes[labels], np.maximum(first[labels], begins), first[labels])
+    return sum(int((counts_from < point).sum()) for point in points)
+
+
+def _time(simulation: Simulation) -> tuple[float, float]:
+    """Seconds of training a sample and of predicting one, from the first batches."""
+    simulation.start()
+    if simulation.plan.kind == "sessions" or simulation.plan.shows_boundaries:
+        simulation.begin(0)
+    order = simulation.order(simulation.plan.experiences[0].indices)
+    size = simulation.stream.batch_size
+    served = batches = 0
+    began = time.perf_counter()
+    for start in range(0, len(order), size):
+        if batches == _WARM_UP:
+            served, began = 0, time.perf_counter()
+        part = order[start : start + size]
+        simulation.learn(part)
+        batches, served = batches + 1, served + len(part)
+        if batches > _WARM_UP and time.perf_counter() - began > _PATIENCE_SECONDS:
+            break
+    training = (time.perf_counter() - began) / max(1, served)
+    simulation.strategy.consolidate()
+    simulation.strategy.train_mode(False)
+    began = time.perf_counter()
+    evaluation = simulation.evaluator.evaluate(simulation.strategy, 0, (), False, 1, simulation.neighbours)
+    predicting = (time.perf_counter() - began) / max(1, len(evaluation.labels))
+    return training, predicting
