@@ -46,6 +46,8 @@ def provenance() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "processors": os.cpu_count(),
         "threads": 1,
+        "layout": "channels-last for convolutions",
+        "sgd": "streamlab",
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
 

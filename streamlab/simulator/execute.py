@@ -167,16 +167,22 @@ def _plain(value: Any) -> float | None:
 
 @contextmanager
 def deterministic() -> Iterator[None]:
-    """One thread, and deterministic algorithms where the device has them; restored after."""
+    """One thread, and deterministic algorithms where there is a GPU; restored after.
+
+    On a CPU they are left alone: they change nothing there, and asking costs an import of 1 s.
+    """
     threads = torch.get_num_threads()
     algorithms = torch.are_deterministic_algorithms_enabled()
+    on_gpu = torch.cuda.is_available()
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(torch.cuda.is_available(), warn_only=True)
+    if on_gpu:
+        torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         yield
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(algorithms)
+        if on_gpu:
+            torch.use_deterministic_algorithms(algorithms)
 
 
 def _sentence(label: str, problem: str, simulation: Simulation | None) -> str:

@@ -7,6 +7,7 @@ it never outlives a killed parent.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import queue
@@ -20,6 +21,7 @@ from . import events
 
 def main() -> None:
     """Serve jobs until standard input closes."""
+    keep_freed_memory()
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     jobs: queue.Queue[dict[str, Any]] = queue.Queue()
@@ -37,6 +39,21 @@ def main() -> None:
         execute(Path(job["folder"]), Path(job["shared"]), send)
         out.write(json.dumps({"run": job["run"], "event": "done"}) + "\n")
         out.flush()
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc not to give freed memory back: a convolution's step then has no page faults.
+
+    1.5 times on the small ConvNet; elsewhere than with glibc it does nothing.
+    """
+    trim_threshold, top_pad, mmap_max = -1, -2, -4  # malloc.h
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(mmap_max, 0)
+    mallopt(trim_threshold, 2**31 - 1)
+    mallopt(top_pad, 64 << 20)
 
 
 def _read_jobs(jobs: queue.Queue[dict[str, Any]]) -> None:

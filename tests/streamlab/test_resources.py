@@ -8,6 +8,7 @@ from making import simulate
 
 from streamlab.batch import Batch
 from streamlab.data.source import Source
+from streamlab.nets.network import PixelStatistics, build_network
 from streamlab.simulator import simulation as module
 from streamlab.simulator.resources import flops_of, peak_memory, reset_peak_memory
 from streamlab.strategy import Strategy
@@ -58,6 +59,32 @@ def test_flops_are_two_a_multiply_add() -> None:
     assert flops == 2 * 3 * 4 * 5
     picture, kernel = torch.ones(2, 3, 8, 8), torch.ones(6, 3, 3, 3)
     assert flops_of(lambda: torch.nn.functional.conv2d(picture, kernel))[1] == 2 * 2 * 6 * 6 * 6 * 3 * 9
+
+
+@pytest.mark.parametrize("backbone", ["mlp", "convnet", "resnet32"])
+def test_flops_of_a_step_are_those_that_torch_counts(backbone: str) -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    net = build_network({"name": backbone}, (3, 32, 32), 10, PixelStatistics(0.5, 0.25))
+    images, labels = torch.zeros(4, 3, 32, 32, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64)
+
+    def step() -> None:
+        torch.nn.functional.cross_entropy(net(images), labels).backward()
+
+    with FlopCounterMode(display=False) as reference:
+        step()
+    assert flops_of(step)[1] == reference.get_total_flops()
+
+
+def test_flops_of_products_written_in_other_ways() -> None:
+    left, right = torch.ones(2, 3, 4), torch.ones(2, 4, 5)
+    expected = 2 * 2 * 3 * 4 * 5
+    assert flops_of(lambda: torch.bmm(left, right))[1] == expected
+    assert flops_of(lambda: torch.einsum("bij,bjk->bik", left, right))[1] == expected
+    assert flops_of(lambda: torch.addmm(torch.ones(3, 5), left[0], right[0]))[1] == expected / 2
+    query = torch.ones(1, 2, 7, 8)
+    attention = flops_of(lambda: torch.nn.functional.scaled_dot_product_attention(query, query, query))[1]
+    assert attention == 2 * 2 * (7 * 8 * 7 + 7 * 7 * 8)
 
 
 def test_counting_flops_changes_no_bit(tiny: Source, monkeypatch: pytest.MonkeyPatch) -> None:
