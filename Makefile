@@ -45,7 +45,7 @@ data: setup
 
 # Needs `make data`; writes docs/benchmarks.md.
 bench: setup
-	$(BIN)/python tests/benchmarks/online_replay.py --data "$(DATA)" --write docs/benchmarks.md
+	$(BIN)/python tests/benchmarks/bench.py --data "$(DATA)" --write docs/benchmarks.md
 
 clean:
 	rm -rf $(VENV) build dist site *.egg-info

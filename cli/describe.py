@@ -12,7 +12,7 @@ from rich.text import Text
 
 from streamlab.data.source import Source
 from streamlab.errors import StreamlabError
-from streamlab.stream import StreamPlan
+from streamlab.stream import StreamPlan, labels_at
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,7 +22,7 @@ _SHADES = " ░▒▓█"
 
 def class_counts(plan: StreamPlan, labels: NDArray[np.int64], bins: int) -> NDArray[np.int64]:
     """(classes, bins): samples of each class in equal stretches of the stream."""
-    stream = labels[plan.stream]
+    stream = labels_at(labels, plan.stream)
     place = np.arange(len(stream)) * bins // max(1, len(stream))
     return np.bincount(stream * bins + place, minlength=plan.num_classes * bins).reshape(-1, bins)
 
@@ -49,7 +49,7 @@ def print_plan(plan: StreamPlan, source: Source, console: Console | None = None)
         table.add_column(heading, justify="right")
     known: set[int] = set()
     for number, experience in enumerate(plan.experiences):
-        counts = np.bincount(source.train_labels[experience.indices], minlength=plan.num_classes)
+        counts = np.bincount(labels_at(source.train_labels, experience.indices), minlength=plan.num_classes)
         seen = set(np.flatnonzero(counts).tolist())
         present = counts[counts > 0]
         ratio = f"{present.max()}/{present.min()}" if len(present) else "–"
@@ -105,7 +105,7 @@ def draw_plan(plan: StreamPlan, source: Source, path: Path) -> None:
 
 
 def _order_of_appearance(plan: StreamPlan, source: Source) -> list[int]:
-    stream = source.train_labels[plan.stream]
+    stream = labels_at(source.train_labels, plan.stream)
     labels, first = np.unique(stream, return_index=True)
     order: list[int] = labels[np.argsort(first)].tolist()
     return order + [label for label in range(plan.num_classes) if label not in set(order)]

@@ -177,7 +177,7 @@ def resume(
 def cite(
     folder: Annotated[Path, typer.Argument(help="A run's folder, or an experiment's.")],
 ) -> None:
-    """Print BibTeX of what a run used: scenario, source, strategies, backbones, metrics' papers aside."""
+    """Print BibTeX of what a run used: its scenario, source, strategies and backbones."""
     from streamlab.runs.citations import citations
 
     print("\n\n".join(citations(folder)))

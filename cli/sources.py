@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -23,7 +22,7 @@ def print_sources(data: str | None) -> None:
     table.add_column("source")
     for heading in ("classes", "train", "test", "image", "size"):
         table.add_column(heading, justify="right")
-    table.add_column("found", overflow="fold")
+    table.add_column("found", no_wrap=True)
     others = []
     for plugin in plugins.installed("sources"):
         source = plugins.load("sources", plugin.name)
@@ -37,19 +36,19 @@ def print_sources(data: str | None) -> None:
             str(source.classes),
             f"{source.train:,}",
             f"{source.test:,}",
-            f"{height}x{width} {'grey' if channels == 1 else 'colour'}",
+            f"{channels}x{height}x{width}",
             readable_bytes(sum(path.stat().st_size for path in files)) if files else "–",
-            _place(source, folder) if files else f"no: streamlab data fetch {plugin.name}",
+            _place(source) if files else "not there",
         )
-    console = Console(soft_wrap=False)
-    console.print(table, highlight=False)
-    print(f"\nlooked in {folder} (--data FOLDER or STREAMLAB_DATA name another); also:")
+    Console().print(table, highlight=False)
+    print(f"\nDATA is {folder}; --data FOLDER or STREAMLAB_DATA name another.")
+    print("What is not there: streamlab data fetch NAME. Of your own, and others':\n")
     for plugin in others:
         print(f"  {plugin.description}")
 
 
-def _place(source: Published, folder: Path) -> str:
-    return str(folder / source.folder) if source.downloads else "bundled"
+def _place(source: Published) -> str:
+    return f"DATA/{source.folder}" if source.downloads else "bundled"
 
 
 def fetch_source(name: str, data: str | None) -> None:

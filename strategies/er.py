@@ -16,6 +16,16 @@ from torch import Tensor
 from streamlab.config import at_least
 from streamlab.strategy import Batch, Strategy
 
+CITATION = """
+@article{chaudhry2019tiny,
+  title = {On Tiny Episodic Memories in Continual Learning},
+  author = {Chaudhry, Arslan and Rohrbach, Marcus and Elhoseiny, Mohamed and Ajanthan, Thalaiyasingam and
+    Dokania, Puneet K. and Torr, Philip H. S. and Ranzato, Marc'Aurelio},
+  journal = {arXiv:1902.10486},
+  year = {2019},
+}
+"""
+
 
 @dataclass(frozen=True)
 class Options:

@@ -17,6 +17,15 @@ from streamlab.config import at_least
 from streamlab.nets.network import frozen_copy
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
+CITATION = """
+@inproceedings{li2016lwf,
+  title = {Learning without Forgetting},
+  author = {Li, Zhizhong and Hoiem, Derek},
+  booktitle = {ECCV},
+  year = {2016},
+}
+"""
+
 
 @dataclass(frozen=True)
 class Options:

@@ -17,6 +17,15 @@ from torch import Tensor
 from streamlab.config import within
 from streamlab.strategy import Batch, Strategy
 
+CITATION = """
+@inproceedings{hayes2020slda,
+  title = {Lifelong Machine Learning with Deep Streaming Linear Discriminant Analysis},
+  author = {Hayes, Tyler L. and Kanan, Christopher},
+  booktitle = {CVPR Workshops},
+  year = {2020},
+}
+"""
+
 
 @dataclass(frozen=True)
 class Options:

@@ -14,7 +14,14 @@ from typing import Any
 
 from .errors import StreamlabError, unknown
 
-KINDS = ("scenarios", "strategies", "sources", "backbones", "metrics")
+_SINGULAR = {
+    "scenarios": "scenario",
+    "strategies": "strategy",
+    "sources": "source",
+    "backbones": "backbone",
+    "metrics": "metric",
+}
+KINDS = tuple(_SINGULAR)
 _AMBIGUOUS = {
     "der": "'der' names two methods: Dark Experience is 'der++', the expandable one 'expandable-der'"
 }
@@ -57,22 +64,27 @@ def installed(kind: str) -> list[Plugin]:
     ]
 
 
+def find(kind: str, name: str) -> EntryPoint:
+    """The entry point of this name, not imported; raises StreamlabError for an unknown name."""
+    points = _entry_points(kind)
+    if name not in points:
+        if kind == "strategies" and name in _AMBIGUOUS:
+            raise StreamlabError(_AMBIGUOUS[name])
+        raise unknown(_SINGULAR[kind], name, points, f"streamlab list {kind}")
+    return points[name]
+
+
 def load(kind: str, name: str) -> Any:
     """The object behind a plugin's name: a class, or for sources a function.
 
     Raises StreamlabError for an unknown name and for a plugin whose import fails.
     """
-    singular = kind.removesuffix("s") if kind != "strategies" else "strategy"
-    points = _entry_points(kind)
-    if name not in points:
-        if kind == "strategies" and name in _AMBIGUOUS:
-            raise StreamlabError(_AMBIGUOUS[name])
-        raise unknown(singular, name, points, f"streamlab list {kind}")
+    point = find(kind, name)
     try:
-        return points[name].load()
+        return point.load()
     except Exception as error:
         raise StreamlabError(
-            f"{singular} {name!r} cannot be imported from {points[name].value}: "
+            f"{_SINGULAR[kind]} {name!r} cannot be imported from {point.value}: "
             f"{type(error).__name__}: {error}"
         ) from error
 

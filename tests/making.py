@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
+from streamlab.data.idx import IDX_FILES
 from streamlab.data.source import Source, open_shared, share
 from streamlab.runs.experiment import Request, prepare
 from streamlab.simulator import events
@@ -41,6 +43,46 @@ def make_source(
 def write_idx(path: Path, array: np.ndarray) -> None:
     head = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
     path.write_bytes(head + array.astype(np.uint8).tobytes())
+
+
+def write_cifar(folder: Path, files: dict[str, int], heads: int, classes: int, seed: int = 0) -> None:
+    """CIFAR's binary format: `heads` label bytes (the last is the class) and 3,072 pixels a record."""
+    draws = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    for name, count in files.items():
+        labels = np.arange(count) % classes
+        coarse = [labels[:, None] % 20] * (heads - 1)
+        records = np.hstack([*coarse, labels[:, None], draws.integers(0, 256, (count, 3072))])
+        (folder / name).write_bytes(records.astype(np.uint8).tobytes())
+
+
+def write_pictures(folder: Path, classes: int = 3, count: int = 5, size: int = 8, seed: int = 0) -> None:
+    """A folder of grey PNG files, a sub-folder a class."""
+    draws = np.random.default_rng(seed)
+    for number in range(classes):
+        (folder / f"class-{number}").mkdir(parents=True)
+        for picture in range(count):
+            pixels = draws.integers(0, 256, (size, size)).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"class-{number}" / f"{picture}.png")
+
+
+def write_every_source(folder: Path) -> None:
+    """A data folder in `folder`/data with a small set in every format, and `pictures` and `mine.npz` beside it."""
+    data, source = folder / "data", make_source(classes=10, train=12, test=4, size=12)
+    for place in ("fashion-mnist", "mnist", "torchvision/KMNIST/raw"):
+        target = data / place
+        target.mkdir(parents=True)
+        parts = (source.train_images[:, 0], source.train_labels, source.test_images[:, 0], source.test_labels)
+        for name, array in zip(IDX_FILES, parts, strict=True):
+            write_idx(target / name, array)
+    ten = {f"data_batch_{number}.bin": 20 for number in range(1, 6)} | {"test_batch.bin": 20}
+    write_cifar(data / "cifar-10", ten, 1, 10)
+    write_cifar(data / "cifar-100", {"train.bin": 200, "test.bin": 100}, 2, 100)
+    write_pictures(folder / "pictures")
+    np.savez(
+        folder / "mine.npz", x_train=source.train_images[:, 0], y_train=source.train_labels,
+        x_test=source.test_images[:, 0], y_test=source.test_labels,
+    )  # fmt: skip
 
 
 def simulate(

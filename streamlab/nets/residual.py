@@ -10,6 +10,15 @@ from torch import Tensor, nn
 
 from .network import Backbone, normalisation
 
+CITATION = """
+@inproceedings{he2016resnet,
+  title = {Deep Residual Learning for Image Recognition},
+  author = {He, Kaiming and Zhang, Xiangyu and Ren, Shaoqing and Sun, Jian},
+  booktitle = {CVPR},
+  year = {2016},
+}
+"""
+
 Norm = Literal["group", "batch"]
 Shortcut = Literal["padded", "projected"]
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from .network import Backbone, ImageShape, check_widths
-from .residual import Norm, ResidualNetwork
+from .residual import CITATION, Norm, ResidualNetwork
+
+__all__ = ["CITATION", "ResNet18"]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import plugins
 from ..config import OptimizerConfig, StreamConfig, configure, merged, parse_budget
 from ..data.source import Source, data_folder, load_source, share
 from ..errors import CorruptFile, StreamlabError, unknown
@@ -122,6 +123,12 @@ def prepare(
     rows += [Row(name, name, {}) for name in own]
     if not rows:
         raise StreamlabError("no strategy is named; give one with --strategy (streamlab list strategies)")
+    plugins.find("scenarios", request.scenario)
+    if source is None:
+        plugins.find("sources", request.source.partition(":")[0])
+    for row in rows:  # names are checked before anything heavy is imported
+        if row.strategy not in own and not row.strategy.endswith(".py"):
+            plugins.find("strategies", row.strategy)
     loaded = {row.strategy: own.get(row.strategy) or load_strategy(row.strategy) for row in rows}
     settings = request.settings
     known = {*SECTIONS, *(row.label for row in rows), *(row.strategy for row in rows)}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -94,41 +95,76 @@ def bare_memory(job: Job, data: str) -> dict[str, float]:
 
 
 def live_share(job: Job, data: str) -> dict[str, float]:
-    """Wall seconds of the run alone, and under a live table with its run folder and checkpoints."""
+    """How much longer a run takes with folder, checkpoints and another process that shows it live.
+
+    Both kinds in this process, in turn: two processes differ by more than what is measured.
+    """
+    import multiprocessing
+
+    from streamlab.data.source import load_source, open_shared, share
+    from streamlab.runs.experiment import prepare
+    from streamlab.simulator import events
+    from streamlab.simulator.execute import build, deterministic, drive, execute
+
+    source = load_source("fashion-mnist", data)
+    prepared = prepare(live_request(job), source)
+    (spec,) = prepared.specs
+    shared = share(source)
+    alone, watched = [], []
+    for _ in range(7):
+        with deterministic():
+            simulation = build(spec, prepared.plans[0], open_shared(shared), lambda event: None, None)
+            began = time.perf_counter()
+            drive(simulation)
+            alone.append(time.perf_counter() - began)
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "out"
+            prepared.create(out)
+            context = multiprocessing.get_context("spawn")
+            ours, theirs = context.Pipe()
+            viewer = context.Process(target=watch, args=(theirs, job, data, out))
+            viewer.start()
+            ours.recv()
+            heard = {}
+
+            def emit(event: events.Event, heard: dict = heard, send=ours.send_bytes) -> None:
+                heard[type(event).__name__] = time.perf_counter()
+                send(json.dumps(events.to_plain(event)).encode())
+
+            assert execute(out / spec.folder, shared, emit)
+            watched.append(heard["RunEnded"] - heard["RunStarted"])
+            viewer.join()
+    pairs = list(zip(alone, watched, strict=True))[1:]  # the first turn warms up
+    return {"share": statistics.median(w / a - 1 for a, w in pairs), "turns": len(pairs)}
+
+
+def live_request(job: Job):
+    from streamlab.runs.experiment import Request
+
+    settings = {"scenario": job.scenario, "backbone": {"name": "mlp", "widths": [256]}}
+    return Request(
+        "class-incremental", "fashion-mnist", ("er",), 1, eval_every=job.eval_every, settings=settings
+    )
+
+
+def watch(pipe, job: Job, data: str, out: Path) -> None:
+    """The other process: a live table of what comes through the pipe."""
     import io
 
     from rich.console import Console
 
     from streamlab.cli.view import LiveView
-    from streamlab.data.source import load_source, open_shared, share
-    from streamlab.runs.experiment import Request, prepare
-    from streamlab.runs.folder import RunFolder
-    from streamlab.simulator.execute import build, deterministic, drive, execute
+    from streamlab.data.source import load_source
+    from streamlab.runs.experiment import prepare
+    from streamlab.simulator import events
 
-    source = load_source("fashion-mnist", data)
-    request = Request(
-        scenario="class-incremental", strategies=("er",), seeds=1, eval_every=job.eval_every,
-        settings={"scenario": job.scenario, "backbone": {"name": "mlp", "widths": [256]}},
-    )  # fmt: skip
-    prepared = prepare(request, source)
-    (spec,) = prepared.specs
-    shared = share(source)
-    figures: dict[str, float] = {}
-    for turn in range(2):  # the first warms up
-        began = time.perf_counter()
-        with deterministic():
-            drive(build(spec, prepared.plans[0], open_shared(shared), lambda event: None, None))
-        figures["alone"] = time.perf_counter() - began
-        with tempfile.TemporaryDirectory() as folder:
-            out = Path(folder) / f"out-{turn}"
-            prepared.create(out)
-            console = Console(file=io.StringIO(), force_terminal=True, width=120)
-            with LiveView(prepared, out, console) as view:
-                began = time.perf_counter()
-                assert execute(out / spec.folder, shared, lambda event: view.hear(spec, event))
-                figures["watched"] = time.perf_counter() - began
-            assert RunFolder(out / spec.folder).result
-    return figures
+    prepared = prepare(live_request(job), load_source("fashion-mnist", data))
+    with LiveView(prepared, out, Console(file=io.StringIO(), force_terminal=True, width=120)) as view:
+        pipe.send("ready")
+        event: object = None
+        while not isinstance(event, events.RunEnded):
+            event = events.from_plain(json.loads(pipe.recv_bytes()))
+            view.hear(prepared.specs[0], event)
 
 
 PARTIES = {

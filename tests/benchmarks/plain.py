@@ -84,10 +84,8 @@ def run(job: Job, data: str, strategy: str = "er", seed: int = 0) -> dict[str, f
         began = time.perf_counter()
         if strategy == "slda":
             means = sums / counts.clamp(min=1)[:, None]
-            precision = torch.linalg.inv(
-                0.9999 * scatter / max(1.0, float(counts.sum())) + 1e-4 * torch.eye(784)
-            )
-            weights = means @ precision
+            covariance = 0.99 * scatter / float(counts.sum()) + 0.01 * torch.eye(784)
+            weights = torch.linalg.solve(covariance.double(), means.T.double()).T.float()
             bias = -0.5 * (means * weights).sum(1)
         model.eval()
         own = exposed[test_labels].nonzero().flatten()
@@ -103,11 +101,10 @@ def run(job: Job, data: str, strategy: str = "er", seed: int = 0) -> dict[str, f
     def learn(x: torch.Tensor, y: torch.Tensor) -> None:
         if strategy == "slda":
             rows = normalised(x).flatten(1)
-            for row, label in zip(rows, y.tolist(), strict=True):
-                gap = row - sums[label] / counts[label].clamp(min=1)
-                scatter.add_(torch.outer(gap, gap), alpha=float(counts[label] / (counts[label] + 1)))
-                sums[label] += row
-                counts[label] += 1
+            gaps = rows - sums[y] / counts[y].clamp(min=1)[:, None]
+            scatter.addmm_(gaps.T, gaps)
+            sums.index_add_(0, y, rows)
+            counts.add_(torch.bincount(y, minlength=10))
             return
         both, targets = x, y
         if strategy == "er" and buffer.held:

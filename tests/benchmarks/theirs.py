@@ -99,7 +99,7 @@ def run(job: Job, data: str, at_its_best: bool) -> dict[str, float]:
         due = job.eval_every and spent["samples"] % job.eval_every < job.batch
         if due or job.kind == "sessions":
             began = time.perf_counter()
-            metrics = strategy.eval(scenario.test_stream[:begun], num_workers=0)
+            metrics = strategy.eval(list(scenario.test_stream)[:begun], num_workers=0)
             named = (float(value) for name, value in metrics.items() if name.startswith("Top1_Acc_Stream"))
             spent["accuracy"] = next(named)
             spent["evaluate"] += time.perf_counter() - began

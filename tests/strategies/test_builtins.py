@@ -10,7 +10,7 @@ from making import make_source, simulate
 
 from streamlab.batch import Batch
 from streamlab.data.source import Source
-from streamlab.evaluation.metrics import METRICS
+from streamlab.evaluation.accuracy import a_last
 from streamlab.simulator import events
 from streamlab.strategies.lwf import distillation
 
@@ -24,7 +24,7 @@ def longer() -> Source:
 
 def last(source: Source, strategy: str, **settings: object) -> float:
     record = simulate(source, strategy, settings={**HARD, **settings}).record()
-    value = METRICS["a_last"](record)
+    value = a_last(record)
     assert isinstance(value, float)
     return value
 

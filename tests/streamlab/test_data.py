@@ -109,7 +109,10 @@ def test_damaged_idx_files_are_refused_by_name(data: Path) -> None:
     labels.write_bytes(images.read_bytes())
     assert f"{labels} has 3 dimensions, and should have 1" in refusal()
     labels.unlink()
-    assert f"source fashion-mnist: {labels} is missing; `make data` fills the data folder" in refusal()
+    assert (
+        f"source fashion-mnist: {labels} is missing; `streamlab data fetch fashion-mnist` downloads it"
+        in refusal()
+    )
 
 
 def test_a_source_that_does_not_fit_is_refused(tiny: Source) -> None:

@@ -1,0 +1,138 @@
+"""Downloads against a server on this machine: whole, cut and gone on with, and wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import tarfile
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from streamlab import plugins
+from streamlab.data.fetch import Download, fetch
+from streamlab.data.published import Published
+from streamlab.errors import CorruptFile, StreamlabError
+
+CONTENT = bytes(range(256)) * 4096
+
+
+class Server(ThreadingHTTPServer):
+    """Serves `files`; `cut_at` ends an answer early, once. Keeps the ranges it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files: dict[str, bytes] = {}
+        self.cut_at: int | None = None
+        self.asked: list[str | None] = []
+
+    def download(self, name: str, content: bytes, unpack: tuple[str, ...] = ()) -> Download:
+        self.files[f"/{name}"] = content
+        address = f"http://127.0.0.1:{self.server_address[1]}/{name}"
+        return Download(address, hashlib.md5(content).hexdigest(), unpack)
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        content = self.server.files.get(self.path)
+        if content is None:
+            self.send_error(404)
+            return
+        wanted = self.headers.get("Range")
+        self.server.asked.append(wanted)
+        start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted else 0
+        self.send_response(206 if wanted else 200)
+        if wanted:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        end, self.server.cut_at = self.server.cut_at, None
+        self.wfile.write(content[start:end])
+
+    def log_message(self, *arguments: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server()
+    threading.Thread(target=made.serve_forever, daemon=True).start()
+    yield made
+    made.shutdown()
+    made.server_close()
+
+
+def test_a_cut_download_goes_on_where_it_was(server: Server, tmp_path: Path) -> None:
+    download = server.download("set.bin", CONTENT)
+    server.cut_at = 300_000
+    seen: list[tuple[str, int, int]] = []
+    with pytest.raises(StreamlabError, match=r"set\.bin") as error:
+        fetch(download, tmp_path, lambda *progress: seen.append(progress))
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "set.bin").exists()
+    kept = (tmp_path / "set.bin.part").stat().st_size
+    assert 0 < kept <= 300_000
+    fetch(download, tmp_path, lambda *progress: seen.append(progress))
+    assert server.asked == [None, f"bytes={kept}-"]
+    assert (tmp_path / "set.bin").read_bytes() == CONTENT
+    assert seen[-1] == ("set.bin", len(CONTENT), len(CONTENT))
+    fetch(download, tmp_path, lambda *progress: None)
+    assert len(server.asked) == 2, "a file that is there is not asked for again"
+
+
+def test_a_wrong_checksum_is_refused_and_the_file_thrown_away(server: Server, tmp_path: Path) -> None:
+    right = server.download("set.bin", CONTENT)
+    server.files["/set.bin"] = CONTENT[:-1] + b"?"
+    with pytest.raises(CorruptFile, match=rf"set\.bin: its MD5 is \w+, and should be {right.md5}"):
+        fetch(right, tmp_path, lambda *progress: None)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "set.bin").write_bytes(b"damaged")
+    with pytest.raises(CorruptFile, match="its MD5 is"):
+        fetch(right, tmp_path, lambda *progress: None)
+
+
+def test_an_address_that_does_not_answer_is_one_sentence(server: Server, tmp_path: Path) -> None:
+    missing = Download(server.download("set.bin", b"x").url.replace("set", "other"), "0" * 32)
+    with pytest.raises(StreamlabError, match=r"other\.bin") as error:
+        fetch(missing, tmp_path, lambda *progress: None)
+    assert "404" in str(error.value)
+
+
+def test_wanted_members_are_unpacked_and_nothing_else(server: Server, tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for name, content in (
+            ("deep/train.bin", b"train"),
+            ("../evil.bin", b"evil"),
+            ("deep/test.bin", b"test"),
+        ):
+            about = tarfile.TarInfo(name)
+            about.size = len(content)
+            tar.addfile(about, io.BytesIO(content))
+    whole = server.download("set.tar.gz", packed.getvalue(), ("train.bin", "test.bin"))
+    fetch(whole, tmp_path / "set", lambda *progress: None)
+    assert {path.name for path in tmp_path.rglob("*.bin")} == {"train.bin", "test.bin"}
+    assert (tmp_path / "set" / "train.bin").read_bytes() == b"train"
+    assert not (tmp_path / "set" / "set.tar.gz").exists()
+    lacking = server.download("more.tar.gz", packed.getvalue(), ("train.bin", "other.bin"))
+    with pytest.raises(CorruptFile, match=r"holds no other\.bin"):
+        fetch(lacking, tmp_path / "more", lambda *progress: None)
+    cut = server.download("cut.tar.gz", packed.getvalue()[:60], ("train.bin",))
+    with pytest.raises(CorruptFile, match="cannot be unpacked"):
+        fetch(cut, tmp_path / "cut", lambda *progress: None)
+
+
+def test_published_sets_name_an_official_address_and_a_checksum_for_each_file() -> None:
+    for name in plugins.names("sources"):
+        source = plugins.load("sources", name)
+        if isinstance(source, Published):
+            assert source.downloads or name == "glyphs-100"
+            for download in source.downloads:
+                assert re.fullmatch(r"[0-9a-f]{32}", download.md5), name
+                assert download.url.startswith(("https://", "http://")), name
