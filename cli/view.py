@@ -52,7 +52,7 @@ class LiveView:
         self._names = experiment.source.class_names
         self._began = time.monotonic()
         self._live = Live(
-            console=self.console, get_renderable=self.draw, refresh_per_second=8, transient=False
+            console=self.console, get_renderable=self.draw, refresh_per_second=4, transient=False
         )
 
     def draw(self) -> RenderableType:

@@ -2,7 +2,8 @@
 
 Differs from the paper in nothing by default (reservoir; exemplars drawn without replacement, as
 many as are new). A batch's samples are offered to the buffer after its updates, so that none of
-them stands in a step twice.
+them stands in a step twice. `selection = herding` chooses exemplars as iCaRL does, at the end of an
+experience, and so needs boundaries.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamlab.config import at_least
-from streamlab.strategy import Batch, Strategy
+from streamlab.memory import HerdedBuffer
+from streamlab.strategy import Batch, ExperienceView, Strategy
 
 CITATION = """
 @article{chaudhry2019tiny,
@@ -32,10 +34,14 @@ class Options:
     """replay_size: exemplars replayed beside each batch; selection: how the buffer chooses."""
 
     replay_size: int = 10
-    selection: Literal["reservoir", "balanced"] = "reservoir"
+    selection: Literal["reservoir", "balanced", "herding"] = "reservoir"
 
     def __post_init__(self) -> None:
         at_least("er", "replay_size", self.replay_size, 1)
+
+    @property
+    def needs_boundaries(self) -> bool:
+        return self.selection == "herding"
 
 
 class ExperienceReplay(Strategy):
@@ -51,4 +57,9 @@ class ExperienceReplay(Strategy):
         return {"task": F.cross_entropy(self.net(both.images), both.labels)}
 
     def remember(self, batch: Batch) -> None:
-        self.buffer.add(batch)
+        if self.options.selection != "herding":
+            self.buffer.add(batch)
+
+    def end_experience(self, view: ExperienceView) -> None:
+        if isinstance(self.buffer, HerdedBuffer):
+            self.buffer.herd(view, self.features_of)

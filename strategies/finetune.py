@@ -5,14 +5,27 @@ Known as "naive" in Avalanche and as the lower bound in the surveys.
 
 from __future__ import annotations
 
-import torch.nn.functional as F
+from dataclasses import dataclass
+from typing import Literal
+
 from torch import Tensor
 
+from streamlab.parts.losses import cross_entropy
 from streamlab.strategy import Batch, Strategy
+
+
+@dataclass(frozen=True)
+class Options:
+    """heads: while learning all classes compete (shared), or the experience's own alone (own)."""
+
+    heads: Literal["shared", "own"] = "shared"
 
 
 class Finetune(Strategy):
     """Cross-entropy on what comes."""
 
+    options: Options
+
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        return {"task": F.cross_entropy(self.net(batch.images), batch.labels)}
+        among = self.own_classes if self.options.heads == "own" else None
+        return {"task": cross_entropy(self.net(batch.images), batch.labels, among)}

@@ -7,14 +7,14 @@ over the classes that the teacher had seen, as PyCIL and the class-incremental s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from streamlab.config import at_least
 from streamlab.nets.network import frozen_copy
+from streamlab.parts.losses import cross_entropy, distillation
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
 CITATION = """
@@ -29,24 +29,15 @@ CITATION = """
 
 @dataclass(frozen=True)
 class Options:
-    """weight: lambda_o of the paper's eq. 1; temperature: T of its eq. 3."""
+    """weight: lambda_o of the paper's eq. 1; temperature: T of its eq. 3; heads: as in `ewc`."""
 
     weight: float = 1.0
     temperature: float = 2.0
+    heads: Literal["shared", "own"] = "shared"
 
     def __post_init__(self) -> None:
         at_least("lwf", "weight", self.weight, 0)
         at_least("lwf", "temperature", self.temperature, 0.01)
-
-
-def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Cross-entropy between softened outputs, T² times (eq. 2 and 3; Hinton et al. 2015).
-
-    student, teacher: (B, K) logits. Returns a scalar >= 0.
-    """
-    targets = F.softmax(teacher / temperature, dim=1)
-    log_outputs = F.log_softmax(student / temperature, dim=1)
-    return F.kl_div(log_outputs, targets, reduction="batchmean") * temperature**2
 
 
 class LearningWithoutForgetting(Strategy):
@@ -62,7 +53,8 @@ class LearningWithoutForgetting(Strategy):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         logits = self.net(batch.images)
-        losses = {"task": F.cross_entropy(logits, batch.labels)}
+        among = self.own_classes if self.options.heads == "own" else None
+        losses = {"task": cross_entropy(logits, batch.labels, among)}
         if self.teacher is not None:
             with torch.no_grad():
                 targets = self.teacher(batch.images).index_select(1, self.old_classes)

@@ -42,6 +42,7 @@ class StreamingLDA(Strategy):
 
     options: Options
     backbone: ClassVar[Mapping[str, Any]] = {"name": "pixels"}
+    frozen_features = True
     ledger_kinds: ClassVar[dict[str, str]] = dict.fromkeys(
         ("means", "counts", "scatter", "weights", "biases"), "statistics"
     )
@@ -52,9 +53,8 @@ class StreamingLDA(Strategy):
             self.setting.num_classes,
             self.setting.device,
         )
-        self.optimizer = None
         self.net.requires_grad_(False)
-        self.net.head = torch.nn.Identity()  # type: ignore[assignment]
+        self.replace_head(torch.nn.Identity())
         self.means = torch.zeros(classes, size, device=device)
         self.counts = torch.zeros(classes, device=device)
         self.scatter = torch.zeros(size, size, device=device)
@@ -90,5 +90,5 @@ class StreamingLDA(Strategy):
         self.weights.copy_(weights)
         self.biases.copy_(-0.5 * (weights * means).sum(1))
 
-    def predict(self, images: Tensor) -> Tensor:
-        return self.features(images) @ self.weights.T + self.biases
+    def classify(self, features: Tensor) -> Tensor:
+        return features @ self.weights.T + self.biases

@@ -8,18 +8,19 @@ Strategies are final: derive from `Strategy`, never from another strategy.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, cast, get_type_hints
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .batch import Batch
 from .config import Budget, OptimizerConfig
 from .errors import StreamlabError, unknown
-from .memory.buffer import POLICIES, Buffer
+from .memory.buffer import Buffer
 from .memory.ledger import Ledger, measure
+from .memory.policies import POLICIES
 from .memory.state import Putter, Taker
 from .nets.network import PixelStatistics, build_network
 from .nets.optimizer import Optimizer, build_optimizer
@@ -59,7 +60,16 @@ class ExperienceView(Protocol):
         """The classes that belong to it."""
         ...
 
+    @property
+    def labels(self) -> Tensor:
+        """(n,) int64, in stream order."""
+        ...
+
     def __len__(self) -> int: ...
+
+    def of_class(self, label: int) -> Batch:
+        """All its samples of one class."""
+        ...
 
     def batches(self, epochs: int, size: int) -> Iterator[Batch]:
         """Shuffled batches, every epoch in an order of its own."""
@@ -73,7 +83,12 @@ class Strategy:
     of typed options with defaults); kinds (experiences it takes); needs_boundaries; learns_jointly
     (trained once on everything: a ceiling, exempt from budgets); scores_are_logits; ledger_kinds
     (attribute -> kind of memory, for what is neither the network nor a buffer); backbone (options
-    used unless the user sets some).
+    used unless the user sets some); least_per_class (exemplars a class that its buffers must hold);
+    frozen_features (`features` never change, so that an image's are computed once a run);
+    known_failures (check -> why this strategy does not pass it, for `streamlab check`).
+
+    What the kernel keeps up to date, each (classes,) bool: `exposed`, the classes seen so far;
+    `own_classes`, those of the experience that is on, where boundaries are shown (else all).
     """
 
     options: Any
@@ -83,11 +98,15 @@ class Strategy:
     scores_are_logits: ClassVar[bool] = True
     ledger_kinds: ClassVar[Mapping[str, str]] = {}
     backbone: ClassVar[Mapping[str, Any]] = {"name": "mlp"}
+    least_per_class: ClassVar[int] = 0
+    frozen_features: ClassVar[bool] = False
+    known_failures: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, setting: Setting, options: Any = None) -> None:
         self.setting = setting
         self.options = self.options_type()() if options is None else options
         self.exposed = torch.zeros(setting.num_classes, dtype=torch.bool, device=setting.device)
+        self.own_classes = torch.ones_like(self.exposed)
         with global_randomness(setting.seed, "setup"):
             self.net = build_network(
                 setting.backbone or self.backbone,
@@ -95,7 +114,7 @@ class Strategy:
                 setting.num_classes,
                 setting.pixels,
             ).to(setting.device)
-            self.optimizer: Optimizer | None = build_optimizer(setting.optimizer, list(self.net.parameters()))
+            self.optimizer: Optimizer | None = self.make_optimizer(self.net.parameters())
             self.setup()
 
     # What a plugin defines.
@@ -118,7 +137,11 @@ class Strategy:
 
     def predict(self, images: Tensor) -> Tensor:
         """(B, C, H, W) uint8 -> (B, classes) scores; the kernel masks classes not yet exposed."""
-        return cast(Tensor, self.net(images))
+        return self.classify(self.features(images))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """(B, D) features -> (B, classes) scores; all that `predict` adds to `features`."""
+        return cast(Tensor, self.net.head(features))
 
     def features(self, images: Tensor) -> Tensor:
         """(B, C, H, W) uint8 -> (B, D), for metrics and diagnostics."""
@@ -146,6 +169,25 @@ class Strategy:
         first, *others = losses.values()
         torch.autograd.backward(sum(others, first))
         self.optimizer.step()
+
+    @torch.no_grad()
+    def features_of(self, images: Tensor) -> Tensor:
+        """(n, C, H, W) uint8 -> (n, D) features as at an evaluation: no gradient, 500 at a time."""
+        training = self.net.training
+        self.train_mode(False)
+        parts = [self.features(part) for part in torch.split(images, 500)]
+        self.train_mode(training)
+        return torch.cat(parts)
+
+    def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
+        """The configured optimizer over these parameters."""
+        return build_optimizer(self.setting.optimizer, list(parameters))
+
+    def replace_head(self, head: nn.Module) -> None:
+        """Classify by another head (D) -> (classes), trained by an optimizer made anew."""
+        self.net.head = head.to(self.setting.device)
+        trained = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
+        self.optimizer = self.make_optimizer(trained) if trained else None
 
     def make_buffer(
         self, policy: str = "reservoir", extras: dict[str, tuple[int, ...]] | None = None
@@ -181,7 +223,8 @@ class Strategy:
         """Turn what a budget leaves after the strategy's own state into exemplars.
 
         floor((bytes - own state - bytes to come) / bytes of one exemplar), shared equally between
-        buffers. Raises StreamlabError where not even the own state fits.
+        buffers. Raises StreamlabError where not even the own state fits, or a buffer is smaller than
+        the method needs.
         """
         own = self.ledger().total + self.bytes_to_come()
         if budget.bytes is not None and own > budget.bytes:
@@ -197,6 +240,12 @@ class Strategy:
             else:
                 total = 500 if budget.exemplars is None else budget.exemplars
                 buffer.allocate(total // len(buffers) + (number < total % len(buffers)))
+            least = self.least_per_class * self.setting.num_classes
+            if buffer.capacity < least:
+                raise StreamlabError(
+                    f"its budget ({budget}) buys {buffer.capacity} exemplars, and it needs {least}: "
+                    f"{self.least_per_class} of each of {self.setting.num_classes} classes"
+                )
 
     def train_mode(self, training: bool) -> None:
         """Put the network into training or evaluation mode."""
@@ -217,5 +266,5 @@ class Strategy:
             setattr(self, name, putter.value(value, getattr(self, name, None)))
 
     def _state(self, everything: bool = False) -> dict[str, Any]:
-        kernel = ("setting", "options") if everything else ("setting", "options", "exposed")
+        kernel = ("setting", "options") + (() if everything else ("exposed", "own_classes"))
         return {name: value for name, value in vars(self).items() if name not in kernel}

@@ -207,6 +207,12 @@ class SharedSource:
     test_images: NDArray[np.uint8]
     test_labels: NDArray[np.int64]
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        channels, height, width = self.train_images.shape[1:]
+        return channels, height, width
+
 
 def open_shared(folder: Path) -> SharedSource:
     """Map what `share` wrote. Pages are shared by all processes until one writes to them."""

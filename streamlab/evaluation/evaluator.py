@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..data.split import Split
 from ..errors import StreamlabError
+from ..parts.features import FeatureCache
 from ..strategy import Strategy
 from ..stream import StreamPlan, labels_at
 from .record import Evaluation, Unexposed
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BATCH_SIZE = 500
+FEATURE_CACHE_BYTES = 1 << 30
 
 
 class Evaluator:
@@ -40,6 +42,22 @@ class Evaluator:
         for number, experience in enumerate(plan.experiences):
             self.task_classes[number, list(experience.classes)] = True
         self.task_classes = self.task_classes.to(test.device)
+        self._cache: FeatureCache | None = None
+
+    def images_of(self, places: NDArray[np.int64]) -> Tensor:
+        """The images of these candidates."""
+        return self.test.images_at(torch.from_numpy(self.candidates[places]).to(self.test.device))
+
+    def frozen_features(self, strategy: Strategy, places: NDArray[np.int64]) -> Tensor:
+        """The features of these candidates, computed once a run where they never change."""
+        if self._cache is None:
+            self._cache = FeatureCache(
+                len(self.candidates),
+                BATCH_SIZE,
+                lambda numbers: strategy.features(self.images_of(numbers)),
+                FEATURE_CACHE_BYTES,
+            )
+        return self._cache.at(places)
 
     def evaluate(
         self,
@@ -104,9 +122,14 @@ class _Take:
         count = len(places)
         padded = np.resize(places, BATCH_SIZE) if count < BATCH_SIZE else places
         evaluator = self.evaluator
-        indices = torch.from_numpy(evaluator.candidates[padded]).to(evaluator.test.device)
-        images = evaluator.test.images_at(indices)
-        raw = self._checked(self.strategy.predict(images))[:count]
+        strategy = self.strategy
+        features: Tensor | None = None
+        if strategy.frozen_features:
+            features = evaluator.frozen_features(strategy, padded)
+            raw = self._checked(strategy.classify(features))[:count]
+        else:
+            images = evaluator.images_of(padded)
+            raw = self._checked(strategy.predict(images))[:count]
         scores = raw.masked_fill(self.hidden, float("-inf"))
         columns = {"predictions": scores.argmax(1)}
         if self.at_task_end:
@@ -121,8 +144,8 @@ class _Take:
         if self.unmasked:
             columns["unmasked"] = raw.argmax(1)
         if self.nearby is not None:
-            features = F.normalize(self.strategy.features(images)[:count])
-            columns["neighbour"] = 1 - (features @ self.nearby.T).amax(1).float()
+            own = strategy.features(images) if features is None else features
+            columns["neighbour"] = 1 - (F.normalize(own[:count]) @ self.nearby.T).amax(1).float()
         return columns
 
     def _checked(self, scores: Tensor) -> Tensor:

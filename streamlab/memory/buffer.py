@@ -1,11 +1,13 @@
 """Buffers of exemplars: flat tensors of a fixed capacity, O(batch) a step.
 
-A buffer is made in a strategy's `setup` and gets its capacity from the budget afterwards.
+A buffer is made in a strategy's `setup` and gets its capacity from the budget afterwards. Which samples
+stay is a policy's to say (policies.py).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -73,6 +75,10 @@ class Buffer(ABC):
             raise StreamlabError(f"the buffer stores {sorted(missing)}, which the batch does not have")
         taken = self.choose_slots(batch)
         self.seen += len(batch)
+        self.write(batch, taken)
+
+    def write(self, batch: Batch, taken: dict[int, int]) -> None:
+        """Copy rows of a batch into slots: slot -> row."""
         if not taken:
             return
         slots = torch.tensor(list(taken), device=self.labels.device)
@@ -84,8 +90,11 @@ class Buffer(ABC):
 
     def draw(self, size: int) -> Batch:
         """`size` different exemplars at random, all of them if there are fewer."""
-        chosen = self.read_draws.choose(min(size, self.count), self.count)
-        rows = torch.tensor(chosen, dtype=torch.int64, device=self.labels.device)
+        return self.at(self.read_draws.choose(min(size, self.count), self.count))
+
+    def at(self, slots: Sequence[int]) -> Batch:
+        """The exemplars in these slots."""
+        rows = torch.tensor(slots, dtype=torch.int64, device=self.labels.device)
         return Batch(
             self.images.index_select(0, rows),
             self.labels.index_select(0, rows),
@@ -101,69 +110,3 @@ class Buffer(ABC):
     @abstractmethod
     def choose_slots(self, batch: Batch) -> dict[int, int]:
         """Which rows of a new batch are kept: slot -> row. A later row may replace an earlier one."""
-
-
-class ReservoirBuffer(Buffer):
-    """Every sample seen is held with equal probability (Vitter 1985, algorithm R)."""
-
-    def choose_slots(self, batch: Batch) -> dict[int, int]:
-        taken: dict[int, int] = {}
-        for row, uniform in enumerate(self.write_draws.take(len(batch))):
-            if self.count < self.capacity:
-                taken[self.count] = row
-                self.count += 1
-            else:
-                slot = int(uniform * (self.seen + row + 1))
-                if slot < self.capacity:
-                    taken[slot] = row
-        return taken
-
-
-class BalancedBuffer(Buffer):
-    """Class-balancing reservoir sampling (CBRS, Chrysakis and Moens, ICML 2020, algorithm 1).
-
-    A sample of a class that is not among the largest replaces one of a largest class; one of a
-    class that is (or once was) full goes by reservoir sampling within its class.
-    """
-
-    def allocate(self, capacity: int) -> None:
-        super().allocate(capacity)
-        self.slots_of: dict[int, list[int]] = {}
-        self.seen_of: dict[int, int] = {}
-        self.full: list[int] = []
-
-    def choose_slots(self, batch: Batch) -> dict[int, int]:
-        taken: dict[int, int] = {}
-        for row, label in enumerate(batch.label_list):
-            slot = self._slot(label)
-            if slot is not None:
-                taken[slot] = row
-        return taken
-
-    def _slot(self, label: int) -> int | None:
-        own = self.slots_of.setdefault(label, [])
-        self.seen_of[label] = self.seen_of.get(label, 0) + 1
-        if self.count < self.capacity:
-            self.count += 1
-            own.append(self.count - 1)
-            return self.count - 1
-        if self.capacity == 0:
-            return None
-        most = max(len(slots) for slots in self.slots_of.values())
-        largest = [number for number, slots in self.slots_of.items() if len(slots) == most]
-        self.full.extend(number for number in largest if number not in self.full)
-        if label not in self.full:
-            victim = largest[self._below(len(largest))]
-            slots = self.slots_of[victim]
-            slot = slots.pop(self._below(len(slots)))
-            own.append(slot)
-            return slot
-        if own and self.write_draws.take(1)[0] <= len(own) / self.seen_of[label]:
-            return own[self._below(len(own))]
-        return None
-
-    def _below(self, count: int) -> int:
-        return int(self.write_draws.take(1)[0] * count)
-
-
-POLICIES: dict[str, type[Buffer]] = {"reservoir": ReservoirBuffer, "balanced": BalancedBuffer}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import plugins
@@ -51,16 +52,19 @@ class Network(nn.Module):
         super().__init__()
         self.scale, self.shift = scale, shift
         self.backbone = backbone
-        self.head = nn.Linear(backbone.feature_size, num_classes)
+        self.head: nn.Module = nn.Linear(backbone.feature_size, num_classes)
         self.channels_last = any(isinstance(module, nn.Conv2d) for module in backbone.modules())
         if self.channels_last:
             self.to(memory_format=torch.channels_last)
 
+    def scaled(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) uint8 -> float32 of the same shape: what the backbone takes."""
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        return images.to(torch.float32, memory_format=layout).mul_(self.scale).add_(self.shift)
+
     def features(self, images: Tensor) -> Tensor:
         """(B, C, H, W) uint8 -> (B, feature_size)."""
-        layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        scaled = images.to(torch.float32, memory_format=layout).mul_(self.scale).add_(self.shift)
-        return cast(Tensor, self.backbone(scaled))
+        return cast(Tensor, self.backbone(self.scaled(images)))
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) uint8 -> (B, classes) logits."""
@@ -81,6 +85,18 @@ def build_network(
     if plugin.standardise:
         scale, shift = 1 / (255 * pixels.deviation), -pixels.mean / pixels.deviation
     return Network(plugin.build(image_shape), num_classes, scale, shift)
+
+
+class CosineHead(nn.Module):
+    """scale · cos(feature, class weight): (B, D) -> (B, classes), without bias."""
+
+    def __init__(self, feature_size: int, num_classes: int, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+        self.weight = nn.Parameter(nn.Linear(feature_size, num_classes, bias=False).weight.detach().clone())
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.scale * F.normalize(features) @ F.normalize(self.weight).T
 
 
 def normalisation(kind: Literal["group", "batch"], channels: int) -> nn.Module:

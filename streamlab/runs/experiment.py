@@ -59,7 +59,7 @@ class Request:
 def read_recipe(path: Path) -> dict[str, Any]:
     """A TOML recipe as Request fields; sections and strategies' tables become settings.
 
-    Raises StreamlabError where it cannot be read or has an unknown field.
+    scenario is a name, or a section with a `name` among its options. Raises StreamlabError where it cannot be read or has an unknown field.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -69,7 +69,10 @@ def read_recipe(path: Path) -> dict[str, Any]:
     given: dict[str, Any] = {}
     settings: dict[str, Any] = {}
     for name, value in content.items():
-        if isinstance(value, Mapping) or (name in SECTIONS and name not in fields):
+        if name == "scenario" and isinstance(value, Mapping):
+            given |= {"scenario": value["name"]} if "name" in value else {}
+            settings[name] = {option: own for option, own in value.items() if option != "name"}
+        elif isinstance(value, Mapping) or (name in SECTIONS and name not in fields):
             settings[name] = value
         elif name in fields:
             given[name] = tuple(value) if name in ("strategies", "record") else value
@@ -149,7 +152,6 @@ def prepare(
     for seed, plan_seed in enumerate(plan_seeds):
         for row in rows:
             cls, plan = loaded[row.strategy], plans[plan_seed]
-            check_strategy(cls, row.label, plan)
             spec = RunSpec(
                 scenario=request.scenario,
                 source=source.name,
@@ -173,7 +175,7 @@ def prepare(
                     settings.get(row.strategy, {}), settings.get(row.label, {}), row.options
                 ),
             )
-            spec.own_options(cls)
+            check_strategy(cls, spec.own_options(cls), row.label, plan)
             spec.optimizer_config()
             specs.append(spec)
     return Experiment(tuple(specs), plans, source, own)

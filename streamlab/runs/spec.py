@@ -101,14 +101,17 @@ def parse_row(text: str) -> Row:
     return Row(name, f"{shown} {rest}" if colon else shown, options)
 
 
-def check_strategy(strategy: type[Strategy], name: str, plan: StreamPlan) -> None:
-    """Refuse a strategy that cannot take this plan, with the reason, before anything is loaded."""
+def check_strategy(strategy: type[Strategy], options: Any, name: str, plan: StreamPlan) -> None:
+    """Refuse a strategy that cannot take this plan, with the reason, before anything is loaded.
+
+    An option may decide whether boundaries are needed: its options then have `needs_boundaries`.
+    """
     if strategy.learns_jointly:
         return
     if plan.kind not in strategy.kinds:
         takes = " and ".join(sorted(strategy.kinds))
         raise StreamlabError(f"{name} takes {takes} experiences, and {plan.scenario} has {plan.kind}")
-    if strategy.needs_boundaries and not plan.shows_boundaries:
+    if getattr(options, "needs_boundaries", strategy.needs_boundaries) and not plan.shows_boundaries:
         raise StreamlabError(
             f"{name} needs task boundaries, and {plan.scenario} hides them; "
             f"show them with --set scenario.boundaries=shown"

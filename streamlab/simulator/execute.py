@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..config import StreamConfig
+from ..config import Budget, StreamConfig
 from ..data.source import SharedSource, open_shared
 from ..data.split import Split
 from ..errors import StreamlabError
@@ -86,31 +86,44 @@ def build(
     """The simulation of a spec, ready to be driven; raises StreamlabError."""
     if plan.fingerprint != spec.plan_fingerprint or source.digest != spec.source_digest:
         raise StreamlabError("its plan or its source is not the one that it was made for")
-    device = torch.device(spec.device)
     cls = strategy or load_strategy(spec.strategy)
-    options = spec.own_options(cls)
-    stream = spec.stream_config()
-    if cls.learns_jointly:
-        plan = plan.merged()
-        stream = StreamConfig(options.batch_size, 1, options.epochs)
-    shape = source.train_images.shape[1:]
     setting = Setting(
         num_classes=plan.num_classes,
-        image_shape=(shape[0], shape[1], shape[2]),
+        image_shape=source.image_shape,
         seed=spec.seed,
-        device=device,
+        device=torch.device(spec.device),
         pixels=PixelStatistics(source.mean, source.deviation),
         backbone=spec.backbone_options(),
         optimizer=spec.optimizer_config(),
     )
-    made = cls(setting, options)
-    budget = spec.parsed_budget()
-    if not cls.learns_jointly:
-        made.allot(budget)
+    made = cls(setting, spec.own_options(cls))
+    rest = (spec.stream_config(), spec.eval_every, spec.parsed_budget(), frozenset(spec.record))
+    return assemble(made, plan, source, *rest, emit, folder)
+
+
+def assemble(
+    strategy: Strategy,
+    plan: StreamPlan,
+    source: SharedSource,
+    stream: StreamConfig,
+    eval_every: int,
+    budget: Budget,
+    record: frozenset[str],
+    emit: events.Listener,
+    folder: RunFolder | None,
+    kind: type[Simulation] = Simulation,
+) -> Simulation:
+    """A strategy as it was made, its budget allotted, put before a plan; raises StreamlabError."""
+    device = strategy.setting.device
+    if strategy.learns_jointly:
+        plan = plan.merged()
+        stream = StreamConfig(strategy.options.batch_size, 1, strategy.options.epochs)
+    else:
+        strategy.allot(budget)
     train = _split(source.train_images, source.train_labels, plan, device)
     test = _split(source.test_images, source.test_labels, plan, device)
-    evaluator = Evaluator(plan, test, frozenset(spec.record))
-    return Simulation(plan, made, train, evaluator, stream, spec.eval_every, budget, emit, folder)
+    evaluator = Evaluator(plan, test, record)
+    return kind(plan, strategy, train, evaluator, stream, eval_every, budget, emit, folder)
 
 
 def _split(

@@ -100,8 +100,18 @@ class View:
     split: Split
     seed: int
 
+    @property
+    def labels(self) -> Tensor:
+        """(n,) int64, in stream order."""
+        return self.split.labels_at(self.indices)
+
     def __len__(self) -> int:
         return len(self.indices)
+
+    def of_class(self, label: int) -> Batch:
+        """All its samples of one class."""
+        rows = self.indices[self.labels == label]
+        return Batch(self.split.images_at(rows), self.split.labels_at(rows))
 
     def batches(self, epochs: int, size: int) -> Iterator[Batch]:
         """Shuffled batches, every epoch in an order of its own."""
@@ -178,8 +188,11 @@ class Simulation:
     def begin(self, number: int) -> None:
         """An experience begins, where boundaries are shown."""
         self._start_experiences(self.progress.samples_seen + 1)
+        view, own = self.view(number), self.strategy.own_classes
+        own.zero_()[list(view.classes)] = True
+        own[view.labels] = True  # a blurry task shows samples of others' classes
         with self._training():
-            self.strategy.begin_experience(self._view(number))
+            self.strategy.begin_experience(view)
         self._measure_memory()
 
     def order(self, indices: NDArray[np.int64]) -> Order:
@@ -238,7 +251,7 @@ class Simulation:
     def end(self, number: int) -> None:
         """An experience ends, where boundaries are shown."""
         with self._training():
-            self.strategy.end_experience(self._view(number))
+            self.strategy.end_experience(self.view(number))
         self._measure_memory()
 
     def checkpoint_if_due(self) -> None:
@@ -274,7 +287,7 @@ class Simulation:
     def _training(self) -> _Training:
         return _Training(self)
 
-    def _view(self, number: int) -> View:
+    def view(self, number: int) -> View:
         experience: Experience = self.plan.experiences[number]
         indices = torch.from_numpy(experience.indices).to(self.train.device)
         return View(number, experience.classes, indices, self.train, self.seed)

@@ -197,8 +197,10 @@ def overheads(live: dict[str, float], memory: list[tuple[dict[str, float], dict[
     return [
         "## What the comfort costs",
         "",
-        "The online job above, alone, and with its run folder, its checkpoints and another process that shows it",
-        f"in a live table: {100 * live['share']:+.1f} % of wall time (median of {live['turns']:.0f} turns).",
+        "Of the online job's wall time, its own work for run folder, checkpoints and events takes "
+        f"{100 * live['own']:.1f} %, and the",
+        f"live table in another process {100 * live['viewer']:.1f} % of one processor (medians of "
+        f"{live['turns']:.0f} runs, counted within each).",
         "",
         f"Peak memory of the worker: {mib:.0f} MiB, {held:.2f} times that of a process that imports torch, builds",
         "the network and reads the source's bytes (which all workers share).",

@@ -95,47 +95,58 @@ def bare_memory(job: Job, data: str) -> dict[str, float]:
 
 
 def live_share(job: Job, data: str) -> dict[str, float]:
-    """How much longer a run takes with folder, checkpoints and another process that shows it live.
+    """Parts of a watched run's wall time: its own work for folder, checkpoints and events; the viewer's.
 
-    Both kinds in this process, in turn: two processes differ by more than what is measured.
+    Counted within one run, since two runs differ by more than is measured here.
     """
     import multiprocessing
 
-    from streamlab.data.source import load_source, open_shared, share
+    from streamlab.data.source import load_source, share
     from streamlab.runs.experiment import prepare
-    from streamlab.simulator import events
-    from streamlab.simulator.execute import build, deterministic, drive, execute
+    from streamlab.runs.folder import RunFolder
+    from streamlab.simulator import events, simulation
+    from streamlab.simulator.execute import execute
 
+    spent: list[float] = []
+    clocked(simulation.Simulation, "checkpoint_if_due", spent)
+    clocked(simulation.Simulation, "_emit", spent)
+    clocked(simulation, "save_evaluation", spent)
+    clocked(RunFolder, "write_result", spent)
     source = load_source("fashion-mnist", data)
     prepared = prepare(live_request(job), source)
     (spec,) = prepared.specs
     shared = share(source)
-    alone, watched = [], []
-    for _ in range(7):
-        with deterministic():
-            simulation = build(spec, prepared.plans[0], open_shared(shared), lambda event: None, None)
-            began = time.perf_counter()
-            drive(simulation)
-            alone.append(time.perf_counter() - began)
+    shares = []
+    for _ in range(4):
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "out"
             prepared.create(out)
-            context = multiprocessing.get_context("spawn")
-            ours, theirs = context.Pipe()
-            viewer = context.Process(target=watch, args=(theirs, job, data, out))
+            ours, theirs = multiprocessing.get_context("spawn").Pipe()
+            viewer = multiprocessing.get_context("spawn").Process(target=watch, args=(theirs, job, data, out))
             viewer.start()
             ours.recv()
-            heard = {}
-
-            def emit(event: events.Event, heard: dict = heard, send=ours.send_bytes) -> None:
-                heard[type(event).__name__] = time.perf_counter()
-                send(json.dumps(events.to_plain(event)).encode())
-
+            spent.clear()
+            began = time.perf_counter()
+            emit = lambda event: ours.send_bytes(json.dumps(events.to_plain(event)).encode())  # noqa: E731
             assert execute(out / spec.folder, shared, emit)
-            watched.append(heard["RunEnded"] - heard["RunStarted"])
+            seconds = time.perf_counter() - began
+            shares.append((sum(spent) / seconds, ours.recv() / seconds))
             viewer.join()
-    pairs = list(zip(alone, watched, strict=True))[1:]  # the first turn warms up
-    return {"share": statistics.median(w / a - 1 for a, w in pairs), "turns": len(pairs)}
+    own, shown = (statistics.median(column) for column in zip(*shares[1:], strict=True))  # the first warms up
+    return {"own": own, "viewer": shown, "turns": len(shares) - 1}
+
+
+def clocked(owner, name: str, spent: list[float]) -> None:
+    """Let a function add the seconds of each call to `spent`."""
+    plain = getattr(owner, name)
+
+    def timed(*given, **named):
+        began = time.perf_counter()
+        result = plain(*given, **named)
+        spent.append(time.perf_counter() - began)
+        return result
+
+    setattr(owner, name, timed)
 
 
 def live_request(job: Job):
@@ -148,7 +159,7 @@ def live_request(job: Job):
 
 
 def watch(pipe, job: Job, data: str, out: Path) -> None:
-    """The other process: a live table of what comes through the pipe."""
+    """The other process: a live table of what comes through the pipe; tells its seconds of processor time."""
     import io
 
     from rich.console import Console
@@ -161,10 +172,12 @@ def watch(pipe, job: Job, data: str, out: Path) -> None:
     prepared = prepare(live_request(job), load_source("fashion-mnist", data))
     with LiveView(prepared, out, Console(file=io.StringIO(), force_terminal=True, width=120)) as view:
         pipe.send("ready")
+        began = time.process_time()
         event: object = None
         while not isinstance(event, events.RunEnded):
             event = events.from_plain(json.loads(pipe.recv_bytes()))
             view.hear(prepared.specs[0], event)
+        pipe.send(time.process_time() - began)
 
 
 PARTIES = {

@@ -1,0 +1,96 @@
+"""GDumb (Prabhu et al., ECCV 2020): store greedily, and train from nothing when asked.
+
+No step is taken on the stream: samples go to a greedily balanced buffer, and before every evaluation
+a new network is trained on it. As the authors' code: SGD with momentum 0.9, warm restarts of doubling
+length between `max_lr` and `min_lr` after one epoch at a tenth, gradients clipped; without their
+CutMix. The `optimizer` section is not used. An evaluation is dear: see `--eval-every`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from streamlab.config import at_least
+from streamlab.nets.optimizer import SGD
+from streamlab.strategy import Batch, Strategy
+
+CITATION = """
+@inproceedings{prabhu2020gdumb,
+  title = {{GDumb}: A Simple Approach that Questions Our Progress in Continual Learning},
+  author = {Prabhu, Ameya and Torr, Philip H. S. and Dokania, Puneet K.},
+  booktitle = {ECCV},
+  year = {2020},
+}
+"""
+
+
+@dataclass(frozen=True)
+class Options:
+    """passes: epochs over the buffer; batch_size: samples a step; clip: the longest gradient."""
+
+    passes: int = 128
+    batch_size: int = 16
+    max_lr: float = 0.05
+    min_lr: float = 0.0005
+    weight_decay: float = 1e-6
+    clip: float = 10.0
+
+    def __post_init__(self) -> None:
+        at_least("gdumb", "passes", self.passes, 1)
+        at_least("gdumb", "batch_size", self.batch_size, 1)
+
+
+def learning_rate(epoch: int, options: Options) -> float:
+    """Warm restarts (Loshchilov and Hutter 2017): cycles of 1, 2, 4, … epochs after the first, at a tenth."""
+    if epoch == 0:
+        return options.max_lr * 0.1
+    cycle = int(math.log2(epoch))
+    place = (epoch - 2**cycle) / 2**cycle
+    return options.min_lr + (options.max_lr - options.min_lr) * (1 + math.cos(math.pi * place)) / 2
+
+
+class GDumb(Strategy):
+    """A sampler, and a learner that is dumb."""
+
+    options: Options
+    least_per_class = 1
+
+    def setup(self) -> None:
+        self.optimizer = None
+        self.buffer = self.make_buffer("greedy")
+
+    def observe(self, batch: Batch) -> Mapping[str, Tensor]:
+        return {}
+
+    def remember(self, batch: Batch) -> None:
+        self.buffer.add(batch)
+
+    def consolidate(self) -> None:
+        """Train a network anew on what is held."""
+        held = self.buffer.everything()
+        if not len(held):
+            return
+        self.net.apply(_initialise)
+        parameters = list(self.net.parameters())
+        optimizer = SGD(parameters, self.options.max_lr, 0.9, self.options.weight_decay)
+        for epoch in range(self.options.passes):
+            optimizer.lr = learning_rate(epoch, self.options)
+            order = torch.randperm(len(held)).to(held.labels.device)
+            for rows in torch.split(order, self.options.batch_size):
+                optimizer.zero_grad()
+                F.cross_entropy(self.net(held.images[rows]), held.labels[rows]).backward()  # type: ignore[no-untyped-call]
+                nn.utils.clip_grad_norm_(parameters, self.options.clip)
+                optimizer.step()
+        optimizer.zero_grad()
+
+
+def _initialise(module: nn.Module) -> None:
+    reset = getattr(module, "reset_parameters", None)
+    if callable(reset):
+        reset()

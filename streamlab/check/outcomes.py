@@ -1,0 +1,81 @@
+"""Runs the battery on one strategy and says what came of each check."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from ..simulator.execute import deterministic
+from .promises import check_it_runs, strategy_checks
+from .subject import BATCH, Broken, Subject
+
+Status = Literal["kept", "broken", "known", "mended", "not reached"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one check.
+
+    check: its name. promise: the first line of its docstring; why: the rest. status: "known" is a
+    failure that the strategy declares with its reason, "mended" one that it declares and no longer
+    has, which is a failure too. message, line: what was found, and where to look.
+    """
+
+    check: str
+    promise: str
+    why: str
+    status: Status
+    message: str = ""
+    line: str = ""
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the strategy must be changed."""
+        return self.status in ("broken", "mended")
+
+
+def check_strategy(subject: Subject) -> Iterator[Outcome]:
+    """The outcome of every check, as it comes; after a strategy that does not run, none is reached."""
+    runs = True
+    for check in strategy_checks():
+        name = check.__name__.removeprefix("check_")
+        promise, _, why = inspect.cleandoc(check.__doc__ or "").partition("\n\n")
+        about = (name, promise, " ".join(why.split()))
+        known = subject.strategy.known_failures.get(name)
+        if not runs:
+            yield Outcome(*about, "not reached")
+            continue
+        try:
+            check(subject)
+        except Broken as broken:
+            runs = check is not check_it_runs
+            status: Status = "known" if known else "broken"
+            yield Outcome(*about, status, known or broken.message, broken.line)
+        except Exception as error:
+            line = subject.line_of_error(error)
+            yield Outcome(
+                *about, "known" if known else "broken", known or f"{type(error).__name__}: {error}", line
+            )
+        else:
+            mended = "it is declared as a known failure, and passes: take the declaration out"
+            yield Outcome(*about, "mended" if known else "kept", mended if known else "")
+
+
+def step_seconds(subject: Subject, steps: int = 30) -> float:
+    """Median seconds of a learning step on the tiny stream, with its replay."""
+    simulation = subject.simulation()
+    order = simulation.order(simulation.plan.stream)
+    taken = []
+    with deterministic():
+        simulation.start()
+        if simulation.plan.shows_boundaries:
+            simulation.begin(0)
+        for number in range(steps):
+            start = number * BATCH % (len(order) - BATCH + 1)
+            began = time.perf_counter()
+            simulation.learn(order[start : start + BATCH])
+            taken.append(time.perf_counter() - began)
+    return sorted(taken)[len(taken) // 2]

@@ -1,0 +1,378 @@
+"""The promises of a strategy: one function each, whose docstring is the promise and why it matters.
+
+A check raises Broken; returning is keeping. Each has a culprit in the tests: a strategy broken on
+purpose, which it must catch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+
+from ..batch import Batch
+from ..config import Budget
+from ..errors import BudgetExceeded, StreamlabError
+from ..memory.ledger import check_budget
+from ..memory.state import Taker
+from ..randomness import take_host_state
+from ..runs.folder import RunFolder
+from ..runs.spec import RunSpec
+from ..simulator.execute import deterministic
+from ..simulator.online import run_online
+from ..simulator.sessions import run_sessions
+from ..simulator.simulation import Order, Simulation
+from .devices import DeviceWatch
+from .subject import BATCH, CLASSES, TEST, Broken, Killed, Subject, difference, state_of, tiny_source
+
+Check = Callable[[Subject], None]
+
+
+def strategy_checks() -> Iterator[Check]:
+    """Every check, in the order in which to run them."""
+    yield check_it_runs
+    yield check_same_seed_same_bits
+    yield check_state_lives_in_attributes
+    yield check_state_round_trips
+    yield check_resumes_mid_stream
+    yield check_leaves_global_generators_alone
+    yield check_every_byte_has_a_kind
+    yield check_keeps_its_budget
+    yield check_stops_growing
+    yield check_scores_every_class
+    yield check_predictions_leave_no_trace
+    yield check_survives_small_experiences
+    yield check_takes_labels_in_any_order
+    yield check_stays_on_its_device
+
+
+def check_it_runs(subject: Subject) -> None:
+    """It runs a small stream from start to end.
+
+    What fails here fails within seconds instead of an hour into a run on a GPU.
+    """
+    subject.run()
+
+
+def check_same_seed_same_bits(subject: Subject) -> None:
+    """The same seed gives the same bits.
+
+    Else no figure can be reproduced, and differences between strategies drown in differences between
+    runs. Draw from self.setting.seed by name (streamlab.randomness), or from torch's global generator.
+    """
+    name = difference(state_of(subject.run().strategy), state_of(subject.run().strategy))
+    if name is not None:
+        raise Broken(f"two runs of one seed end with another {name}", subject.line_of(f"self.{name}"))
+
+
+def check_state_lives_in_attributes(subject: Subject) -> None:
+    """All its state lives in attributes of the instance.
+
+    What lies in a class, a module or a global is neither counted, nor checkpointed, nor reset between
+    the seeds that one worker runs.
+    """
+    before = _outside(subject)
+    subject.run()
+    for name, content in _outside(subject).items():
+        if before.get(name) != content:
+            raise Broken(
+                f"{name} changed during a run, and is no attribute of the instance", subject.line_of(name)
+            )
+
+
+def check_state_round_trips(subject: Subject) -> None:
+    """Its state can be taken down and put into a new instance.
+
+    A run that was killed goes on from such a state; what does not come back changes its results.
+    """
+    strategy = subject.run().strategy
+    try:
+        taken = state_of(strategy)
+        fresh = subject.make()
+        fresh.put_state(*taken)
+    except StreamlabError as error:
+        attribute = str(error).split(" ")[0].split(".")[0]
+        raise Broken(str(error), subject.line_of(f"self.{attribute}")) from error
+    name = difference(taken, state_of(fresh))
+    if name is not None:
+        raise Broken(f"{name} does not come back as it was", subject.line_of(f"self.{name}"))
+    if not torch.equal(_scores(strategy), _scores(fresh)):
+        raise Broken("an instance with the same state predicts otherwise", subject.line_of("def predict"))
+
+
+def check_resumes_mid_stream(subject: Subject) -> None:
+    """Killed in the middle of an experience and resumed, it ends with the same bits.
+
+    Runs of hours are killed: by queues, by laptops, by people.
+    """
+    whole = state_of(subject.run(seed=1).strategy)
+    with tempfile.TemporaryDirectory() as place:
+        plan = subject.plan()
+        if subject.strategy.learns_jointly:
+            plan = plan.merged()
+        spec = RunSpec(
+            "check", "check", subject.name, subject.name, 1, 0, "12ex", 1000, "cpu", "", plan.fingerprint
+        )
+        folder = RunFolder.create(Path(place) / "run", spec, plan)
+        with contextlib.suppress(Killed):
+            subject.run(seed=1, plan=plan, folder=folder, kind=_KilledHalfWay)
+        folder.close_log()
+        resumed = subject.run(seed=1, plan=plan, folder=folder)
+        folder.close_log()
+    name = difference(whole, state_of(resumed.strategy))
+    if name is not None:
+        raise Broken(f"resumed, it ends with another {name} than unbroken", subject.line_of(f"self.{name}"))
+
+
+def check_leaves_global_generators_alone(subject: Subject) -> None:
+    """It neither draws from numpy's and Python's global generators nor seeds any.
+
+    Such draws depend on who drew before: another listener, another strategy in the process, and the
+    result changes. streamlab.randomness.generator(seed, *path) draws by name.
+    """
+    simulation = subject.simulation()
+    seeded: list[str] = []
+
+    def record(*arguments: Any) -> None:
+        frame = sys._getframe(1)
+        if frame.f_code.co_filename == subject.file:
+            seeded.append(f"{Path(subject.file).name}, line {frame.f_lineno}")
+
+    before = take_host_state()
+    with mock.patch.object(torch, "manual_seed", record), deterministic():
+        _serve_by_hand(simulation)
+    numpys, pythons = take_host_state()
+    if seeded:
+        raise Broken("it seeds torch's global generator", seeded[0])
+    if numpys != before[0]:
+        raise Broken("it draws from numpy's global generator", subject.line_of("np.random."))
+    if pythons != before[1]:
+        raise Broken("it draws from Python's global generator", subject.line_of("random."))
+
+
+def check_every_byte_has_a_kind(subject: Subject) -> None:
+    """The ledger finds a kind for every byte that it holds.
+
+    A report that shows bytes as "other" cannot be compared; ledger_kinds = {"attribute": "statistics"}
+    says what an attribute is (model, exemplars, statistics, extra models, prompts).
+    """
+    strategy = subject.run().strategy
+    ledger = strategy.ledger()
+    others = ledger.bytes_by_kind.get("other", 0)
+    if others:
+        names = [name for name in vars(strategy) if _other_bytes(subject, strategy, name)]
+        where = subject.line_of(f"self.{names[0]}") if names else ""
+        raise Broken(f"{', '.join(names) or 'something'} holds {others} bytes of no kind", where)
+
+
+def check_keeps_its_budget(subject: Subject) -> None:
+    """It holds no more than its budget, at any step.
+
+    A comparison at aligned budgets is only as fair as each side's honesty. What it will hold later (a
+    teacher) is set aside by bytes_to_come().
+    """
+    if subject.strategy.learns_jointly:
+        return
+    strategy = subject.make()
+    own = strategy.ledger().total + strategy.bytes_to_come()
+    exemplars = max(4, subject.strategy.least_per_class * CLASSES)
+    budget = Budget(bytes=own + sum(exemplars * buffer.exemplar_bytes for buffer in strategy.buffers))
+    try:
+        simulation = subject.simulation(budget=budget, kind=_Weighed)
+        with deterministic():
+            run_online(simulation) if simulation.plan.kind == "online" else run_sessions(simulation)
+    except BudgetExceeded as error:
+        raise Broken(
+            str(error), subject.line_of("def bytes_to_come") or subject.line_of("def setup")
+        ) from error
+
+
+def check_stops_growing(subject: Subject) -> None:
+    """Once its buffers are full and all classes seen, it grows no more.
+
+    What grows with the stream's length ends any long run, and its budget with it.
+    """
+    everything = tuple(range(CLASSES))
+    rows = [np.arange(len(tiny_source().train_labels))] * 3
+    sizes: list[int] = []
+    subject.run(plan=subject.plan([everything] * 3, rows), kind=_weighing(sizes))
+    if len(sizes) > 1 and sizes[-1] > sizes[0]:
+        raise Broken(
+            f"it holds {sizes[0]} bytes after a pass over all classes, and {sizes[-1]} after two more",
+            subject.line_of("def remember"),
+        )
+
+
+def check_scores_every_class(subject: Subject) -> None:
+    """predict returns a score for every class of the plan, a finite one for each class seen.
+
+    The kernel masks classes that were not seen yet; a strategy that returns columns for some classes
+    alone would be judged on other columns than it meant.
+    """
+    simulation = subject.run(plan=subject.plan([(3, 1), (0, 4)]))
+    strategy = simulation.strategy
+    scores = _scores(strategy)
+    line = subject.line_of("def predict") or subject.line_of("def classify")
+    if not isinstance(scores, torch.Tensor) or tuple(scores.shape) != (CLASSES * TEST, CLASSES):
+        shape = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
+        raise Broken(f"predict returned {shape} for {CLASSES * TEST} images of {CLASSES} classes", line)
+    if not torch.isfinite(scores[:, strategy.exposed]).all() or torch.isnan(scores).any():
+        raise Broken("predict returned a score that is not finite for a class that it has seen", line)
+
+
+def check_predictions_leave_no_trace(subject: Subject) -> None:
+    """Predicting changes nothing: the same images twice, the same scores and the same state.
+
+    Else how often a run is evaluated changes what it learns, and test images leak into it.
+    """
+    strategy = subject.run().strategy
+    before = state_of(strategy)
+    first, second = _scores(strategy), _scores(strategy)
+    line = (
+        subject.line_of("def predict") or subject.line_of("def classify") or subject.line_of("def features")
+    )
+    if not torch.equal(first, second):
+        raise Broken("the same images get other scores the second time", line)
+    name = difference(before, state_of(strategy))
+    if name is not None:
+        raise Broken(f"predicting changed {name}", line)
+
+
+def check_survives_small_experiences(subject: Subject) -> None:
+    """It survives experiences of one sample, of one class, and of no sample.
+
+    Stochastic streams have them: sooner or later a task gets no class of one kind, or no sample.
+    """
+    labels = tiny_source().train_labels
+    of_two = np.flatnonzero(labels == 2)
+    rest = np.flatnonzero(labels != 2)
+    rows = [of_two[:1], of_two[1:], np.zeros(0, np.int64), rest]
+    subject.run(plan=subject.plan([(2,), (2,), (2,), (0, 1, 3, 4, 5)], rows))
+
+
+def check_takes_labels_in_any_order(subject: Subject) -> None:
+    """Classes may appear in any order.
+
+    In a shuffled stream class 97 comes before class 3; a head of "largest label so far" columns, or a
+    range of labels, is then wrong without a word.
+    """
+    strategy = subject.run(plan=subject.plan([(5, 3), (4, 0), (2, 1)])).strategy
+    if not torch.isfinite(_scores(strategy)[:, strategy.exposed]).all():
+        raise Broken(
+            "classes that came late in another order have no finite score", subject.line_of("def predict")
+        )
+
+
+def check_stays_on_its_device(subject: Subject) -> None:
+    """Its tensors are made on the device that it runs on.
+
+    On a GPU a tensor made on the host fails in the first operation with one of the device:
+    torch.zeros(n, device=self.setting.device), or .to(...). Seen without a GPU as far as that can be.
+    """
+    watch = DeviceWatch(subject.file)
+    with watch:
+        simulation = subject.run()
+    if watch.found:
+        raise Broken(
+            "a tensor made without a device meets one of the device",
+            f"{Path(subject.file).name}, line {watch.found}",
+        )
+    device = simulation.strategy.setting.device
+    for name, value in vars(simulation.strategy).items():
+        if isinstance(value, torch.Tensor) and (watch.is_on_host(value) or value.device != device):
+            raise Broken(f"{name} lies on the host", subject.line_of(f"self.{name}"))
+
+
+# What the checks use.
+
+
+def _scores(strategy: Any) -> Any:
+    source = tiny_source()
+    images = torch.from_numpy(source.test_images).to(strategy.setting.device)
+    strategy.train_mode(False)
+    with torch.no_grad():
+        scores = strategy.predict(images)
+    strategy.train_mode(True)
+    return scores
+
+
+def _outside(subject: Subject) -> dict[str, str]:
+    """What the class and its module hold beside functions and constants, as text by name."""
+    found: dict[str, Any] = {
+        name: value for name, value in vars(subject.strategy).items() if name[:2] != "__"
+    }
+    module = sys.modules.get(subject.strategy.__module__)
+    found |= {name: value for name, value in vars(module).items() if name[:2] != "__"} if module else {}
+    shown = {}
+    for name, value in found.items():
+        if isinstance(value, (int, float, str, list, dict, set, torch.Tensor, np.ndarray)):
+            with contextlib.suppress(StreamlabError, TypeError):
+                taker = Taker()
+                plain = taker.plain(value, name)
+                shown[name] = repr([plain, [tensor.tolist() for tensor in taker.tensors.values()]])
+    return shown
+
+
+def _other_bytes(subject: Subject, strategy: Any, name: str) -> int:
+    from ..memory.ledger import measure
+
+    if name in ("setting", "options", "exposed", "own_classes", "net", "optimizer"):
+        return 0
+    claims = {"net": "model", **subject.strategy.ledger_kinds}
+    alone = measure({"net": strategy.net, name: vars(strategy)[name]}, claims)
+    return alone.bytes_by_kind.get("other", 0)
+
+
+def _serve_by_hand(simulation: Simulation) -> None:
+    """Its methods called on the tiny stream, without the kernel's own draws."""
+    strategy = simulation.strategy
+    for number in range(len(simulation.plan.experiences)):
+        view = simulation.view(number)
+        strategy.exposed[view.labels] = True
+        strategy.begin_experience(view)
+        order = simulation.order(simulation.plan.experiences[number].indices)
+        for start in range(0, len(order), BATCH):
+            rows = order[start : start + BATCH].device
+            batch = Batch(simulation.train.images_at(rows), simulation.train.labels_at(rows))
+            strategy.observe(batch)
+            strategy.remember(batch)
+        strategy.end_experience(view)
+    strategy.consolidate()
+    _scores(strategy)
+
+
+class _KilledHalfWay(Simulation):
+    """Writes a checkpoint after its seventh batch, and is gone one later."""
+
+    calls = 0
+
+    def checkpoint_if_due(self) -> None:
+        self.calls += 1
+        if self.calls == 7:
+            self.write_checkpoint()
+        elif self.calls == 8:
+            raise Killed
+
+
+class _Weighed(Simulation):
+    """Held to its budget after every batch, not only where the kernel looks."""
+
+    def learn(self, served: Order) -> None:
+        super().learn(served)
+        check_budget(self.strategy.ledger(), self.budget)
+
+
+def _weighing(sizes: list[int]) -> type[Simulation]:
+    class Weighing(Simulation):
+        def end(self, number: int) -> None:
+            super().end(number)
+            sizes.append(self.strategy.ledger().total)
+
+    return Weighing

@@ -1,0 +1,184 @@
+"""A strategy under examination, and the tiny world that it is examined in."""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..config import Budget, StreamConfig, configure
+from ..data.source import SharedSource
+from ..nets.network import PixelStatistics
+from ..randomness import Draws, global_randomness
+from ..runs.folder import RunFolder
+from ..runs.spec import load_strategy, parse_row
+from ..simulator.execute import assemble, deterministic, drive
+from ..simulator.simulation import Simulation
+from ..strategy import Setting, Strategy
+from ..stream import Experience, StreamPlan
+
+CLASSES, TRAIN, TEST, SIZE = 6, 8, 4, 28
+BATCH = 4
+
+
+class Broken(Exception):
+    """A promise that is not kept: what was found, and the line to look at."""
+
+    def __init__(self, message: str, line: str = "") -> None:
+        super().__init__(message)
+        self.message, self.line = message, line
+
+
+class Killed(Exception):
+    """Stands for a kill -9: a simulation that raises it is gone."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A strategy with its options, as `er` or `./mine.py:replay_size=5` names it."""
+
+    strategy: type[Strategy]
+    options: Any
+    name: str
+
+    @staticmethod
+    def named(text: str) -> Subject:
+        """An installed strategy or a file, with options; raises StreamlabError for what is none."""
+        row = parse_row(text)
+        cls = load_strategy(row.strategy)
+        return Subject(cls, configure(cls.options_type(), row.options, row.strategy), row.label)
+
+    @property
+    def file(self) -> str:
+        """The file that defines it."""
+        return inspect.getsourcefile(self.strategy) or ""
+
+    def make(self, seed: int = 0) -> Strategy:
+        """A fresh instance for the tiny source, its budget not yet allotted."""
+        source, device = tiny_source(), "cuda" if torch.cuda.is_available() else "cpu"
+        small = {"name": "mlp", "widths": (32,)} if self.strategy.backbone == Strategy.backbone else {}
+        setting = Setting(
+            CLASSES, source.image_shape, seed, torch.device(device),
+            PixelStatistics(source.mean, source.deviation), small,
+        )  # fmt: skip
+        return self.strategy(setting, self.options)
+
+    def simulation(
+        self,
+        plan: StreamPlan | None = None,
+        seed: int = 0,
+        budget: Budget | None = None,
+        folder: RunFolder | None = None,
+        kind: type[Simulation] = Simulation,
+    ) -> Simulation:
+        """A run of at most 60 steps, ready to be driven."""
+        chosen = plan or self.plan()
+        return assemble(
+            self.make(seed), chosen, tiny_source(), StreamConfig(BATCH), 1000, budget or Budget(exemplars=12),
+            frozenset(), lambda event: None, folder, kind,
+        )  # fmt: skip
+
+    def run(self, **about: Any) -> Simulation:
+        """The same, driven to its end; a crash is Broken, at the plugin's line."""
+        try:
+            with deterministic(), global_randomness(about.get("seed", 0), "run"):
+                simulation = self.simulation(**about)
+                drive(simulation)
+        except (Broken, Killed):
+            raise
+        except Exception as error:
+            raise Broken(f"{type(error).__name__}: {error}", self.line_of_error(error)) from error
+        return simulation
+
+    def plan(
+        self, parts: Sequence[Sequence[int]] | None = None, rows: Sequence[Any] | None = None
+    ) -> StreamPlan:
+        """Experiences of these classes (three of two each), or of these training rows."""
+        kind = "online" if "online" in self.strategy.kinds else "sessions"
+        labels, test = tiny_source().train_labels, tiny_source().test_labels
+        experiences = []
+        for number, classes in enumerate(parts or ((0, 1), (2, 3), (4, 5))):
+            own = (
+                np.flatnonzero(np.isin(labels, classes))
+                if rows is None
+                else np.asarray(rows[number], np.int64)
+            )
+            order = own[Draws(0, "check", number).permutation(len(own))]
+            judged = (
+                np.flatnonzero(np.isin(test, classes))
+                if rows is None or number == 0
+                else np.zeros(0, np.int64)
+            )
+            experiences.append(Experience(order, judged, tuple(classes)))
+        return StreamPlan("check", kind, CLASSES, True, 0, {}, tuple(experiences))
+
+    def line_of(self, word: str) -> str:
+        """`file.py, line 12`: where the word first stands in the strategy's file."""
+        try:
+            lines = Path(self.file).read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return ""
+        for number, line in enumerate(lines, 1):
+            if word in line:
+                return f"{Path(self.file).name}, line {number}"
+        return Path(self.file).name
+
+    def line_of_error(self, error: BaseException) -> str:
+        """The innermost line of the strategy's own file in a traceback."""
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == self.file]
+        return f"{Path(self.file).name}, line {frames[-1].lineno}" if frames else ""
+
+
+@cache
+def tiny_source() -> SharedSource:
+    """Six classes of 8 + 4 grey images of 28x28: a pattern each, under noise."""
+    draws = np.random.Generator(np.random.Philox(key=7))
+    patterns = draws.integers(0, 256, (CLASSES, 1, SIZE, SIZE))
+
+    def split(count: int) -> tuple[Any, Any]:
+        labels = np.tile(np.arange(CLASSES), count)
+        noise = draws.normal(0, 40, (len(labels), 1, SIZE, SIZE))
+        return np.clip(patterns[labels] + noise, 0, 255).astype(np.uint8), labels.astype(np.int64)
+
+    train, test = split(TRAIN), split(TEST)
+    names = tuple("abcdef"[:CLASSES])
+    return SharedSource("check", names, "", 0.5, 0.3, *train, *test)
+
+
+def state_of(strategy: Strategy) -> tuple[Any, dict[str, Tensor]]:
+    """Its state in a form that can be compared."""
+    return strategy.take_state()
+
+
+def difference(left: tuple[Any, dict[str, Tensor]], right: tuple[Any, dict[str, Tensor]]) -> str | None:
+    """The first attribute in which two states differ, or None."""
+    (plain, tensors), (other, others) = left, right
+    for name in {**plain, **other}:
+        if name not in plain or name not in other:
+            return str(name)
+        if not _same(plain[name], other[name], tensors, others):
+            return str(name)
+    return None
+
+
+def _same(one: Any, two: Any, tensors: dict[str, Tensor], others: dict[str, Tensor]) -> bool:
+    if isinstance(one, dict) and isinstance(two, dict):
+        if "tensor" in one and "tensor" in two:
+            a, b = tensors[one["tensor"]], others[two["tensor"]]
+            return a.shape == b.shape and a.dtype == b.dtype and a.numpy().tobytes() == b.numpy().tobytes()
+        return one.keys() == two.keys() and all(
+            _same(one[k], two[k], tensors, others) for k in one if k != "id"
+        )
+    if isinstance(one, list) and isinstance(two, list):
+        return len(one) == len(two) and all(
+            _same(a, b, tensors, others) for a, b in zip(one, two, strict=True)
+        )
+    return bool(one == two)

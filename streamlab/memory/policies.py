@@ -1,0 +1,188 @@
+"""Which samples stay: the policies of buffers, each from its paper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..batch import Batch
+from ..errors import StreamlabError
+from .buffer import Buffer
+
+
+class Samples(Protocol):
+    """An experience's training samples (streamlab.strategy.ExperienceView)."""
+
+    @property
+    def labels(self) -> Tensor: ...
+    def of_class(self, label: int) -> Batch: ...
+
+
+class ReservoirBuffer(Buffer):
+    """Every sample seen is held with equal probability (Vitter 1985, algorithm R)."""
+
+    def choose_slots(self, batch: Batch) -> dict[int, int]:
+        taken: dict[int, int] = {}
+        for row, uniform in enumerate(self.write_draws.take(len(batch))):
+            if self.count < self.capacity:
+                taken[self.count] = row
+                self.count += 1
+            else:
+                slot = int(uniform * (self.seen + row + 1))
+                if slot < self.capacity:
+                    taken[slot] = row
+        return taken
+
+
+class BalancedBuffer(Buffer):
+    """Class-balancing reservoir sampling (CBRS, Chrysakis and Moens, ICML 2020, algorithm 1).
+
+    A sample of a class that is not among the largest replaces one of a largest class; one of a
+    class that is (or once was) full goes by reservoir sampling within its class.
+    """
+
+    def allocate(self, capacity: int) -> None:
+        super().allocate(capacity)
+        self.slots_of: dict[int, list[int]] = {}
+        self.seen_of: dict[int, int] = {}
+        self.full: list[int] = []
+
+    def choose_slots(self, batch: Batch) -> dict[int, int]:
+        taken: dict[int, int] = {}
+        for row, label in enumerate(batch.label_list):
+            slot = self._slot(label)
+            if slot is not None:
+                taken[slot] = row
+        return taken
+
+    def _slot(self, label: int) -> int | None:
+        own = self.slots_of.setdefault(label, [])
+        self.seen_of[label] = self.seen_of.get(label, 0) + 1
+        if self.count < self.capacity:
+            self.count += 1
+            own.append(self.count - 1)
+            return self.count - 1
+        if self.capacity == 0:
+            return None
+        most = max(len(slots) for slots in self.slots_of.values())
+        largest = [number for number, slots in self.slots_of.items() if len(slots) == most]
+        self.full.extend(number for number in largest if number not in self.full)
+        if label not in self.full:
+            victim = largest[self._below(len(largest))]
+            slots = self.slots_of[victim]
+            slot = slots.pop(self._below(len(slots)))
+            own.append(slot)
+            return slot
+        if own and self.write_draws.take(1)[0] <= len(own) / self.seen_of[label]:
+            return own[self._below(len(own))]
+        return None
+
+    def _below(self, count: int) -> int:
+        return int(self.write_draws.take(1)[0] * count)
+
+
+class GreedyBuffer(Buffer):
+    """GDumb's greedy balancing sampler (Prabhu et al., ECCV 2020, algorithm 1).
+
+    A class may hold capacity / classes seen; a sample of a class below that takes a free slot, or a
+    random one of the largest class. A class that has its share takes nothing more.
+    """
+
+    def allocate(self, capacity: int) -> None:
+        super().allocate(capacity)
+        self.slots_of: dict[int, list[int]] = {}
+
+    def choose_slots(self, batch: Batch) -> dict[int, int]:
+        taken: dict[int, int] = {}
+        for row, label in enumerate(batch.label_list):
+            own = self.slots_of.setdefault(label, [])
+            if len(own) >= self.capacity / len(self.slots_of):
+                continue
+            if self.count < self.capacity:
+                slot = self.count
+                self.count += 1
+            else:
+                largest = max(self.slots_of.values(), key=len)
+                slot = largest.pop(int(self.write_draws.take(1)[0] * len(largest)))
+            own.append(slot)
+            taken[slot] = row
+        return taken
+
+
+class HerdedBuffer(Buffer):
+    """Exemplars whose mean stays nearest to their class's (iCaRL, Rebuffi et al., CVPR 2017, alg. 4 and 5).
+
+    Filled at the end of an experience by `herd`; new classes make the others give up those chosen
+    last, so that every class holds capacity / classes of them.
+    """
+
+    def allocate(self, capacity: int) -> None:
+        super().allocate(capacity)
+        self.slots_of: dict[int, list[int]] = {}
+        self.free = list(range(capacity))
+
+    def choose_slots(self, batch: Batch) -> dict[int, int]:
+        raise StreamlabError("a herded buffer is filled by herd(view, features_of), not by add")
+
+    def herd(self, view: Samples, features_of: Callable[[Tensor], Tensor]) -> None:
+        """Choose exemplars of every class in an experience, by features_of(images) -> (n, D)."""
+        for label in torch.unique(view.labels).tolist():
+            own = view.of_class(label)
+            self._herd_class(label, own, features_of(own.images))
+
+    def _herd_class(self, label: int, batch: Batch, features: Tensor) -> None:
+        self.free += self.slots_of.pop(label, [])
+        quota = self.capacity // (len(self.slots_of) + 1)
+        for slots in self.slots_of.values():
+            self.free += slots[quota:]
+            del slots[quota:]
+        rows = herding(features, quota)
+        own = [self.free.pop() for _ in rows]
+        self.slots_of[label] = own
+        self.count = sum(len(slots) for slots in self.slots_of.values())
+        self.seen += len(batch)
+        self.write(batch, dict(zip(own, rows, strict=True)))
+
+    @property
+    def slots(self) -> list[int]:
+        """The slots in use."""
+        return [slot for slots in self.slots_of.values() for slot in slots]
+
+    def draw(self, size: int) -> Batch:
+        held = self.slots
+        return self.at([held[place] for place in self.read_draws.choose(min(size, len(held)), len(held))])
+
+    def everything(self) -> Batch:
+        """All exemplars held, class by class, each class's in the order in which they were chosen."""
+        return self.at(self.slots)
+
+
+def herding(features: Tensor, count: int) -> list[int]:
+    """The rows, in order, whose running mean stays nearest to the mean of all (iCaRL's algorithm 4).
+
+    features: (N, D), brought to length 1 as iCaRL does. At most `count` rows, and at most N.
+    """
+    unit = F.normalize(features.double())
+    goal, total = unit.sum(0) / max(1, len(unit)), torch.zeros_like(unit.sum(0))
+    left = torch.ones(len(unit), dtype=torch.bool, device=features.device)
+    chosen: list[int] = []
+    for number in range(1, min(count, len(unit)) + 1):
+        # |u| = 1, so |goal - (total + u) / number| is least where u · (number · goal - total) is most.
+        scores = unit @ (number * goal - total)
+        row = int(scores.masked_fill(~left, float("-inf")).argmax())
+        chosen.append(row)
+        left[row] = False
+        total = total + unit[row]
+    return chosen
+
+
+POLICIES: dict[str, type[Buffer]] = {
+    "reservoir": ReservoirBuffer,
+    "balanced": BalancedBuffer,
+    "greedy": GreedyBuffer,
+    "herding": HerdedBuffer,
+}
