@@ -174,6 +174,36 @@ def resume(
 
 
 @app.command()
+def check(
+    strategy: Annotated[
+        str,
+        typer.Argument(metavar="NAME|FILE.py[:OPTION=VALUE,…]", autocompletion=_complete("strategies")),
+    ],
+    json_lines: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")] = False,
+) -> None:
+    """Find out within seconds whether a strategy keeps its promises; exit 1 if not."""
+    from .check import print_checks
+
+    if not print_checks(strategy, json_lines):
+        raise SystemExit(1)
+
+
+@app.command()
+def new(
+    kind: Annotated[str, typer.Argument(help="strategy, scenario, source or backbone.")],
+    name: Annotated[str, typer.Argument(help="Small letters, digits and hyphens, as my-method.")],
+    into: Annotated[Path, typer.Option(metavar="FOLDER", help="Where its folder goes.")] = Path(),
+) -> None:
+    """Begin a plugin: an installable package with one file, one test and an entry point."""
+    from .new import make_plugin
+
+    for path in make_plugin(kind, name, into):
+        print(path)
+    print(f"\nnext: pip install -e {into / name} && streamlab list")
+
+
+@app.command()
 def cite(
     folder: Annotated[Path, typer.Argument(help="A run's folder, or an experiment's.")],
 ) -> None:

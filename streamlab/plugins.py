@@ -38,16 +38,13 @@ class Plugin:
 
 
 @cache
-def _entry_points(kind: str) -> dict[str, EntryPoint]:
-    found: dict[str, EntryPoint] = {}
+def _entry_points(kind: str) -> dict[str, list[EntryPoint]]:
+    """By name; more than one where several packages claim it."""
+    found: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=f"streamlab.{kind}"):
-        other = found.get(point.name)
-        if other is not None and other.value != point.value:
-            raise StreamlabError(
-                f"two plugins are named {point.name!r} ({other.value} and {point.value}); "
-                f"uninstall one of them"
-            )
-        found[point.name] = point
+        others = found.setdefault(point.name, [])
+        if all(other.value != point.value for other in others):
+            others.append(point)
     return found
 
 
@@ -60,18 +57,27 @@ def installed(kind: str) -> list[Plugin]:
     """The installed plugins of one kind, none of them imported."""
     return [
         Plugin(name, kind, point.dist.name if point.dist else "?", _first_line(point, kind == "metrics"))
-        for name, point in sorted(_entry_points(kind).items())
+        for name, points in sorted(_entry_points(kind).items())
+        for point in points
     ]
 
 
 def find(kind: str, name: str) -> EntryPoint:
-    """The entry point of this name, not imported; raises StreamlabError for an unknown name."""
+    """The entry point of this name, not imported.
+
+    Raises StreamlabError for an unknown name, and for one that two packages claim.
+    """
     points = _entry_points(kind)
     if name not in points:
         if kind == "strategies" and name in _AMBIGUOUS:
             raise StreamlabError(_AMBIGUOUS[name])
         raise unknown(_SINGULAR[kind], name, points, f"streamlab list {kind}")
-    return points[name]
+    first, *others = points[name]
+    if others:
+        raise StreamlabError(
+            f"two plugins are named {name!r} ({first.value} and {others[0].value}); uninstall one of them"
+        )
+    return first
 
 
 def load(kind: str, name: str) -> Any:

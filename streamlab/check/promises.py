@@ -30,7 +30,7 @@ from ..simulator.online import run_online
 from ..simulator.sessions import run_sessions
 from ..simulator.simulation import Order, Simulation
 from .devices import DeviceWatch
-from .subject import BATCH, CLASSES, TEST, Broken, Killed, Subject, difference, state_of, tiny_source
+from .subject import BATCH, CLASSES, Broken, Killed, Subject, difference, state_of, tiny_source
 
 Check = Callable[[Subject], None]
 
@@ -108,7 +108,7 @@ def check_state_round_trips(subject: Subject) -> None:
 
 
 def check_resumes_mid_stream(subject: Subject) -> None:
-    """Killed in the middle of an experience and resumed, it ends with the same bits.
+    """Killed in mid-experience and resumed, it ends with the same bits.
 
     Runs of hours are killed: by queues, by laptops, by people.
     """
@@ -132,10 +132,11 @@ def check_resumes_mid_stream(subject: Subject) -> None:
 
 
 def check_leaves_global_generators_alone(subject: Subject) -> None:
-    """It neither draws from numpy's and Python's global generators nor seeds any.
+    """It leaves numpy's, Python's and torch's global generators alone.
 
-    Such draws depend on who drew before: another listener, another strategy in the process, and the
-    result changes. streamlab.randomness.generator(seed, *path) draws by name.
+    Drawing from torch's is allowed, since the kernel seeds it at every step. Other global draws depend on
+    who drew before: with another strategy in the process the result changes.
+    streamlab.randomness.generator(seed, *path) draws by name.
     """
     simulation = subject.simulation()
     seeded: list[str] = []
@@ -211,24 +212,19 @@ def check_stops_growing(subject: Subject) -> None:
 
 
 def check_scores_every_class(subject: Subject) -> None:
-    """predict returns a score for every class of the plan, a finite one for each class seen.
+    """predict scores every class of the plan, each class seen by a finite number.
 
     The kernel masks classes that were not seen yet; a strategy that returns columns for some classes
     alone would be judged on other columns than it meant.
     """
-    simulation = subject.run(plan=subject.plan([(3, 1), (0, 4)]))
-    strategy = simulation.strategy
-    scores = _scores(strategy)
-    line = subject.line_of("def predict") or subject.line_of("def classify")
-    if not isinstance(scores, torch.Tensor) or tuple(scores.shape) != (CLASSES * TEST, CLASSES):
-        shape = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
-        raise Broken(f"predict returned {shape} for {CLASSES * TEST} images of {CLASSES} classes", line)
-    if not torch.isfinite(scores[:, strategy.exposed]).all() or torch.isnan(scores).any():
+    strategy = subject.run(plan=subject.plan([(0, 1), (2, 3)])).strategy
+    if not torch.isfinite(_scores(strategy)[:, strategy.exposed]).all():
+        line = subject.line_of("def predict") or subject.line_of("def classify")
         raise Broken("predict returned a score that is not finite for a class that it has seen", line)
 
 
 def check_predictions_leave_no_trace(subject: Subject) -> None:
-    """Predicting changes nothing: the same images twice, the same scores and the same state.
+    """Predicting changes nothing: same images, same scores, same state.
 
     Else how often a run is evaluated changes what it learns, and test images leak into it.
     """
@@ -263,10 +259,11 @@ def check_takes_labels_in_any_order(subject: Subject) -> None:
     In a shuffled stream class 97 comes before class 3; a head of "largest label so far" columns, or a
     range of labels, is then wrong without a word.
     """
-    strategy = subject.run(plan=subject.plan([(5, 3), (4, 0), (2, 1)])).strategy
+    strategy = subject.run(plan=subject.plan([(5, 3), (4, 0)])).strategy
     if not torch.isfinite(_scores(strategy)[:, strategy.exposed]).all():
         raise Broken(
-            "classes that came late in another order have no finite score", subject.line_of("def predict")
+            "a class of a high number, seen before lower ones, has no finite score",
+            subject.line_of("def predict"),
         )
 
 

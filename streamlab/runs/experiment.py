@@ -59,7 +59,8 @@ class Request:
 def read_recipe(path: Path) -> dict[str, Any]:
     """A TOML recipe as Request fields; sections and strategies' tables become settings.
 
-    scenario is a name, or a section with a `name` among its options. Raises StreamlabError where it cannot be read or has an unknown field.
+    scenario is a name, or a section with a `name` among its options. Raises StreamlabError where the
+    file cannot be read or has an unknown field.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))

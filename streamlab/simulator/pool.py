@@ -116,7 +116,8 @@ class _Worker:
     def __init__(self, inbox: queue.Queue[tuple[_Worker, str | None]], errors: IO[bytes]) -> None:
         self.job: int | None = None
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "streamlab.simulator.worker"],
+            # -P: what lies in the current folder must not stand in for an installed module.
+            [sys.executable, "-P", "-m", "streamlab.simulator.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -1,0 +1,245 @@
+"""The battery: each check catches its culprit, every built-in passes, and known failures are honest."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from streamlab import plugins
+from streamlab.batch import Batch
+from streamlab.check import Broken, Subject, check_strategy, strategy_checks
+from streamlab.check.devices import DeviceWatch
+from streamlab.strategy import NoOptions, Strategy
+
+CHECKS = {check.__name__: check for check in strategy_checks()}
+FAST = {"gdumb": "gdumb:passes=3"}
+
+
+class Plain(Strategy):
+    """Nothing wrong with it; culprits differ from it in one thing."""
+
+    def losses(self, batch: Batch) -> dict[str, torch.Tensor]:
+        return {"task": F.cross_entropy(self.net(batch.images), batch.labels)}
+
+
+class Crashes(Plain):
+    def remember(self, batch: Batch) -> None:
+        if self.exposed.all():
+            raise RuntimeError("only in the third experience")
+
+
+class DrawsUnseeded(Plain):
+    def setup(self) -> None:
+        self.noise = float(np.random.default_rng().random())
+
+
+SEEN: list[int] = []
+
+
+class KeepsStateInItsModule(Plain):
+    def remember(self, batch: Batch) -> None:
+        SEEN.append(len(batch))
+
+
+class KeepsStateInItsClass(Plain):
+    batches: ClassVar[int] = 0
+
+    def remember(self, batch: Batch) -> None:
+        type(self).batches += 1
+
+
+class HoldsAFunction(Plain):
+    def setup(self) -> None:
+        self.schedule = lambda step: 0.1 * step
+
+
+class ForgetsWhenResumed(Plain):
+    """Its state is there, but it counts in what no checkpoint sees."""
+
+    class Hidden:
+        transient = frozenset({"count"})
+        count = 0
+
+    def setup(self) -> None:
+        self.hidden = self.Hidden()
+
+    def losses(self, batch: Batch) -> dict[str, torch.Tensor]:
+        self.hidden.count += 1
+        return {"task": F.cross_entropy(self.net(batch.images), batch.labels) * self.hidden.count}
+
+
+class DrawsFromNumpy(Plain):
+    def remember(self, batch: Batch) -> None:
+        np.random.rand()
+
+
+class DrawsFromPython(Plain):
+    def remember(self, batch: Batch) -> None:
+        random.random()
+
+
+class SeedsTorch(Plain):
+    def losses(self, batch: Batch) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        return super().losses(batch)
+
+
+class HoldsBytesOfNoKind(Plain):
+    def setup(self) -> None:
+        self.means = torch.zeros(50, device=self.setting.device)
+
+
+class ForgetsItsTeacher(Plain):
+    """A teacher that it did not set bytes aside for."""
+
+    needs_boundaries = True
+    ledger_kinds: ClassVar[dict[str, str]] = {"teacher": "extra models"}
+
+    def end_experience(self, view: Any) -> None:
+        from streamlab.nets.network import frozen_copy
+
+        self.teacher = frozen_copy(self.net)
+
+
+class Grows(Plain):
+    ledger_kinds: ClassVar[dict[str, str]] = {"history": "statistics"}
+
+    def setup(self) -> None:
+        self.history = torch.zeros(0, device=self.setting.device)
+
+    def remember(self, batch: Batch) -> None:
+        self.history = torch.cat([self.history, torch.zeros(len(batch), device=self.setting.device)])
+
+
+class ScoresSomeClasses(Plain):
+    def predict(self, images: torch.Tensor) -> torch.Tensor:
+        return self.net(images)[:, self.exposed]
+
+
+class HidesAClass(Plain):
+    def predict(self, images: torch.Tensor) -> torch.Tensor:
+        return self.net(images).index_fill(1, torch.tensor([2]), float("-inf"))
+
+
+class LearnsWhilePredicting(Plain):
+    ledger_kinds: ClassVar[dict[str, str]] = {"average": "statistics"}
+
+    def setup(self) -> None:
+        self.average = torch.zeros((), device=self.setting.device)
+
+    def predict(self, images: torch.Tensor) -> torch.Tensor:
+        self.average = 0.5 * self.average + images.float().mean()
+        return self.net(images)
+
+
+class DropsOutWhenItPredicts(Plain):
+    def predict(self, images: torch.Tensor) -> torch.Tensor:
+        return F.dropout(self.net(images), training=True)
+
+
+class DividesByItsSize(Plain):
+    needs_boundaries = True
+
+    def begin_experience(self, view: Any) -> None:
+        self.share = 1 / len(view)
+
+
+class SizesByTheLargestLabel(Plain):
+    def predict(self, images: torch.Tensor) -> torch.Tensor:
+        scores = self.net(images)
+        scores[:, int(self.exposed.sum()) :] = float("-inf")
+        return scores
+
+
+class MakesTensorsOnTheHost(Plain):
+    def losses(self, batch: Batch) -> dict[str, torch.Tensor]:
+        weights = torch.ones(self.setting.num_classes)
+        return {"task": F.cross_entropy(self.net(batch.images), batch.labels, weights)}
+
+
+CULPRITS = [
+    ("check_it_runs", Crashes, "RuntimeError: only in the third experience"),
+    ("check_same_seed_same_bits", DrawsUnseeded, "two runs of one seed end with another noise"),
+    ("check_state_lives_in_attributes", KeepsStateInItsModule, "SEEN changed during a run"),
+    ("check_state_lives_in_attributes", KeepsStateInItsClass, "batches changed during a run"),
+    ("check_state_round_trips", HoldsAFunction, "schedule is a function, which no checkpoint can hold"),
+    ("check_resumes_mid_stream", ForgetsWhenResumed, "resumed, it ends with another net than unbroken"),
+    ("check_leaves_global_generators_alone", DrawsFromNumpy, "it draws from numpy's global generator"),
+    ("check_leaves_global_generators_alone", DrawsFromPython, "it draws from Python's global generator"),
+    ("check_leaves_global_generators_alone", SeedsTorch, "it seeds torch's global generator"),
+    ("check_every_byte_has_a_kind", HoldsBytesOfNoKind, "means holds 200 bytes of no kind"),
+    ("check_keeps_its_budget", ForgetsItsTeacher, "held, budget"),
+    ("check_stops_growing", Grows, "after two more"),
+    ("check_scores_every_class", ScoresSomeClasses, r"predict returned \(500, 2\), and must return"),
+    ("check_scores_every_class", HidesAClass, "not finite for a class that it has seen"),
+    ("check_predictions_leave_no_trace", LearnsWhilePredicting, "predicting changed average"),
+    ("check_predictions_leave_no_trace", DropsOutWhenItPredicts, "get other scores the second time"),
+    ("check_survives_small_experiences", DividesByItsSize, "ZeroDivisionError"),
+    ("check_takes_labels_in_any_order", SizesByTheLargestLabel, "seen before lower ones, has no finite score"),
+    ("check_stays_on_its_device", MakesTensorsOnTheHost, "a tensor made without a device meets one of the device"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "culprit", "sentence"), CULPRITS, ids=lambda value: getattr(value, "__name__", None)
+)
+def test_a_check_catches_its_culprit(name: str, culprit: type[Strategy], sentence: str) -> None:
+    with pytest.raises(Broken, match=sentence) as broken:
+        CHECKS[name](Subject(culprit, NoOptions(), "culprit"))
+    assert broken.value.line == "" or broken.value.line.startswith("test_check.py"), broken.value.line
+
+
+def test_every_check_has_a_culprit_and_a_promise() -> None:
+    assert {name for name, _, _ in CULPRITS} == set(CHECKS)
+    for check in CHECKS.values():
+        promise, _, why = (check.__doc__ or "").partition("\n\n")
+        assert len(promise) <= 76
+        assert promise.endswith(".")
+        assert why.strip()
+
+
+@pytest.mark.parametrize("name", plugins.names("strategies"))
+def test_every_built_in_keeps_its_promises(name: str) -> None:
+    outcomes = list(check_strategy(Subject.named(FAST.get(name, name))))
+    assert [(o.check, o.message) for o in outcomes if o.status != "kept"] == []
+
+
+class Honest(Grows):
+    known_failures: ClassVar[dict[str, str]] = {
+        "stops_growing": "it is a history",
+        "it_runs": "no longer true",
+    }
+
+
+def test_a_known_failure_carries_its_reason_and_passing_it_is_a_failure() -> None:
+    outcomes = {o.check: o for o in check_strategy(Subject(Honest, NoOptions(), "honest"))}
+    assert (outcomes["stops_growing"].status, outcomes["stops_growing"].message) == (
+        "known",
+        "it is a history",
+    )
+    assert outcomes["it_runs"].status == "mended"
+    assert outcomes["it_runs"].is_failure
+
+
+def test_after_a_strategy_that_does_not_run_nothing_else_is_reached() -> None:
+    outcomes = list(check_strategy(Subject(Crashes, NoOptions(), "crashes")))
+    assert [o.status for o in outcomes] == ["broken"] + ["not reached"] * (len(CHECKS) - 1)
+
+
+def test_the_device_watch_lets_pass_what_a_gpu_lets_pass() -> None:
+    given = torch.zeros(4)  # as from the kernel: made outside the watch
+    with DeviceWatch(__file__) as watch:
+        host = torch.arange(4)
+        torch.zeros(4, device="cpu") + given
+        given[host] + 1  # a host index into a device tensor
+        given + torch.tensor(2.0)  # a scalar
+        given + host.to(given.device)
+    assert watch.found == 0
+    with DeviceWatch(__file__) as watch:
+        given * (torch.ones(4) + 1)
+    assert watch.found
