@@ -29,10 +29,15 @@ CITATION = """
 
 @dataclass(frozen=True)
 class Options:
-    """weight: lambda_o of the paper's eq. 1; temperature: T of its eq. 3; heads: as in `ewc`."""
+    """weight: lambda_o of the paper's eq. 1; temperature: T of its eq. 3; heads: as in `ewc`.
+
+    among: the student's softened outputs run over the old classes, as the paper's, or over all classes
+    seen, the teacher giving new ones nothing (van de Ven et al.'s code, which Hsu et al. used).
+    """
 
     weight: float = 1.0
     temperature: float = 2.0
+    among: Literal["old", "seen"] = "old"
     heads: Literal["shared", "own"] = "shared"
 
     def __post_init__(self) -> None:
@@ -49,7 +54,7 @@ class LearningWithoutForgetting(Strategy):
 
     def setup(self) -> None:
         self.teacher: nn.Module | None = None
-        self.old_classes = torch.zeros(0, dtype=torch.int64, device=self.setting.device)
+        self.old_classes = torch.zeros_like(self.exposed)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         logits = self.net(batch.images)
@@ -57,16 +62,16 @@ class LearningWithoutForgetting(Strategy):
         losses = {"task": cross_entropy(logits, batch.labels, among)}
         if self.teacher is not None:
             with torch.no_grad():
-                targets = self.teacher(batch.images).index_select(1, self.old_classes)
-            student = logits.index_select(1, self.old_classes)
-            strength = self.options.weight
-            losses["distillation"] = strength * distillation(student, targets, self.options.temperature)
+                targets = self.teacher(batch.images)
+            competing = self.old_classes if self.options.among == "old" else self.exposed
+            known = targets.masked_fill(~self.old_classes, float("-inf"))[:, competing]
+            kept = distillation(logits[:, competing], known, self.options.temperature)
+            losses["distillation"] = self.options.weight * kept
         return losses
 
     def end_experience(self, view: ExperienceView) -> None:
         self.teacher = frozen_copy(self.net)
-        self.old_classes = self.exposed.nonzero().flatten()
+        self.old_classes = self.exposed.clone()
 
     def bytes_to_come(self) -> int:
-        teacher = 0 if self.teacher else sum(p.nbytes for p in self.net.state_dict().values())
-        return teacher + 8 * (self.setting.num_classes - len(self.old_classes))
+        return 0 if self.teacher else sum(tensor.nbytes for tensor in self.net.state_dict().values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,13 +146,15 @@ def run(
     data: str | None = None,
     workers: int | None = None,
     show: bool = True,
+    hear: Callable[[RunSpec, events.Event], None] | None = None,
 ) -> Experiment:
     """Run strategies on one stream and return their results; the arguments are the command's.
 
     A strategy is a name, a file or a class (classes run in this process). settings: a nested
     mapping, or lines such as "stream.batch_size=10". show: a progress bar in a notebook or
-    terminal. Raises StreamlabError for a mistake in the request; a strategy that fails is
-    reported in its run's `failure`, and its neighbours finish.
+    terminal. hear: a listener, called with each run's spec and event as they come. Raises
+    StreamlabError for a mistake in the request; a strategy that fails is reported in its run's
+    `failure`, and its neighbours finish.
     """
     tree = settings if isinstance(settings, Mapping) else parse_settings(settings)
     request = experiments.Request(
@@ -175,7 +177,13 @@ def run(
     folder = Path(out) if out is not None else experiments.new_folder(request)
     prepared.create(folder)
     with _bar(prepared.specs, show) as bar:
-        experiments.run_experiment(prepared, folder, workers, bar.hear)
+
+        def listen(spec: RunSpec, event: events.Event) -> None:
+            bar.hear(spec, event)
+            if hear is not None:
+                hear(spec, event)
+
+        experiments.run_experiment(prepared, folder, workers, listen)
     return Experiment(folder)
 
 

@@ -7,6 +7,9 @@ the bundled glyphs where it names a source that is not there.
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
+import inspect
 import re
 import subprocess
 import sys
@@ -108,8 +111,6 @@ def test_the_table_of_streams_and_sources_is_whole_and_each_command_runs(tmp_pat
 
 
 def test_every_option_of_a_plugin_is_in_the_reference() -> None:
-    import dataclasses
-
     for kind in ("scenarios", "strategies", "backbones"):
         text = (ROOT / "docs" / "reference" / f"{kind}.md").read_text(encoding="utf-8")
         for name in plugins.names(kind):
@@ -120,9 +121,55 @@ def test_every_option_of_a_plugin_is_in_the_reference() -> None:
                 assert f"`{field.name}`" in section, f"{kind} {name}: {field.name}"
 
 
+PUBLIC = {
+    "parts.md": ("Parts for strategies", """
+streamlab.parts.losses streamlab.parts.gradients streamlab.parts.importance streamlab.parts.prototypes
+streamlab.parts.features streamlab.memory.buffer streamlab.memory.policies streamlab.nets.network
+streamlab.nets.optimizer streamlab.randomness""".split()),
+    "api.md": ("Classes and functions", """
+streamlab.api streamlab.strategy streamlab.batch streamlab.stream streamlab.data.source
+streamlab.evaluation.record streamlab.evaluation.metrics streamlab.evaluation.intervals streamlab.memory.ledger
+streamlab.check.subject streamlab.check.outcomes streamlab.errors""".split()),
+}  # fmt: skip
+
+
+def reference_page(title: str, modules: list[str]) -> str:
+    """A page made of docstrings: every public class and function of these modules."""
+    lines = [f"# {title}", "", "Made of docstrings by `python tests/test_docs.py`; a test compares it.", ""]
+    for name in modules:
+        module = importlib.import_module(name)
+        lines += [f"## {name}", "", *quoted(module), ""]
+        for own, value in vars(module).items():
+            if getattr(value, "__module__", "") == name and own[0] != "_" and callable(value):
+                lines += [f"### {own}", "", *signature(own, value), *quoted(value), ""]
+                members = vars(value).items() if inspect.isclass(value) else ()
+                for member, method in members:
+                    method = getattr(method, "fget", None) or getattr(method, "__func__", method)
+                    method = getattr(method, "func", method)  # a cached property
+                    if member[0] != "_" and inspect.isfunction(method) and method.__doc__:
+                        first = inspect.cleandoc(method.__doc__).split("\n\n")[0]
+                        lines.append(f"- `{own}.{member}`: {' '.join(first.split())}")
+                lines += [""] if members else []
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
+
+
+def signature(name: str, value: object) -> list[str]:
+    """Of functions and dataclasses, with annotations as they are written."""
+    if inspect.isclass(value) and not dataclasses.is_dataclass(value):
+        return []
+    names = [str(parameter).split(" = <")[0] for parameter in inspect.signature(value).parameters.values()]
+    return ["```text", f"{name}({', '.join(names)})".replace("'", ""), "```", ""]
+
+
+def quoted(value: object) -> list[str]:
+    return [
+        line.replace("<", "&lt;").replace("*", "\\*") for line in (inspect.getdoc(value) or "").splitlines()
+    ]
+
+
 COMMANDS = (
     "", "run", "resume", "describe", "list", "data", "data fetch", "cite",
-    "runs list", "runs show", "runs metrics", "runs matrix", "runs remove",
+    "runs list", "runs show", "runs metrics", "runs matrix", "runs remove", "check", "new",
 )  # fmt: skip
 
 
@@ -139,9 +186,16 @@ def generated_page() -> str:
     return "\n".join(parts)
 
 
+@pytest.mark.parametrize("page", PUBLIC)
+def test_the_reference_is_what_the_docstrings_say(page: str) -> None:
+    assert (ROOT / "docs/reference" / page).read_text(encoding="utf-8") == reference_page(*PUBLIC[page])
+
+
 def test_the_commands_page_is_what_help_says() -> None:
     assert (ROOT / "docs/reference/cli.md").read_text(encoding="utf-8") == generated_page()
 
 
 if __name__ == "__main__":
+    for file, contents in PUBLIC.items():
+        (ROOT / "docs/reference" / file).write_text(reference_page(*contents), encoding="utf-8")
     (ROOT / "docs/reference/cli.md").write_text(generated_page(), encoding="utf-8")

@@ -113,6 +113,29 @@ def section(job: str, turns: Turns) -> list[str]:
     ]
 
 
+def steps_section(figures: dict[str, float]) -> list[str]:
+    """A row a method: microseconds of a step, plain, ours and Avalanche's."""
+    from parties import STEPS
+
+    job = JOBS["steps"]
+    count = 10 * job.samples_per_class / job.batch
+    lines = [
+        f"## {job.title}",
+        "",
+        f"Microseconds a step, over {10 * job.samples_per_class:,} samples; medians of 5 turns taken in one process. The end of an",
+        f"experience (EWC's Fisher) is left out; Avalanche over the first {job.avalanche_samples:,} samples, one turn.",
+        "",
+        "| | a plain loop | streamlab | plain / streamlab | Avalanche 0.6 at its best | Avalanche / streamlab |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]  # fmt: skip
+    for name in STEPS:
+        plain, ours, theirs = (figures[f"{name} {party}"] for party in ("plain", "streamlab", "avalanche"))
+        cells = [f"`{name}`", *(f"{1e6 * seconds / count:,.0f}" for seconds in (plain, ours))]
+        cells += [f"{plain / ours:.2f}", f"{1e6 * theirs / count:,.0f}", f"{theirs / ours:.1f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
 def grid(data: str) -> tuple[float, float]:
     """Wall seconds: four strategies x five seeds in one command, and as plain scripts in turn."""
     job = JOBS["online-mlp"]
@@ -143,7 +166,10 @@ def main() -> None:
     given = parser.parse_args()
     lines = head()
     for job in JOBS:
+        if job == "steps":
+            continue
         lines += section(job, take_turns(job, given.data, given.turns if job != "offline-convnet" else 3))
+    lines += steps_section(measure("steps", "steps", given.data))
     lines += whole_commands(*grid(given.data))
     live = measure("live share", "online-mlp", given.data)
     memory = [

@@ -35,6 +35,10 @@ JOBS = {
         "Online reservoir replay, 10 new + 10 replayed, a 784-256-10 MLP",
         "online", "mlp", 10, 6_000, 4_000, avalanche_samples=8_000, backbone_options={"widths": [256]},
     ),
+    "steps": Job(
+        "One step of a method, 10 new + 10 replayed, the same MLP",
+        "online", "mlp", 10, 1_200, 0, avalanche_samples=2_400, backbone_options={"widths": [256]},
+    ),
     "offline-mlp": Job(
         "Offline replay, 64 new + 64 replayed, one epoch a task, the same MLP",
         "sessions", "mlp", 64, 6_000, 0, avalanche_samples=60_000, backbone_options={"widths": [256]},

@@ -94,6 +94,54 @@ def bare_memory(job: Job, data: str) -> dict[str, float]:
     return {"peak": 1024 * next(float(line.split()[1]) for line in lines if line.startswith("VmHWM"))}
 
 
+STEPS = ("er", "er-ace", "der++", "ewc")
+
+
+def steps(job: Job, data: str) -> dict[str, float]:
+    """Seconds of learning steps alone, by strategy and party, taking turns in one process."""
+    import torch
+    from plain import run as run_plain
+    from theirs import run as run_theirs
+
+    torch.set_num_threads(1)
+    figures: dict[str, list[float]] = {}
+    for turn in range(5):
+        for name in STEPS:
+            figures.setdefault(f"{name} plain", []).append(run_plain(job, data, name)["train"])
+            figures.setdefault(f"{name} streamlab", []).append(our_steps(job, data, name))
+            if turn == 0:
+                theirs = run_theirs(job, data, True, name)
+                each = theirs["train"] / theirs["samples"]
+                figures[f"{name} avalanche"] = [each * 10 * job.samples_per_class]
+    return {name: statistics.median(column) for name, column in figures.items()}
+
+
+def our_steps(job: Job, data: str, name: str) -> float:
+    """Seconds that one run's steps take, what happens at the end of an experience left out."""
+    from streamlab.data.source import load_source, open_shared, share
+    from streamlab.runs.experiment import Request, prepare
+    from streamlab.simulator import simulation
+    from streamlab.simulator.execute import build, deterministic, drive
+
+    settings = {"scenario": job.scenario, "backbone": {"name": "mlp", "widths": [256]}}
+    request = Request("class-incremental", "fashion-mnist", (name,), 1, eval_every=10**9, settings=settings)
+    source = load_source("fashion-mnist", data)
+    prepared = prepare(request, source)
+    made = simulation.Simulation
+    spent: list[float] = []
+    plain_end = made.end
+    clocked(made, "end", spent)
+    try:
+        with deterministic():
+            run = build(
+                prepared.specs[0], prepared.plans[0], open_shared(share(source)), lambda event: None, None
+            )
+            drive(run)
+    finally:
+        made.end = plain_end
+    return run.progress.train_seconds - sum(spent)
+
+
 def live_share(job: Job, data: str) -> dict[str, float]:
     """Parts of a watched run's wall time: its own work for folder, checkpoints and events; the viewer's.
 
@@ -190,6 +238,7 @@ PARTIES = {
     "avalanche at its best": avalanche_at_its_best,
     "bare memory": bare_memory,
     "live share": live_share,
+    "steps": steps,
 }
 
 if __name__ == "__main__":

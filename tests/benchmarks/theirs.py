@@ -11,7 +11,7 @@ from avalanche.benchmarks.utils import AvalancheDataset, DataAttribute
 from avalanche.evaluation.metrics import accuracy_metrics
 from avalanche.training.plugins import EvaluationPlugin, ReplayPlugin
 from avalanche.training.storage_policy import ReservoirSamplingBuffer
-from avalanche.training.supervised import Naive
+from avalanche.training.supervised import DER, ER_ACE, EWC, Naive
 from jobs import Job, plan_and_source
 from PIL import Image
 from plain import mlp
@@ -35,8 +35,8 @@ class Pictures:
         return self.transform(Image.fromarray(self.images[index, 0], mode="L")), int(self.labels[index])
 
 
-def run(job: Job, data: str, at_its_best: bool) -> dict[str, float]:
-    """Naive with ReplayPlugin and a reservoir, on the first samples of the job's stream.
+def run(job: Job, data: str, at_its_best: bool, strategy_name: str = "er") -> dict[str, float]:
+    """A strategy (er: Naive with ReplayPlugin and a reservoir) on the first samples of the job's stream.
 
     At its best: pictures normalised into one tensor ahead, one metric and no logger.
     """
@@ -76,18 +76,25 @@ def run(job: Job, data: str, at_its_best: bool) -> dict[str, float]:
         mem_size=job.buffer, batch_size=job.batch, batch_size_mem=job.batch, storage_policy=storage
     )
     quiet = {"evaluator": EvaluationPlugin(accuracy_metrics(stream=True), loggers=[])} if at_its_best else {}
-    strategy = Naive(
-        model=model,
-        optimizer=torch.optim.SGD(model.parameters(), lr=job.rate),
-        criterion=torch.nn.CrossEntropyLoss(),
-        train_mb_size=job.batch,
-        eval_mb_size=500,
-        plugins=[replay],
+    common = {
+        "model": model,
+        "optimizer": torch.optim.SGD(model.parameters(), lr=job.rate),
+        "criterion": torch.nn.CrossEntropyLoss(),
+        "train_mb_size": job.batch,
+        "eval_mb_size": 500,
         **quiet,
-    )
+    }
+    memory = {"mem_size": job.buffer, "batch_size_mem": job.batch}
+    make = {
+        "er": lambda: Naive(plugins=[replay], **common),
+        "er-ace": lambda: ER_ACE(**memory, **common),
+        "der++": lambda: DER(alpha=0.5, beta=0.5, **memory, **common),
+        "ewc": lambda: EWC(ewc_lambda=50, mode="online", decay_factor=1.0, **common),
+    }
+    strategy = make[strategy_name]()
     spent = {"train": 0.0, "evaluate": 0.0, "samples": 0.0, "accuracy": 0.0}
     stream = scenario.train_stream
-    if job.kind == "online":
+    if job.kind == "online" and strategy_name != "ewc":
         stream = split_online_stream(stream, experience_size=job.batch)
     begun = 0
     for experience in stream:

@@ -12,7 +12,6 @@ from streamlab.batch import Batch
 from streamlab.data.source import Source
 from streamlab.evaluation.accuracy import a_last
 from streamlab.simulator import events
-from streamlab.strategies.lwf import distillation
 
 HARD = {"scenario": {"tasks": 3, "disjoint_percent": 100}, "stream": {"batch_size": 5}}
 
@@ -79,19 +78,22 @@ def test_slda_takes_a_network_as_frozen_features(tiny: Source) -> None:
     assert kinds["frozen backbone"] == 4 * (64 * 256 + 256)
 
 
-def test_lwf_distils_what_its_teacher_knew(longer: Source) -> None:
+@pytest.mark.parametrize("among", ["old", "seen"])
+def test_lwf_distils_what_its_teacher_knew(longer: Source, among: str) -> None:
     shown = {**HARD, "scenario": {**HARD["scenario"], "boundaries": "shown"}}
-    simulation = simulate(longer, "lwf", settings=shown)
-    strategy = simulation.strategy
-    assert strategy.old_classes.tolist() == list(range(6))
+    strategy = simulate(longer, f"lwf:among={among}", settings=shown).strategy
+    assert strategy.old_classes.all()
     kinds = strategy.ledger().bytes_by_kind
     assert kinds["extra models"] == kinds["model"]
-    teacher, student = torch.randn(4, 5), torch.randn(4, 5)
-    by_hand = F.cross_entropy(student / 2, F.softmax(teacher / 2, 1)) - F.cross_entropy(
-        teacher / 2, F.softmax(teacher / 2, 1)
-    )
-    torch.testing.assert_close(distillation(student, teacher, 2.0), 4 * by_hand)
-    assert distillation(teacher, teacher, 2.0).item() == pytest.approx(0, abs=1e-6)
+    strategy.old_classes[3:] = False
+    batch = Batch(torch.from_numpy(longer.train_images[:9]), torch.from_numpy(longer.train_labels[:9]))
+    with torch.no_grad():
+        strategy.net.head.bias += torch.randn(6)
+    target = F.softmax(strategy.teacher(batch.images)[:, :3] / 2, 1)
+    student = strategy.net(batch.images) / 2
+    log_outputs = F.log_softmax(student[:, :3] if among == "old" else student, 1)[:, :3]
+    expected = (target * (target.log() - log_outputs)).sum(1).mean() * 4
+    torch.testing.assert_close(strategy.losses(batch)["distillation"], expected)
 
 
 def test_lwf_distils_from_the_second_task_on(longer: Source) -> None:
