@@ -12,6 +12,9 @@ import typer
 from streamlab import plugins
 from streamlab.errors import StreamlabError, unknown
 
+from .completion import complete
+from .runs import runs_app
+
 app = typer.Typer(
     name="streamlab",
     help="Continual and few-shot learning, simulated: the same stream, the same bytes, enough seeds.",
@@ -19,7 +22,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-runs_app = typer.Typer(help="List, show or remove finished and unfinished runs.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
 data_app = typer.Typer(help="List the sources and where they lie, or fetch one.")
 app.add_typer(data_app, name="data")
@@ -44,13 +46,6 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def _complete(kind: str) -> Any:
-    def names(incomplete: str) -> list[str]:
-        return [name for name in plugins.names(kind) if name.startswith(incomplete)]
-
-    return names
-
-
 def _scenario_or_recipe(incomplete: str) -> list[str]:
     recipes = [str(path) for path in Path().glob(f"{incomplete}*.toml")]
     return [name for name in plugins.names("scenarios") if name.startswith(incomplete)] + recipes
@@ -67,7 +62,7 @@ Setting = Annotated[
     typer.Option("--set", metavar="SECTION.OPTION=VALUE", help="As stream.batch_size=10, er.replay_size=20."),
 ]
 SourceName = Annotated[
-    str | None, typer.Option("--source", help="Labelled images.", autocompletion=_complete("sources"))
+    str | None, typer.Option("--source", help="Labelled images.", autocompletion=complete("sources"))
 ]
 Data = Annotated[str | None, typer.Option("--data", metavar="FOLDER", help="Where downloaded sources lie.")]
 
@@ -82,7 +77,7 @@ def run(
             "--strategy",
             metavar="NAME|FILE.py[:OPTION=VALUE,…]",
             help="A row of the table; repeatable.",
-            autocompletion=_complete("strategies"),
+            autocompletion=complete("strategies"),
         ),
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Seeds 0 to N-1, each with its own plan.")] = None,
@@ -177,7 +172,7 @@ def resume(
 def check(
     strategy: Annotated[
         str,
-        typer.Argument(metavar="NAME|FILE.py[:OPTION=VALUE,…]", autocompletion=_complete("strategies")),
+        typer.Argument(metavar="NAME|FILE.py[:OPTION=VALUE,…]", autocompletion=complete("strategies")),
     ],
     json_lines: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")] = False,
@@ -224,7 +219,7 @@ def data_sources(context: typer.Context, data: Data = None) -> None:
 
 @data_app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="A source.", autocompletion=_complete("sources"))],
+    name: Annotated[str, typer.Argument(help="A source.", autocompletion=complete("sources"))],
     data: Data = None,
 ) -> None:
     """Download a source from its official address; a cut download goes on."""
@@ -255,7 +250,7 @@ def list_plugins(
 @app.command()
 def describe(
     scenario: Annotated[
-        str, typer.Argument(help="A scenario by name.", autocompletion=_complete("scenarios"))
+        str, typer.Argument(help="A scenario by name.", autocompletion=complete("scenarios"))
     ] = "si-blurry",
     source: SourceName = None,
     seed: Annotated[int, typer.Option(help="The plan's seed.")] = 0,
@@ -284,65 +279,6 @@ def describe(
     if picture is not None:
         draw_plan(plan, loaded, picture)
         print(f"\nwritten: {picture}")
-
-
-@runs_app.command(name="list")
-def list_runs(
-    folder: Annotated[Path, typer.Argument(help="Where experiments lie.")] = Path("runs"),
-) -> None:
-    """List the experiments below a folder, newest first."""
-    from .plain import print_experiments
-
-    print_experiments(folder)
-
-
-@runs_app.command()
-def show(folder: Annotated[Path, typer.Argument(help="An experiment's folder.")]) -> None:
-    """Show an experiment again: its table, and accuracy over the stream as a chart."""
-    from .plain import print_experiment
-
-    print_experiment(folder)
-
-
-@runs_app.command()
-def metrics(
-    folder: Annotated[Path, typer.Argument(help="An experiment's folder.")],
-    names: Annotated[
-        list[str] | None,
-        typer.Option("--metric", help="Only these; repeatable.", autocompletion=_complete("metrics")),
-    ] = None,
-    json_lines: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
-) -> None:
-    """Measure an experiment by every metric, and say why some are not defined."""
-    from .measures import print_metrics
-
-    print_metrics(folder, tuple(names or ()), json_lines)
-
-
-@runs_app.command()
-def matrix(
-    folder: Annotated[Path, typer.Argument(help="A run's folder, or an experiment's.")],
-) -> None:
-    """Print accuracy by task and task end, and what five libraries would make of it."""
-    from .measures import print_matrices
-
-    print_matrices(folder)
-
-
-@runs_app.command()
-def remove(
-    folder: Annotated[Path, typer.Argument(help="An experiment's folder.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-) -> None:
-    """Remove an experiment and all its runs."""
-    from streamlab.runs import experiment as experiments
-
-    specs = experiments.read_specs(folder)
-    if not yes and not typer.confirm(f"Remove {folder} and its {len(specs)} runs?"):
-        print("nothing removed")
-        return
-    experiments.remove(folder)
-    print(f"removed {folder}")
 
 
 def _watch(

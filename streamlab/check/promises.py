@@ -27,8 +27,9 @@ from ..runs.folder import RunFolder
 from ..runs.spec import RunSpec
 from ..simulator.execute import deterministic
 from ..simulator.online import run_online
+from ..simulator.served import Order
 from ..simulator.sessions import run_sessions
-from ..simulator.simulation import Order, Simulation
+from ..simulator.simulation import Simulation
 from .devices import DeviceWatch
 from .subject import BATCH, CLASSES, Broken, Killed, Subject, difference, state_of, tiny_source
 

@@ -10,7 +10,6 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -40,6 +39,7 @@ from ..strategy import Strategy
 from ..stream import Experience, StreamPlan, labels_at
 from . import events
 from .resources import flops_of
+from .served import Order, View
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,53 +74,6 @@ class Progress:
     log_length: int = 0
     losses: dict[str, list[float]] = field(default_factory=dict)
     host_random: Any = None
-
-
-@dataclass(frozen=True, eq=False)
-class Order:
-    """(n,) training indices in the order in which they are served, on the host and the device."""
-
-    host: NDArray[np.int64]
-    device: Tensor
-
-    def __len__(self) -> int:
-        return len(self.host)
-
-    def __getitem__(self, part: slice) -> Order:
-        return Order(self.host[part], self.device[part])
-
-
-@dataclass(frozen=True, eq=False)
-class View:
-    """One experience's training data (the kernel's ExperienceView)."""
-
-    number: int
-    classes: tuple[int, ...]
-    indices: Tensor
-    split: Split
-    seed: int
-
-    @property
-    def labels(self) -> Tensor:
-        """(n,) int64, in stream order."""
-        return self.split.labels_at(self.indices)
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def of_class(self, label: int) -> Batch:
-        """All its samples of one class."""
-        rows = self.indices[self.labels == label]
-        return Batch(self.split.images_at(rows), self.split.labels_at(rows))
-
-    def batches(self, epochs: int, size: int) -> Iterator[Batch]:
-        """Shuffled batches, every epoch in an order of its own."""
-        for epoch in range(epochs):
-            order = torch.from_numpy(
-                Draws(self.seed, "view", self.number, epoch).permutation(len(self.indices))
-            )
-            for rows in torch.split(self.indices[order.to(self.indices.device)], size):
-                yield Batch(self.split.images_at(rows), self.split.labels_at(rows))
 
 
 class Simulation:

@@ -1,0 +1,71 @@
+"""`streamlab runs`: the commands on what was run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .completion import complete
+
+runs_app = typer.Typer(help="List, show or remove finished and unfinished runs.", no_args_is_help=True)
+
+
+@runs_app.command(name="list")
+def list_runs(
+    folder: Annotated[Path, typer.Argument(help="Where experiments lie.")] = Path("runs"),
+) -> None:
+    """List the experiments below a folder, newest first."""
+    from .plain import print_experiments
+
+    print_experiments(folder)
+
+
+@runs_app.command()
+def show(folder: Annotated[Path, typer.Argument(help="An experiment's folder.")]) -> None:
+    """Show an experiment again: its table, and accuracy over the stream as a chart."""
+    from .plain import print_experiment
+
+    print_experiment(folder)
+
+
+@runs_app.command()
+def metrics(
+    folder: Annotated[Path, typer.Argument(help="An experiment's folder.")],
+    names: Annotated[
+        list[str] | None,
+        typer.Option("--metric", help="Only these; repeatable.", autocompletion=complete("metrics")),
+    ] = None,
+    json_lines: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+) -> None:
+    """Measure an experiment by every metric, and say why some are not defined."""
+    from .measures import print_metrics
+
+    print_metrics(folder, tuple(names or ()), json_lines)
+
+
+@runs_app.command()
+def matrix(
+    folder: Annotated[Path, typer.Argument(help="A run's folder, or an experiment's.")],
+) -> None:
+    """Print accuracy by task and task end, and what five libraries would make of it."""
+    from .measures import print_matrices
+
+    print_matrices(folder)
+
+
+@runs_app.command()
+def remove(
+    folder: Annotated[Path, typer.Argument(help="An experiment's folder.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove an experiment and all its runs."""
+    from streamlab.runs import experiment as experiments
+
+    specs = experiments.read_specs(folder)
+    if not yes and not typer.confirm(f"Remove {folder} and its {len(specs)} runs?"):
+        print("nothing removed")
+        return
+    experiments.remove(folder)
+    print(f"removed {folder}")
