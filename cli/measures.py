@@ -44,6 +44,9 @@ def print_metrics(folder: Path, names: tuple[str, ...], as_json: bool) -> None:
     for name in dict.fromkeys(name for row in measured.values() for name in row):
         table.add_row(name, *(_cell(row[name]) for row in measured.values()))
     Console().print(table, highlight=False)
+    if any(isinstance(row.get("intransigence"), Interval) for row in measured.values()):
+        ceilings = dict.fromkeys(spec.label for spec in read_specs(folder) if spec.ceiling)
+        print(f"intransigence is against {', '.join(ceilings)}, seed by seed")
     reasons: dict[str, list[str]] = {}
     for label, row in measured.items():
         for name, value in row.items():
