@@ -13,6 +13,7 @@ from streamlab.data.source import Source
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ["STREAMLAB_CHECKPOINT_SECONDS"] = "0.05"
+    os.environ["OMP_NUM_THREADS"] = "1"  # as in workers; on a busy machine more threads only wait
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -27,6 +27,7 @@ from ..stream import Experience, StreamPlan
 
 CLASSES, TRAIN, TEST, SIZE = 6, 8, 4, 28
 BATCH = 4
+SMALL: dict[str, dict[str, Any]] = {"mlp": {"widths": (32,)}, "vit": {"width": 16, "heads": 2}}
 
 
 class Broken(Exception):
@@ -64,7 +65,8 @@ class Subject:
     def make(self, seed: int = 0) -> Strategy:
         """A fresh instance for the tiny source, its budget not yet allotted."""
         source, device = tiny_source(), "cuda" if torch.cuda.is_available() else "cpu"
-        small = {"name": "mlp", "widths": (32,)} if self.strategy.backbone == Strategy.backbone else {}
+        own = self.strategy.backbone
+        small = {**own, **SMALL.get(str(own.get("name")), {})}
         setting = Setting(
             CLASSES, source.image_shape, seed, torch.device(device),
             PixelStatistics(source.mean, source.deviation), small,
@@ -83,7 +85,7 @@ class Subject:
         chosen = plan or self.plan()
         return assemble(
             self.make(seed), chosen, tiny_source(), StreamConfig(BATCH), 1000, budget or Budget(exemplars=12),
-            frozenset(), lambda event: None, folder, kind,
+            frozenset(), lambda event: None, folder, kind, CLASSES * TEST,
         )  # fmt: skip
 
     def run(self, **about: Any) -> Simulation:

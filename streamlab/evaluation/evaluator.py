@@ -32,8 +32,14 @@ class Evaluator:
     the samples not yet exposed; "neighbours" distances to training samples.
     """
 
-    def __init__(self, plan: StreamPlan, test: Split, record: frozenset[str] = frozenset()) -> None:
-        self.plan, self.test, self.record = plan, test, record
+    def __init__(
+        self,
+        plan: StreamPlan,
+        test: Split,
+        record: frozenset[str] = frozenset(),
+        batch_size: int = BATCH_SIZE,
+    ) -> None:
+        self.plan, self.test, self.record, self.batch_size = plan, test, record, batch_size
         self.candidates = plan.test_indices
         self.labels = labels_at(test.labels.cpu().numpy(), self.candidates)
         self.experience = plan.experience_of_test(self.candidates)
@@ -53,7 +59,7 @@ class Evaluator:
         if self._cache is None:
             self._cache = FeatureCache(
                 len(self.candidates),
-                BATCH_SIZE,
+                self.batch_size,
                 lambda numbers: strategy.features(self.images_of(numbers)),
                 FEATURE_CACHE_BYTES,
             )
@@ -104,14 +110,14 @@ class _Take:
     @torch.no_grad()
     def compare_with(self, images: Tensor) -> None:
         """Keep the features of these images, each of length 1, to measure distances to."""
-        parts = [F.normalize(self.strategy.features(part)) for part in torch.split(images, BATCH_SIZE)]
+        size = self.evaluator.batch_size
+        parts = [F.normalize(self.strategy.features(part)) for part in torch.split(images, size)]
         self.nearby = torch.cat(parts)
 
     def predict(self, places: NDArray[np.int64]) -> dict[str, Any]:
         """The columns for these candidates, by name, each (n,)."""
-        batches = [
-            self._columns(places[start : start + BATCH_SIZE]) for start in range(0, len(places), BATCH_SIZE)
-        ]
+        size = self.evaluator.batch_size
+        batches = [self._columns(places[start : start + size]) for start in range(0, len(places), size)]
         if not batches:
             return {"predictions": np.zeros(0, np.int64)}
         return {name: torch.cat([b[name] for b in batches]).cpu().numpy() for name in batches[0]}
@@ -120,8 +126,8 @@ class _Take:
     def _columns(self, places: NDArray[np.int64]) -> dict[str, Tensor]:
         """A short batch is padded, so that its bits are those of a full one."""
         count = len(places)
-        padded = np.resize(places, BATCH_SIZE) if count < BATCH_SIZE else places
         evaluator = self.evaluator
+        padded = np.resize(places, evaluator.batch_size) if count < evaluator.batch_size else places
         strategy = self.strategy
         features: Tensor | None = None
         if strategy.frozen_features:
@@ -149,7 +155,7 @@ class _Take:
         return columns
 
     def _checked(self, scores: Tensor) -> Tensor:
-        expected = (BATCH_SIZE, self.evaluator.plan.num_classes)
+        expected = (self.evaluator.batch_size, self.evaluator.plan.num_classes)
         if not isinstance(scores, Tensor) or tuple(scores.shape) != expected:
             found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise StreamlabError(f"predict returned {found}, and must return scores of shape {expected}")

@@ -19,7 +19,7 @@ from ..config import Budget, StreamConfig
 from ..data.source import SharedSource, open_shared
 from ..data.split import Split
 from ..errors import StreamlabError
-from ..evaluation.evaluator import Evaluator
+from ..evaluation.evaluator import BATCH_SIZE, Evaluator
 from ..evaluation.metrics import measure
 from ..evaluation.record import accuracy_matrix
 from ..nets.network import PixelStatistics
@@ -112,6 +112,7 @@ def assemble(
     emit: events.Listener,
     folder: RunFolder | None,
     kind: type[Simulation] = Simulation,
+    evaluation_batch: int = BATCH_SIZE,
 ) -> Simulation:
     """A strategy as it was made, its budget allotted, put before a plan; raises StreamlabError."""
     device = strategy.setting.device
@@ -122,7 +123,7 @@ def assemble(
         strategy.allot(budget)
     train = _split(source.train_images, source.train_labels, plan, device)
     test = _split(source.test_images, source.test_labels, plan, device)
-    evaluator = Evaluator(plan, test, record)
+    evaluator = Evaluator(plan, test, record, evaluation_batch)
     return kind(plan, strategy, train, evaluator, stream, eval_every, budget, emit, folder)
 
 

@@ -175,7 +175,7 @@ CULPRITS = [
     ("check_every_byte_has_a_kind", HoldsBytesOfNoKind, "means holds 200 bytes of no kind"),
     ("check_keeps_its_budget", ForgetsItsTeacher, "held, budget"),
     ("check_stops_growing", Grows, "after two more"),
-    ("check_scores_every_class", ScoresSomeClasses, r"predict returned \(500, 2\), and must return"),
+    ("check_scores_every_class", ScoresSomeClasses, r"predict returned \(24, 2\), and must return"),
     ("check_scores_every_class", HidesAClass, "not finite for a class that it has seen"),
     ("check_predictions_leave_no_trace", LearnsWhilePredicting, "predicting changed average"),
     ("check_predictions_leave_no_trace", DropsOutWhenItPredicts, "get other scores the second time"),

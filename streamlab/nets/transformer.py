@@ -1,0 +1,165 @@
+"""A frozen vision transformer that takes prompts: timm's, through one thin wrapper.
+
+Tokens, the query (class token without prompts), blocks with appended or prefixed prompts, and the
+feature (class token after the final norm). Expects timm's pre-norm blocks (norm1, attn with a fused
+qkv, norm2, mlp) and a class token that comes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import StreamlabError
+from .network import Backbone
+
+
+@dataclass(frozen=True, eq=False)
+class Appended:
+    """Prompt tuning: rows (B, L, C) joined to a block's input tokens, and removed after the block."""
+
+    rows: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Prefixed:
+    """Prefix tuning: rows (B, L, C) joined to what a block's keys and values are projected from."""
+
+    keys: Tensor
+    values: Tensor
+
+
+Prompts = Mapping[int, Appended | Prefixed]
+
+
+class PromptedTransformer(Backbone):
+    """timm's VisionTransformer with prompts at chosen blocks.
+
+    normalisation: mean and deviation of each channel that the weights expect (None: as they come).
+    Images of another size or fewer channels are adapted here, in the batch. Raises StreamlabError
+    where the model has no blocks or no class token.
+    """
+
+    def __init__(
+        self, model: Any, normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    ) -> None:
+        super().__init__()
+        if not hasattr(model, "blocks") or getattr(model, "cls_token", None) is None:
+            raise StreamlabError(
+                f"{type(model).__name__} is no vision transformer with blocks and a class token, "
+                f"and cannot take prompts"
+            )
+        self.model = model
+        self.feature_size = int(model.embed_dim)
+        self.depth = len(model.blocks)
+        self.side = int(model.patch_embed.img_size[0])
+        self.channels = int(model.patch_embed.proj.in_channels)
+        mean, deviation = normalisation or ((0.0,), (1.0,))
+        self.mean: Tensor
+        self.deviation: Tensor
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None])
+        self.register_buffer("deviation", torch.tensor(deviation)[:, None, None])
+
+    def adapted(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) in 0..1 -> (B, channels, side, side), normalised."""
+        if images.shape[1] != self.channels:
+            images = images.mean(1, keepdim=True).expand(-1, self.channels, -1, -1)
+        if images.shape[-1] != self.side or images.shape[-2] != self.side:
+            images = F.interpolate(images, (self.side, self.side), mode="bilinear", antialias=True)
+        return (images - self.mean) / self.deviation
+
+    def check_positions(self, where: str, positions: tuple[int, ...]) -> None:
+        """Raise StreamlabError for prompts at blocks that there are not."""
+        for position in positions:
+            if not 0 <= position < self.depth:
+                raise StreamlabError(
+                    f"{where}: a prompt at block {position}, and the backbone has 0 to {self.depth - 1}"
+                )
+
+    def tokens(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) images -> (B, 1 + patches, C): class token first, positions added."""
+        patches = self.model.patch_embed(self.adapted(images))
+        return cast(Tensor, self.model.norm_pre(self.model._pos_embed(patches)))
+
+    @torch.no_grad()
+    def query(self, images: Tensor) -> Tensor:
+        """(B, C) the class token after the last block, before the final norm, without prompts."""
+        tokens = self.tokens(images)
+        for block in self.model.blocks:
+            tokens = block(tokens)
+        return tokens[:, 0]
+
+    def forward(self, images: Tensor, prompts: Prompts | None = None) -> Tensor:
+        """(B, C) the class token after the final norm, with prompts at the blocks that they name."""
+        tokens = self.tokens(images)
+        for number, block in enumerate(self.model.blocks):
+            prompt = (prompts or {}).get(number)
+            if isinstance(prompt, Appended):
+                joined = torch.cat([tokens, prompt.rows], dim=1)
+                tokens = block(joined)[:, : tokens.shape[1]]
+            elif isinstance(prompt, Prefixed):
+                tokens = _with_prefix(block, tokens, prompt)
+            else:
+                tokens = block(tokens)
+        return cast(Tensor, self.model.norm(tokens)[:, 0])
+
+
+def _with_prefix(block: Any, tokens: Tensor, prompt: Prefixed) -> Tensor:
+    """A pre-norm block whose keys and values have rows before them: not normed, but projected."""
+    attention = block.attn
+    normed = block.norm1(tokens)
+    size = normed.shape[-1]
+    weights, biases = attention.qkv.weight.split(size), [None] * 3
+    if attention.qkv.bias is not None:
+        biases = attention.qkv.bias.split(size)
+    inputs = (normed, torch.cat([prompt.keys, normed], 1), torch.cat([prompt.values, normed], 1))
+    heads = attention.num_heads
+    query, key, value = (
+        F.linear(rows, weight, bias).view(*rows.shape[:2], heads, size // heads).transpose(1, 2)
+        for rows, weight, bias in zip(inputs, weights, biases, strict=True)
+    )
+    query, key = attention.q_norm(query), attention.k_norm(key)
+    mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+    tokens = tokens + block.ls1(attention.proj(mixed))
+    return cast(Tensor, tokens + block.ls2(block.mlp(block.norm2(tokens))))
+
+
+def as_transformer(where: str, backbone: Backbone) -> PromptedTransformer:
+    """The backbone as one that takes prompts; raises StreamlabError where it is none."""
+    if not isinstance(backbone, PromptedTransformer):
+        raise StreamlabError(
+            f"{where} needs a backbone with blocks that take prompts, as vit; "
+            f"{type(backbone).__name__.strip('_')} has none"
+        )
+    return backbone
+
+
+class PromptRows(nn.Module):
+    """Learned rows for several blocks: one run of `length` rows a block, two where they are prefixes.
+
+    rows: (entries, runs · length, C), in the order of positions; with prefixes each block has its run
+    for keys, then its run for values.
+    """
+
+    def __init__(
+        self, entries: int, positions: tuple[int, ...], length: int, size: int, prefix: bool
+    ) -> None:
+        super().__init__()
+        self.positions, self.length, self.prefix = positions, length, prefix
+        runs = len(positions) * (2 if prefix else 1)
+        self.rows = nn.Parameter(torch.empty(entries, runs * length, size).uniform_(-1, 1) * size**-0.5)
+
+    def at(self, entries: Tensor) -> dict[int, Appended | Prefixed]:
+        """By block the prompts of these entries (B,)."""
+        runs = torch.split(self.rows[entries], self.length, dim=1)
+        if not self.prefix:
+            return {block: Appended(run) for block, run in zip(self.positions, runs, strict=True)}
+        return {
+            block: Prefixed(runs[2 * place], runs[2 * place + 1])
+            for place, block in enumerate(self.positions)
+        }
