@@ -47,6 +47,9 @@ def print_plan(plan: StreamPlan, source: Source, console: Console | None = None)
         "largest/smallest",
     ):
         table.add_column(heading, justify="right")
+    notes = [name for name in ("domain",) if any(name in e.notes for e in plan.experiences)]
+    for name in notes:
+        table.add_column(name)
     known: set[int] = set()
     for number, experience in enumerate(plan.experiences):
         counts = np.bincount(labels_at(source.train_labels, experience.indices), minlength=plan.num_classes)
@@ -61,6 +64,7 @@ def print_plan(plan: StreamPlan, source: Source, console: Console | None = None)
             str(len(experience.classes)),
             f"{len(experience.test_indices):,}",
             ratio,
+            *(str(experience.notes.get(name, "")) for name in notes),
         )
         known |= seen
     console.print(table)

@@ -62,7 +62,10 @@ Setting = Annotated[
     typer.Option("--set", metavar="SECTION.OPTION=VALUE", help="As stream.batch_size=10, er.replay_size=20."),
 ]
 SourceName = Annotated[
-    str | None, typer.Option("--source", help="Labelled images.", autocompletion=complete("sources"))
+    str | None,
+    typer.Option(
+        "--source", help="Labelled images. [default: glyphs-100]", autocompletion=complete("sources")
+    ),
 ]
 Data = Annotated[str | None, typer.Option("--data", metavar="FOLDER", help="Where downloaded sources lie.")]
 
@@ -80,17 +83,27 @@ def run(
             autocompletion=complete("strategies"),
         ),
     ] = None,
-    seeds: Annotated[int | None, typer.Option(help="Seeds 0 to N-1, each with its own plan.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Seeds 0 to N-1, each with its own plan. [default: 3]")
+    ] = None,
     plan_seed: Annotated[int | None, typer.Option(help="One stream for all seeds.")] = None,
     budget: Annotated[
-        str | None, typer.Option(help="What a strategy may hold: 2MiB, 500kB or 500ex (exemplars).")
+        str | None,
+        typer.Option(help="What a strategy may hold: 2MiB, 500kB or 500ex (exemplars). [default: 500ex]"),
     ] = None,
     settings: Setting = None,
-    eval_every: Annotated[int | None, typer.Option(help="Samples between evaluations.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    eval_every: Annotated[
+        int | None, typer.Option(help="Samples between evaluations. [default: 1000]")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda. [default: auto]")] = None,
     data: Data = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where the run folders go.", show_default=False)
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Where the run folders go. [default: a new one in runs/]",
+            show_default=False,
+        ),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Worker processes; 0 runs in this one. [default: one a core]")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -14,13 +16,15 @@ from rich.table import Table
 from streamlab.errors import StreamlabError
 from streamlab.runs.experiment import Experiment, read_specs, workers_for
 from streamlab.runs.folder import RunFolder
-from streamlab.runs.pilot import Pilot
 from streamlab.runs.spec import RunSpec
 from streamlab.simulator import events
 
 from .live import LiveState, fold, restored
 from .table import accuracy_table
 from .view import state_of, title_of
+
+if TYPE_CHECKING:
+    from streamlab.runs.pilot import Pilot
 
 
 class PlainView:
@@ -58,6 +62,7 @@ class PlainView:
 
     def __exit__(self, *error: object) -> None:
         if error[0] is None:
+            self.state = replace(self.state, happening="")
             Console(width=140).print(accuracy_table(self.state, 140), highlight=False)
             print(self.folder)
 
@@ -109,8 +114,9 @@ def print_dry_run(experiment: Experiment, pilots: Mapping[str, Pilot], workers: 
     work = seeds * sum(pilot.seconds for pilot in pilots.values())
     longest = max(pilot.seconds for pilot in pilots.values())
     expected = readable_seconds(max(work / at_once, longest))
+    count = len(experiment.specs)
     print(
-        f"{len(experiment.specs)} runs, about {expected} in all on {at_once} at once; "
+        f"{count} run{'s' if count > 1 else ''}, about {expected} in all on {at_once} at once; "
         f"nothing was run (--dry-run)"
     )
 
@@ -128,9 +134,11 @@ def readable_seconds(seconds: float) -> str:
 
 
 def experiment_state(folder: Path) -> LiveState:
-    """The state of an experiment from its folder alone."""
-    specs = read_specs(folder)
-    runs = {spec.folder: restored(spec, RunFolder(folder / spec.folder)) for spec in specs}
+    """The state of an experiment, or of one run, from its folder alone."""
+    single = (folder / "run.json").exists()
+    specs = (RunFolder(folder).spec,) if single else read_specs(folder)
+    places = {spec.folder: folder if single else folder / spec.folder for spec in specs}
+    runs = {spec.folder: restored(spec, RunFolder(places[spec.folder])) for spec in specs}
     seeds = len({spec.seed for spec in specs})
     title = f"{specs[0].scenario} on {specs[0].source} · {seeds} seed{'s' if seeds > 1 else ''} "
     return LiveState(title, runs)
@@ -179,6 +187,5 @@ def accuracy_chart(state: LiveState, width: int = 80, height: int = 10) -> str:
         for row, cells in enumerate(grid)
     ]
     axis = "       +" + "-" * inner
-    return "\n".join(
-        [*lines, axis, "        stream, first to last evaluation (seed 0)   " + "   ".join(legend)]
-    )
+    caption = "        stream, first to last evaluation (seed 0)"
+    return "\n".join([*lines, axis, caption, *(f"        {row}" for row in legend)])

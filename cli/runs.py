@@ -23,7 +23,7 @@ def list_runs(
 
 
 @runs_app.command()
-def show(folder: Annotated[Path, typer.Argument(help="An experiment's folder.")]) -> None:
+def show(folder: Annotated[Path, typer.Argument(help="An experiment's folder, or a run's.")]) -> None:
     """Show an experiment again: its table, and accuracy over the stream as a chart."""
     from .plain import print_experiment
 

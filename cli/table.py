@@ -36,7 +36,8 @@ def accuracy_table(state: LiveState, width: int = 80) -> RenderableType:
     """
     table = Table(box=None, pad_edge=False, padding=(0, 2 if width >= WIDE else 1, 0, 0), header_style="dim")
     shown = columns(width)
-    table.add_column("strategy", no_wrap=True, overflow="ellipsis", max_width=20 if width >= WIDE else 11)
+    longest = 20 if width >= WIDE else 11
+    table.add_column("strategy", no_wrap=True)
     for column in shown:
         table.add_column(column.heading, justify="left" if column.left else "right", no_wrap=True)
     best = {column.metric: _best(state, column.metric) for column in shown if column.metric}
@@ -49,7 +50,7 @@ def accuracy_table(state: LiveState, width: int = 80) -> RenderableType:
                 cell.stylize("bold green")
             cells.append(cell)
         failed = all(run.status == "failed" for run in runs)
-        table.add_row(Text(label, style="red" if failed else "bold"), *cells)
+        table.add_row(Text(short_label(label, longest), style="red" if failed else "bold"), *cells)
     title = Text(state.title, style="dim", no_wrap=True, overflow="ellipsis")
     lines: list[RenderableType] = [title, table]
     messages = [run.message for run in state.runs.values() if run.status == "failed"]
@@ -57,6 +58,17 @@ def accuracy_table(state: LiveState, width: int = 80) -> RenderableType:
     if state.happening and not messages:
         lines.append(Text(state.happening, style="dim", no_wrap=True, overflow="ellipsis"))
     return Group(*lines)
+
+
+def short_label(label: str, width: int) -> str:
+    """A label within `width` columns: of a strategy with options, the options' end tells rows apart."""
+    if len(label) <= width:
+        return label
+    name, _, options = label.partition(" ")
+    if not options:
+        return label[: width - 1] + "…"
+    kept = max(2, min(len(name), width - 7))
+    return f"{name[:kept]}…{options[-(width - kept - 1) :]}"
 
 
 def sparkline(values: Sequence[float], width: int) -> str:

@@ -31,11 +31,12 @@ CITATION = """
 class DomainIncremental:
     """Options of the stream.
 
-    factor: whose values are the domains. domains: which, in this order (none: all, in an order
-    drawn from the seed). kind: an online stream, or sessions. boundaries: shown, or hidden.
+    factor: whose values are the domains (none: the source's first factor). domains: which, in this
+    order (none: all, in an order drawn from the seed). kind: an online stream, or sessions.
+    boundaries: shown, or hidden.
     """
 
-    factor: str = "style"
+    factor: str = ""
     domains: tuple[str, ...] = ()
     kind: Kind = "online"
     boundaries: Boundaries = "shown"
@@ -50,16 +51,17 @@ class DomainIncremental:
 
         Raises StreamlabError for a factor or a domain that the source does not have.
         """
-        if self.factor not in labels.train_factors:
-            if not labels.train_factors:
-                raise StreamlabError(f"{self.name}: the source has no factors, and so no domains")
-            raise unknown(f"factor for {self.name}", self.factor, labels.train_factors)
-        train = labels.train_factors[self.factor]
-        test = labels.test_factors.get(self.factor, np.zeros(len(labels.test), train.dtype))
+        if not labels.train_factors:
+            raise StreamlabError(f"{self.name}: the source has no factors, and so no domains")
+        factor = self.factor or next(iter(labels.train_factors))
+        if factor not in labels.train_factors:
+            raise unknown(f"factor for {self.name}", factor, labels.train_factors)
+        train = labels.train_factors[factor]
+        test = labels.test_factors.get(factor, np.zeros(len(labels.test), train.dtype))
         found = sorted(set(train.tolist()))
         for domain in self.domains:
             if domain not in found:
-                raise unknown(f"domain of {self.factor}", domain, found)
+                raise unknown(f"domain of {factor}", domain, found)
         drawn = [found[place] for place in Draws(seed, "plan", self.name).permutation(len(found))]
         tasks = []
         for domain in self.domains or drawn:

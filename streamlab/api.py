@@ -156,6 +156,7 @@ def run(
     StreamlabError for a mistake in the request; a strategy that fails is reported in its run's
     `failure`, and its neighbours finish.
     """
+    strategies = (strategies,) if isinstance(strategies, str) else strategies
     tree = settings if isinstance(settings, Mapping) else parse_settings(settings)
     request = experiments.Request(
         scenario=scenario,

@@ -111,7 +111,7 @@ def configure(cls: type[T], values: Mapping[str, Any], where: str) -> T:
         try:
             settled[name] = TypeAdapter(hints[name]).validate_python(value)
         except ValidationError as error:
-            problem = error.errors()[0]["msg"].removeprefix("Input should be ")
+            problem = error.errors()[0]["msg"].removeprefix("Input should be ").split(", unable to")[0]
             raise StreamlabError(f"{where}: {name} is {value!r}, and should be {problem}") from None
     return cls(**settled)
 

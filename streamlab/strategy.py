@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .batch import Batch
-from .config import Budget, OptimizerConfig
+from .config import Budget, OptimizerConfig, readable_bytes
 from .errors import StreamlabError, unknown
 from .memory.buffer import Buffer
 from .memory.ledger import Ledger, measure
@@ -129,6 +129,10 @@ class Strategy:
     def observe(self, batch: Batch) -> Mapping[str, Tensor]:
         """Learn from one incoming batch; returns named numbers (0-dim tensors) for the log."""
         losses = self.losses(batch)
+        if not isinstance(losses, Mapping) or not all(isinstance(v, Tensor) for v in losses.values()):
+            raise StreamlabError(
+                f"losses returned {type(losses).__name__}, and must return named scalars: {{'task': loss}}"
+            )
         self.step(losses)
         return losses
 
@@ -229,7 +233,7 @@ class Strategy:
         own = self.ledger().total + self.bytes_to_come()
         if budget.bytes is not None and own > budget.bytes:
             raise StreamlabError(
-                f"it needs {own} bytes for its own state, and the budget is {budget.bytes}: "
+                f"it needs {readable_bytes(own)} for its own state, and the budget is {budget}: "
                 f"{self.ledger().describe()}"
             )
         buffers = self.buffers

@@ -4,7 +4,7 @@
 
     from streamlab.check import Subject, strategy_checks
 
-    @pytest.mark.parametrize("check", strategy_checks(), ids=lambda check: check.__name__)
+    @pytest.mark.parametrize("check", list(strategy_checks()), ids=lambda check: check.__name__)
     def test_promises(check):
         check(Subject.named("my-strategy"))
 """

@@ -10,7 +10,7 @@ from typing import Literal
 
 from ..simulator.execute import deterministic
 from .promises import check_it_runs, strategy_checks
-from .subject import BATCH, Broken, Subject
+from .subject import BATCH, Broken, NoState, Subject
 
 Status = Literal["kept", "broken", "known", "mended", "not reached"]
 
@@ -54,6 +54,8 @@ def check_strategy(subject: Subject) -> Iterator[Outcome]:
             runs = check is not check_it_runs
             status: Status = "known" if known else "broken"
             yield Outcome(*about, status, known or broken.message, broken.line)
+        except NoState:
+            yield Outcome(*about, "not reached")
         except Exception as error:
             line = subject.line_of_error(error)
             yield Outcome(

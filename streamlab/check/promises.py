@@ -31,7 +31,7 @@ from ..simulator.served import Order
 from ..simulator.sessions import run_sessions
 from ..simulator.simulation import Simulation
 from .devices import DeviceWatch
-from .subject import BATCH, CLASSES, Broken, Killed, Subject, difference, state_of, tiny_source
+from .subject import BATCH, CLASSES, Broken, Killed, NoState, Subject, difference, state_of, tiny_source
 
 Check = Callable[[Subject], None]
 
@@ -98,7 +98,7 @@ def check_state_round_trips(subject: Subject) -> None:
         taken = state_of(strategy)
         fresh = subject.make()
         fresh.put_state(*taken)
-    except StreamlabError as error:
+    except NoState as error:
         attribute = str(error).split(" ")[0].split(".")[0]
         raise Broken(str(error), subject.line_of(f"self.{attribute}")) from error
     name = difference(taken, state_of(fresh))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from ..config import Budget, StreamConfig, configure
 from ..data.source import SharedSource
+from ..errors import StreamlabError
 from ..nets.network import PixelStatistics
 from ..randomness import Draws, global_randomness
 from ..runs.folder import RunFolder
@@ -123,14 +125,16 @@ class Subject:
         return StreamPlan("check", kind, CLASSES, True, 0, {}, tuple(experiences))
 
     def line_of(self, word: str) -> str:
-        """`file.py, line 12`: where the word first stands in the strategy's file."""
+        """`file.py, line 12`: where the word is first given a value, else where it first stands."""
         try:
             lines = Path(self.file).read_text(encoding="utf-8").splitlines()
         except OSError:
             return ""
-        for number, line in enumerate(lines, 1):
-            if word in line:
-                return f"{Path(self.file).name}, line {number}"
+        own = re.escape(word)
+        for pattern in (rf"(?<![\w.]){own}\s*(:[^=]+)?=[^=]", rf"(?<![\w.]){own}"):
+            for number, line in enumerate(lines, 1):
+                if re.search(pattern, line):
+                    return f"{Path(self.file).name}, line {number}"
         return Path(self.file).name
 
     def line_of_error(self, error: BaseException) -> str:
@@ -155,9 +159,16 @@ def tiny_source() -> SharedSource:
     return SharedSource("check", names, "", 0.5, 0.3, *train, *test)
 
 
+class NoState(Exception):
+    """A state that no checkpoint can hold: one check says so, those that compare are not reached."""
+
+
 def state_of(strategy: Strategy) -> tuple[Any, dict[str, Tensor]]:
-    """Its state in a form that can be compared."""
-    return strategy.take_state()
+    """Its state in a form that can be compared; raises NoState."""
+    try:
+        return strategy.take_state()
+    except StreamlabError as error:
+        raise NoState(str(error)) from error
 
 
 def difference(left: tuple[Any, dict[str, Tensor]], right: tuple[Any, dict[str, Tensor]]) -> str | None:

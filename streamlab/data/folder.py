@@ -64,6 +64,12 @@ def _find(root: Path) -> tuple[tuple[str, ...], dict[str, _Pictures]]:
     names = tuple(sorted(path.name for path in top.iterdir() if path.is_dir() and _pictures(path)))
     if not names:
         raise StreamlabError(f"source folder:{root}: no sub-folder of {top} holds a picture")
+    if divided:
+        for path in sorted((root / "test").iterdir()):
+            if path.is_dir() and path.name not in names and _pictures(path):
+                raise StreamlabError(
+                    f"source folder:{root}: class {path.name} has test pictures, and none in {top}"
+                )
     splits = {split: _Pictures([], []) for split in _SPLITS}
     for label, name in enumerate(names):
         if divided:

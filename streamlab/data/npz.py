@@ -38,7 +38,11 @@ def load(data: Path, what: str) -> Source:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays: dict[str, NDArray[Any]] = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except ValueError:
+        raise CorruptFile(
+            f"{path} is no npz archive, or has arrays of Python objects, which are not read"
+        ) from None
+    except (OSError, zipfile.BadZipFile) as error:
         raise CorruptFile(f"{path} cannot be read: {error}") from None
     found = {}
     for name, other in _OTHER_NAMES.items():

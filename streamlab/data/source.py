@@ -64,6 +64,10 @@ class Source:
                     f"{where}: label {labels[wrong]} of image {wrong} names none of the "
                     f"{len(self.class_names)} classes"
                 )
+        for label in np.flatnonzero(np.bincount(self.train_labels, minlength=len(self.class_names)) == 0):
+            raise CorruptFile(
+                f"source {self.name}: class {self.class_names[label]} (label {label}) has no training image"
+            )
         if self.train_images.shape[1:] != self.test_images.shape[1:]:
             raise CorruptFile(f"source {self.name}: train and test images differ in shape")
 

@@ -64,22 +64,27 @@ def read_recipe(path: Path) -> dict[str, Any]:
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise StreamlabError(f"recipe {path} cannot be read: {error}") from None
+    except OSError as error:
+        raise StreamlabError(f"recipe {path} cannot be read: {error.strerror}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise StreamlabError(f"recipe {path} is no TOML: {error}") from None
     fields = set(Request.__dataclass_fields__) - {"settings"}
     given: dict[str, Any] = {}
     settings: dict[str, Any] = {}
     for name, value in content.items():
         if name == "scenario" and isinstance(value, Mapping):
-            given |= {"scenario": value["name"]} if "name" in value else {}
+            if "name" not in value:
+                raise StreamlabError(f"recipe {path.name}: its section [scenario] has no name")
+            given["scenario"] = value["name"]
             settings[name] = {option: own for option, own in value.items() if option != "name"}
         elif isinstance(value, Mapping) or (name in SECTIONS and name not in fields):
             settings[name] = value
         elif name in fields:
-            given[name] = tuple(value) if name in ("strategies", "record") else value
+            given[name] = value
         else:
             raise unknown(f"field of recipe {path.name}", name, fields | set(SECTIONS))
-    return {**given, "settings": settings}
+    checked = configure(Request, given, f"recipe {path.name}")
+    return {**{name: getattr(checked, name) for name in given}, "settings": settings}
 
 
 @dataclass(frozen=True)
@@ -127,16 +132,13 @@ def prepare(
     rows += [Row(name, name, {}) for name in own]
     if not rows:
         raise StreamlabError("no strategy is named; give one with --strategy (streamlab list strategies)")
-    plugins.find("scenarios", request.scenario)
-    if source is None:
-        plugins.find("sources", request.source.partition(":")[0])
-    for row in rows:  # names are checked before anything heavy is imported
-        if row.strategy not in own and not row.strategy.endswith(".py"):
-            plugins.find("strategies", row.strategy)
+    _check_names(request, [row.strategy for row in rows if row.strategy not in own], source is None)
     loaded = {row.strategy: own.get(row.strategy) or load_strategy(row.strategy) for row in rows}
     settings = request.settings
     known = {*SECTIONS, *(row.label for row in rows), *(row.strategy for row in rows)}
     for name in settings:
+        if name not in known and name in plugins.names("strategies"):
+            raise StreamlabError(f"{name} has options set, and is no strategy of this run")
         if name not in known:
             raise unknown("section", name, known)
         if not isinstance(settings[name], Mapping):
@@ -177,9 +179,31 @@ def prepare(
                 ),
             )
             check_strategy(cls, spec.own_options(cls), row.label, plan)
+            if plan.kind == "online" and spec.stream_config().epochs > 1:
+                raise StreamlabError(
+                    f"stream: epochs is {spec.stream_config().epochs}, and {request.scenario} is an online "
+                    f"stream, which serves each sample once; stream.updates_per_batch repeats batches"
+                )
             spec.optimizer_config()
             specs.append(spec)
     return Experiment(tuple(specs), plans, source, own)
+
+
+def _check_names(request: Request, strategies: list[str], needs_source: bool) -> None:
+    """Raise for unknown names before anything heavy is imported; files get a hint of how they are named."""
+    plugins.find("scenarios", request.scenario)
+    head = request.source.partition(":")[0]
+    if needs_source and head not in plugins.names("sources"):
+        for prefix, there in (("folder", Path(head).is_dir()), ("npz", Path(head).suffix == ".npz")):
+            if there:
+                raise StreamlabError(f"unknown source {head!r}; did you mean '{prefix}:{head}'?")
+        plugins.find("sources", head)
+    for name in strategies:
+        if name.endswith(".py"):
+            continue
+        if name not in plugins.names("strategies") and Path(f"{name}.py").is_file():
+            raise StreamlabError(f"unknown strategy {name!r}; did you mean './{name}.py'?")
+        plugins.find("strategies", name)
 
 
 def read_specs(folder: Path) -> tuple[RunSpec, ...]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..strategy import Strategy
     from ..stream import StreamPlan
 
+_KINDS = {"online": "an online stream", "sessions": "sessions", "episodes": "episodes"}
 SECTIONS = ("scenario", "stream", "backbone", "optimizer")
 
 
@@ -109,8 +110,9 @@ def check_strategy(strategy: type[Strategy], options: Any, name: str, plan: Stre
     if strategy.learns_jointly:
         return
     if plan.kind not in strategy.kinds:
-        takes = " and ".join(sorted(strategy.kinds))
-        raise StreamlabError(f"{name} takes {takes} experiences, and {plan.scenario} has {plan.kind}")
+        takes = " or ".join(_KINDS[kind] for kind in sorted(strategy.kinds))
+        hint = "; --set scenario.kind=sessions makes it some" if "kind" in plan.options else ""
+        raise StreamlabError(f"{name} learns from {takes}, and {plan.scenario} is {_KINDS[plan.kind]}{hint}")
     if getattr(options, "needs_boundaries", strategy.needs_boundaries) and not plan.shows_boundaries:
         raise StreamlabError(
             f"{name} needs task boundaries, and {plan.scenario} hides them; "

@@ -205,7 +205,7 @@ def _sentence(label: str, problem: str, simulation: Simulation | None) -> str:
     if simulation is None or simulation.progress.steps == 0:
         return f"{label}: {problem}"
     progress = simulation.progress
-    return f"{label}: {problem}; experience {max(progress.started - 1, 0)}, step {progress.steps}"
+    return f"{label}: {problem}; experience {max(progress.started, 1)}, step {progress.steps}"
 
 
 def _own_line(error: Exception) -> str:

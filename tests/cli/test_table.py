@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from streamlab.cli.live import LiveState, RunState, fold_run
-from streamlab.cli.table import accuracy_table, sparkline
+from streamlab.cli.table import accuracy_table, short_label, sparkline
 from streamlab.simulator import events
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
@@ -59,3 +59,16 @@ def test_a_sparkline_spans_0_to_1_and_keeps_its_last_value() -> None:
     assert sparkline([0.1] * 50 + [1.0], 8) == "▁▁▁▁▁▁▁█"
     assert sparkline([], 8) == ""
     assert sparkline([float("nan"), 1.0], 8) == " █"
+
+
+def test_rows_of_one_strategy_can_be_told_apart_in_a_narrow_table() -> None:
+    labels = [
+        "er",
+        "er replay_size=10",
+        "er replay_size=20",
+        "prototype-replay",
+        "prototype-replay decay=0.9",
+    ]
+    shown = [short_label(label, 11) for label in labels]
+    assert shown == ["er", "er…_size=10", "er…_size=20", "prototype-…", "prot…ay=0.9"]
+    assert max(map(len, shown)) <= 11

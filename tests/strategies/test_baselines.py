@@ -216,7 +216,7 @@ def test_prototype_replay_draws_around_prototypes_of_absent_classes(longer: Sour
     [
         ("gem", {"scenario": "si-blurry"}, "gem needs task boundaries, and si-blurry hides them"),
         ("er:selection=herding", {"scenario": "si-blurry"}, "needs task boundaries, and si-blurry hides them"),
-        ("icarl", {"scenario": "class-incremental"}, "icarl takes sessions experiences, and class-incremental has online"),
+        ("icarl", {"scenario": "class-incremental"}, "icarl learns from sessions, and class-incremental is an online stream; --set"),
         ("gdumb", {"budget": "5ex"}, r"its budget \(5ex\) buys 5 exemplars, and it needs 6: 1 of each of 6 classes"),
         ("mir:candidates=3", {}, r"mir: candidates is 3, and must be at least replay_size \(10\)"),
         ("er:selection=herd", {}, "selection is 'herd', and should be 'reservoir', 'balanced' or 'herding'"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from streamlab.config import (
@@ -15,6 +17,7 @@ from streamlab.config import (
     readable_bytes,
 )
 from streamlab.errors import StreamlabError
+from streamlab.runs.experiment import read_recipe
 
 
 @pytest.mark.parametrize(
@@ -73,3 +76,33 @@ def test_an_unknown_optimizer_is_refused() -> None:
 def test_a_setting_needs_a_section(setting: str) -> None:
     with pytest.raises(StreamlabError, match=r"write SECTION\.OPTION=VALUE"):
         parse_settings([setting])
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("seeds = 'two'", "recipe r.toml: seeds is 'two', and should be a valid integer"),
+        ("seeds = 1.5", "recipe r.toml: seeds is 1.5, and should be a valid integer"),
+        ("budget = 2.5", "recipe r.toml: budget is 2.5, and should be a valid string"),
+        ("strategies = [1]", "recipe r.toml: strategies is [1], and should be a valid string"),
+        ("[scenario]\ntasks = 3", "recipe r.toml: its section [scenario] has no name"),
+        ("seeds = ", "recipe"),
+        ("sedes = 3", "unknown field of recipe r.toml 'sedes'; did you mean 'seeds'?"),
+    ],
+)
+def test_a_recipe_with_a_mistake_is_refused_in_one_sentence(
+    tmp_path: Path, content: str, sentence: str
+) -> None:
+    (tmp_path / "r.toml").write_text(content)
+    with pytest.raises(StreamlabError) as error:
+        read_recipe(tmp_path / "r.toml")
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_one_strategy_in_a_recipe_may_stand_alone(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text('strategies = "er"\n[scenario]\nname = "permuted"\ntasks = 3\n')
+    given = read_recipe(tmp_path / "r.toml")
+    assert given["strategies"] == ("er",)
+    assert given["scenario"] == "permuted"
+    assert given["settings"] == {"scenario": {"tasks": 3}}

@@ -28,6 +28,10 @@ class Broken(Strategy):
 """
 
 FAULTS = {
+    "returns a tensor": (
+        "    def losses(self, batch):\n        return self.net(batch.images).sum()\n",
+        r"^broken: losses returned Tensor, and must return named scalars: \{'task': loss\}",
+    ),
     "raises": (
         "    def remember(self, batch):\n        if self.exposed.sum() > 3: raise ValueError('no more')\n",
         r"^broken: raised ValueError: no more \(broken.py, line 12\); experience \d, step \d+$",
@@ -125,6 +129,12 @@ def test_a_failed_run_resumes_once_its_strategy_is_mended(tmp_path: Path, tiny: 
         ({"settings": ["streem.batch_size=3"]}, "unknown section 'streem'; did you mean 'stream'"),
         ({"settings": ["optimizer.lr=-1"]}, "optimizer: lr is -1.0, and must be above 0"),
         ({"device": "gpu"}, "unknown device 'gpu'"),
+        (
+            {"settings": ["stream.epochs=5"]},
+            "stream: epochs is 5, and si-blurry is an online stream, which serves each sample once",
+        ),
+        ({"settings": ["ewc.strength=3"]}, "ewc has options set, and is no strategy of this run"),
+        ({"source": "mine.npz"}, "unknown source 'mine.npz'; did you mean 'npz:mine.npz'"),
     ],
 )
 def test_mistakes_are_one_sentence_before_anything_is_written(
@@ -148,7 +158,7 @@ def test_a_strategy_that_does_not_fit_its_budget_says_what_it_needs(tmp_path: Pa
         show=False,
     )
     failure = experiment.runs[0].failure
-    assert failure == ("er: it needs 72728 bytes for its own state, and the budget is 10240: model 71.0 KiB")
+    assert failure == ("er: it needs 71.0 KiB for its own state, and the budget is 10.0 KiB: model 71.0 KiB")
 
 
 def test_a_budget_in_bytes_becomes_exemplars(tmp_path: Path, tiny: Source) -> None:
