@@ -68,6 +68,11 @@ def print_plan(plan: StreamPlan, source: Source, console: Console | None = None)
         )
         known |= seen
     console.print(table)
+    unjudged = sum(len(experience.test_indices) == 0 for experience in plan.experiences)
+    if unjudged:
+        console.print(
+            f"{unjudged} experiences have no test sample of their own, and are not judged", style="yellow"
+        )
     console.print("\nwhich class appears when (each row a class, left to right the stream):", style="dim")
     width = max(20, min(console.width, 140) - 6)
     first = _order_of_appearance(plan, source)

@@ -13,6 +13,7 @@ from streamlab import plugins
 from streamlab.errors import StreamlabError, unknown
 
 from .completion import complete
+from .lines import hanging
 from .runs import runs_app
 
 app = typer.Typer(
@@ -257,7 +258,7 @@ def list_plugins(
         print(("\n" if number else "") + shown)
         for plugin in found:
             stranger = "" if plugin.distribution == "streamlab-cl" else f"  [{plugin.distribution}]"
-            print(f"  {plugin.name:<{width}}  {plugin.description}{stranger}")
+            print(hanging(f"  {plugin.name:<{width}}  ", plugin.description + stranger))
 
 
 @app.command()

@@ -20,6 +20,8 @@ from streamlab.runs.experiment import read_specs
 from streamlab.runs.folder import RunFolder
 from streamlab.runs.measures import measure_experiment
 
+from .lines import hanging
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -54,7 +56,7 @@ def print_metrics(folder: Path, names: tuple[str, ...], as_json: bool) -> None:
                 reasons.setdefault(value.reason, []).append(f"{label}: {name}")
     for reason, places in reasons.items():
         shown = ", ".join(places[:4]) + (f" and {len(places) - 4} more" if len(places) > 4 else "")
-        print(f"n/a  {reason} ({shown})")
+        print(hanging("n/a  ", f"{reason} ({shown})"))
 
 
 def _cell(value: Interval | NotDefined) -> Text:

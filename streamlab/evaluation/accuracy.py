@@ -162,7 +162,9 @@ def intransigence(record: Record) -> Value:
     if record.ceiling:
         return CEILING
     if record.joint is None or not record.joint.at_task_ends:
-        return NotDefined("it compares with a complete joint run of the same plan (streamlab runs metrics)")
+        return NotDefined(
+            "it compares with a complete joint run beside it (--strategy joint; streamlab runs metrics)"
+        )
     ceiling = record.joint.at_task_ends[-1]
     joint = record.task_accuracy(ceiling.test_indices, ceiling.correct)
     gaps = joint - np.diag(accuracy_matrix(record))
