@@ -47,6 +47,12 @@ def test_the_wheel_holds_the_glyphs_and_their_card(wheel: zipfile.ZipFile) -> No
     assert "streamlab/py.typed" in names
 
 
+def test_the_wheel_holds_every_template(wheel: zipfile.ZipFile) -> None:
+    templates = {f"streamlab/cli/templates/{path.name}" for path in (ROOT / "cli/templates").iterdir()}
+    assert templates
+    assert templates <= set(wheel.namelist())
+
+
 def test_the_kernel_imports_no_plugin_and_plugins_import_the_kernel_only() -> None:
     plugged = ("streamlab.scenarios", "streamlab.strategies", "streamlab.cli")
     for inside, path in sources().items():
