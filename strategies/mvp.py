@@ -26,8 +26,8 @@ from streamlab.strategy import Batch, Strategy
 
 CITATION = """
 @inproceedings{moon2023siblurry,
-  title = {Online Class Incremental Learning on Stochastic Blurry Task Boundary via Mask and Visual Prompt
-    Tuning},
+  title = {Online Class Incremental Learning on Stochastic Blurry Task Boundary
+           via Mask and Visual Prompt Tuning},
   author = {Moon, Jun-Yeong and Park, Keon-Hee and Kim, Jung Uk and Park, Gyeong-Moon},
   booktitle = {ICCV},
   year = {2023},
