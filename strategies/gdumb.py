@@ -3,7 +3,9 @@
 No step is taken on the stream: samples go to a greedily balanced buffer, and before every evaluation
 a new network is trained on it. As the authors' code: SGD with momentum 0.9, warm restarts of doubling
 length between `max_lr` and `min_lr` after one epoch at a tenth, gradients clipped; without their
-CutMix. The `optimizer` section is not used. An evaluation is dear: see `--eval-every`.
+CutMix. Their networks have batch normalisation, which this rate wants (`backbone.norm = batch`); they
+report the best epoch on the test set, this the last. The `optimizer` section is not used. An
+evaluation is dear: see `--eval-every`.
 """
 
 from __future__ import annotations
@@ -83,6 +85,8 @@ class GDumb(Strategy):
             optimizer.lr = learning_rate(epoch, self.options)
             order = torch.randperm(len(held)).to(held.labels.device)
             for rows in torch.split(order, self.options.batch_size):
+                if len(rows) == 1 < len(order):
+                    continue  # batch normalisation has no variance of one sample
                 optimizer.zero_grad()
                 F.cross_entropy(self.net(held.images[rows]), held.labels[rows]).backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(parameters, self.options.clip)
