@@ -68,7 +68,7 @@ def test_runs_are_listed_shown_and_removed(finished: tuple[str, Path], tmp_path:
     shown = call("runs", "show", str(out)).stdout
     accuracies = [json.loads(p.read_text())["metrics"]["a_auc"] for p in out.glob("er/*/result.json")]
     assert f"{100 * interval(accuracies).mean:.1f}" in shown
-    assert "a er   b slda" in shown
+    assert "        a er\n        b slda\n" in shown
     copy = tmp_path / "copy"
     subprocess.run(["cp", "-r", str(out), str(copy)], check=True)
     assert call("runs", "remove", str(copy), "--yes").stdout == f"removed {copy}\n"
