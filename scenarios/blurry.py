@@ -65,7 +65,7 @@ def blurry_plan(options: Blurry, labels: Labels, seed: int) -> StreamPlan:
         num_classes=labels.num_classes,
         shows_boundaries=options.boundaries == "shown",
         seed=seed,
-        options=dataclasses.asdict(options),  # type: ignore[call-overload]
+        options=dataclasses.asdict(options),  # type: ignore[call-overload]  # a Protocol
         experiences=tuple(
             _experience(labels, indices, disjoint, blurry)
             for indices, disjoint, blurry in stream(options, labels, seed)

@@ -64,7 +64,7 @@ def tasks_plan(
         num_classes=labels.num_classes,
         shows_boundaries=options.boundaries == "shown",
         seed=seed,
-        options=dataclasses.asdict(options),  # type: ignore[call-overload]
+        options=dataclasses.asdict(options),  # type: ignore[call-overload]  # a Protocol
         experiences=tuple(experiences),
         transforms=transforms,
     )

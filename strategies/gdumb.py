@@ -88,7 +88,7 @@ class GDumb(Strategy):
                 if len(rows) == 1 < len(order):
                     continue  # batch normalisation has no variance of one sample
                 optimizer.zero_grad()
-                F.cross_entropy(self.net(held.images[rows]), held.labels[rows]).backward()  # type: ignore[no-untyped-call]
+                torch.autograd.backward(F.cross_entropy(self.net(held.images[rows]), held.labels[rows]))
                 nn.utils.clip_grad_norm_(parameters, self.options.clip)
                 optimizer.step()
         optimizer.zero_grad()

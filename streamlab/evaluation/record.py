@@ -176,7 +176,7 @@ def load_evaluation(path: Path) -> Evaluation:
     try:
         with safe_open(path, "numpy") as file:
             about = json.loads(file.metadata()["evaluation"])
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  a file is no mapping
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  a safetensors file cannot be iterated
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CorruptFile(f"{path} is not a saved evaluation: {error}") from None
     settled = {

@@ -254,9 +254,11 @@ class Putter:
         if plain["strides"] is not None:
             fresh = fresh.contiguous(memory_format=torch.channels_last)
         fresh.copy_(stored)
-        if plain["type"] == "parameter":
-            return self._remember(plain, nn.Parameter(fresh, plain["requires_grad"]))  # type: ignore[no-any-return]
-        return self._remember(plain, fresh.requires_grad_(plain["requires_grad"]))  # type: ignore[no-any-return]
+        needs_gradient = plain["requires_grad"]
+        is_parameter = plain["type"] == "parameter"
+        made = nn.Parameter(fresh, needs_gradient) if is_parameter else fresh.requires_grad_(needs_gradient)
+        self._remember(plain, made)
+        return made
 
     def _array(self, plain: Plain, current: Any) -> Any:
         stored = self._tensors[plain["tensor"]].numpy().reshape(plain["shape"])

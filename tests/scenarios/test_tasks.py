@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -108,7 +110,7 @@ def test_refusals(options: dict[str, object], sentence: str) -> None:
 
 
 def test_a_domain_is_learned_and_judged_alone() -> None:
-    source = load_glyphs(None)  # type: ignore[arg-type]
+    source = load_glyphs(Path())
     plan = streamlab.plan("domain-incremental", source, seed=3)
     styles = set(source.train_factors["style"].tolist())
     seen = []
@@ -123,7 +125,7 @@ def test_a_domain_is_learned_and_judged_alone() -> None:
 
 
 def test_domains_that_are_not_there_are_refused() -> None:
-    source = load_glyphs(None)  # type: ignore[arg-type]
+    source = load_glyphs(Path())
     with pytest.raises(
         StreamlabError, match=r"unknown factor for domain-incremental 'styl'; did you mean 'style'\?"
     ):
