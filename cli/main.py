@@ -183,6 +183,38 @@ def resume(
 
 
 @app.command()
+def pretrain(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE…", help="Labelled images; several are joined.", autocompletion=complete("sources")
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Where weights.safetensors and CARD.md go.")
+    ] = Path("pretrained"),
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.OPTION=VALUE", help="As backbone.width=96, recipe.epochs=10."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the weights at first, the order and the draws.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    data: Data = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")] = False,
+) -> None:
+    """Train a backbone on labelled images, for strategies that keep it frozen.
+
+    Stopped at any time, the same command goes on.
+    """
+    from streamlab.config import parse_settings
+    from streamlab.runs.pretraining import Pretraining
+
+    from .pretrain import run_pretraining
+
+    run_pretraining(Pretraining(tuple(sources), seed, device, data, parse_settings(settings or ())), out)
+
+
+@app.command()
 def check(
     strategy: Annotated[
         str,

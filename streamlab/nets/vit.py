@@ -5,14 +5,15 @@ The wrapper that gives tokens, query and prompted features is transformer.py.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ..config import at_least
-from ..errors import CorruptFile, StreamlabError, unknown
+from ..config import at_least, configure
+from ..errors import StreamlabError, unknown
 from .network import Backbone, ImageShape
 from .transformer import PromptedTransformer
+from .weights import load_weights, read_header
 
 CITATION = """
 @inproceedings{dosovitskiy2021vit,
@@ -29,13 +30,16 @@ CITATION = """
 }
 """
 
+_HERE = "backbone vit"
+
 
 @dataclass(frozen=True)
 class VisionTransformer:
     """architecture: a name of timm's, or nothing: one made of patch_size, width, depth and heads.
 
-    weights: random, timm (downloaded), or a safetensors file. image_size: pixels a side that it works
-    at (0: the weights' own, else the source's). trained: whether its parameters are learned.
+    weights: random, timm (downloaded), or a safetensors file; one that `streamlab pretrain` wrote says
+    itself what it was made of. image_size: pixels a side that it works at (0: the weights' own, else
+    the source's). trained: whether its parameters are learned.
     """
 
     architecture: str = ""
@@ -50,21 +54,29 @@ class VisionTransformer:
 
     def __post_init__(self) -> None:
         for name in ("patch_size", "width", "depth", "heads"):
-            at_least("backbone vit", name, getattr(self, name), 1)
-        at_least("backbone vit", "image_size", self.image_size, 0)
+            at_least(_HERE, name, getattr(self, name), 1)
+        at_least(_HERE, "image_size", self.image_size, 0)
         if self.width % self.heads:
-            raise StreamlabError(
-                f"backbone vit: width {self.width} cannot be divided among {self.heads} heads"
-            )
+            raise StreamlabError(f"{_HERE}: width {self.width} cannot be divided among {self.heads} heads")
 
     def build(self, image_shape: ImageShape) -> Backbone:
         """Raises StreamlabError for an unknown architecture, a size that the patch does not divide, or
         weights that do not fit; CorruptFile for a file that is no safetensors."""
-        made = PromptedTransformer(self._model(image_shape), self._normalisation())
-        if self.weights not in ("random", "timm"):
-            load_weights(made.model, Path(self.weights))
+        if self.weights in ("random", "timm"):
+            made = PromptedTransformer(self._model(image_shape), self._normalisation())
+        else:
+            made = self._from_file(Path(self.weights), image_shape)
         if not self.trained:
             made.requires_grad_(False)
+        return made
+
+    def _from_file(self, path: Path, image_shape: ImageShape) -> PromptedTransformer:
+        """What the file says of its backbone comes before what the options say."""
+        said = dict(read_header(_HERE, path))
+        channels = int(said.pop("channels", image_shape[0]))
+        chosen = configure(VisionTransformer, {**asdict(self), **said}, f"backbone of {path}")
+        made = PromptedTransformer(chosen._model((channels, *image_shape[1:])), chosen._normalisation())
+        load_weights(_HERE, made.model, path)
         return made
 
     def _model(self, image_shape: ImageShape) -> Any:
@@ -75,7 +87,7 @@ class VisionTransformer:
             side = self.image_size or image_shape[1]
             if side % self.patch_size:
                 raise StreamlabError(
-                    f"backbone vit: images of {side} pixels cannot be cut into patches of {self.patch_size}"
+                    f"{_HERE}: images of {side} pixels cannot be cut into patches of {self.patch_size}"
                 )
             return Transformer(
                 img_size=side,
@@ -94,9 +106,9 @@ class VisionTransformer:
                 self.architecture, pretrained=self.weights == "timm", num_classes=0, **size
             )
         except (TypeError, AssertionError) as error:
-            raise StreamlabError(f"backbone vit: timm cannot make {self.architecture}: {error}") from None
+            raise StreamlabError(f"{_HERE}: timm cannot make {self.architecture}: {error}") from None
         except OSError as error:
-            raise StreamlabError(f"backbone vit: {self.architecture} cannot be downloaded: {error}") from None
+            raise StreamlabError(f"{_HERE}: {self.architecture} cannot be downloaded: {error}") from None
 
     def _normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
         if not self.architecture:
@@ -105,31 +117,3 @@ class VisionTransformer:
 
         about = timm.get_pretrained_cfg(self.architecture)
         return (tuple(about.mean), tuple(about.std)) if about else None
-
-
-def load_weights(model: Any, path: Path) -> None:
-    """Fill a model from a safetensors file; a head in it is left out.
-
-    Raises StreamlabError for a missing file, a missing tensor or one of another shape; CorruptFile
-    for a file that is no safetensors, and says how to make one.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise StreamlabError(f"backbone vit: there is no weights file {path}")
-    try:
-        found = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CorruptFile(
-            f"{path} is no safetensors file ({error}); make one of a checkpoint that you trust with "
-            f"safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
-        ) from None
-    for name, own in model.state_dict().items():
-        if name not in found:
-            raise StreamlabError(f"{path} has no tensor {name}")
-        if found[name].shape != own.shape:
-            raise StreamlabError(
-                f"{path}: {name} has shape {tuple(found[name].shape)}, and should have {tuple(own.shape)}"
-            )
-    model.load_state_dict({name: found[name] for name in model.state_dict()})

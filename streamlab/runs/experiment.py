@@ -23,6 +23,7 @@ from ..errors import CorruptFile, StreamlabError, unknown
 from ..evaluation.record import RECORDABLE
 from ..simulator import events
 from ..simulator.pool import Job, run_jobs
+from ..simulator.resources import chosen_device
 from ..stream import StreamPlan, make_plan
 from .files import locked, write_json
 from .folder import RunFolder
@@ -145,7 +146,7 @@ def prepare(
             raise StreamlabError(f"{name} is {settings[name]!r}, and must be a section of options")
     configure(StreamConfig, settings.get("stream", {}), "stream")
     configure(OptimizerConfig, settings.get("optimizer", {}), "optimizer")
-    device = _device(request.device)
+    device = chosen_device(request.device)
 
     source = source or load_source(request.source, request.data)
     plan_seeds = [request.plan_seed if request.plan_seed is not None else s for s in range(request.seeds)]
@@ -292,22 +293,6 @@ def remove(folder: Path) -> None:
     read_specs(folder)
     with locked(folder):
         shutil.rmtree(folder)
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        kind = torch.device(name).type
-    except RuntimeError:
-        raise unknown("device", name, ("auto", "cpu", "cuda")) from None
-    if kind not in ("cpu", "cuda"):
-        raise unknown("device", name, ("auto", "cpu", "cuda"))
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise StreamlabError("device cuda is asked for, and torch sees no GPU; use --device cpu or auto")
-    return name
 
 
 def _absolute(strategy: str) -> str:

@@ -9,13 +9,11 @@ Everything but the event log is written under a temporary name, flushed to disk 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,12 +21,11 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ..errors import CorruptFile
 from ..stream import StreamPlan
-from .files import locked, write_bytes, write_json
+from .checkpoints import remove_checkpoints
+from .files import locked, write_json
 from .spec import RunSpec
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ..evaluation.record import Record
 
 
@@ -50,15 +47,6 @@ def provenance() -> dict[str, Any]:
         "sgd": "streamlab",
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A state that a run can go on from."""
-
-    state: Any
-    progress: Mapping[str, Any]
-    tensors: dict[str, Tensor]
 
 
 class RunFolder:
@@ -107,8 +95,7 @@ class RunFolder:
     def write_result(self, result: Mapping[str, Any]) -> None:
         write_json(self.path / "result.json", result)
         self.forget_failure()
-        for path in self.path.glob("checkpoint-*"):
-            path.unlink()
+        remove_checkpoints(self.path)
 
     def write_failure(self, message: str) -> None:
         write_json(self.path / "failure.json", {"message": message})
@@ -174,44 +161,3 @@ class RunFolder:
     def plan(self) -> StreamPlan:
         """The plan of the run; raises CorruptFile."""
         return StreamPlan.load(self.path / "plan.safetensors")
-
-    # Checkpoints
-
-    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint under the older one's number, so that the newer one stays."""
-        from safetensors.torch import save
-
-        numbers = sorted(self._checkpoint_numbers())
-        number = numbers[-1] + 1 if numbers else 1
-        tensors = save(checkpoint.tensors) if checkpoint.tensors else b""
-        body = {"state": checkpoint.state, "progress": checkpoint.progress}
-        text = json.dumps(body)
-        seal = hashlib.sha256(text.encode() + hashlib.sha256(tensors).digest()).hexdigest()
-        write_bytes(self.path / f"checkpoint-{number:08}.safetensors", tensors)
-        write_bytes(
-            self.path / f"checkpoint-{number:08}.json", json.dumps({"seal": seal, "body": text}).encode()
-        )
-        for old in numbers[:-1]:
-            for path in self.path.glob(f"checkpoint-{old:08}.*"):
-                path.unlink()
-
-    def load_checkpoint(self) -> Checkpoint | None:
-        """The newest whole checkpoint; damaged ones are noticed by their seal and passed over."""
-        from safetensors.torch import load
-
-        for number in sorted(self._checkpoint_numbers(), reverse=True):
-            try:
-                sealed = json.loads((self.path / f"checkpoint-{number:08}.json").read_bytes())
-                content = (self.path / f"checkpoint-{number:08}.safetensors").read_bytes()
-                text = sealed["body"]
-                digest = hashlib.sha256(text.encode() + hashlib.sha256(content).digest())
-                if digest.hexdigest() == sealed["seal"]:
-                    body = json.loads(text)
-                    tensors = load(content) if content else {}
-                    return Checkpoint(body["state"], body["progress"], tensors)
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):
-                continue
-        return None
-
-    def _checkpoint_numbers(self) -> list[int]:
-        return [int(p.stem.split("-")[1]) for p in self.path.glob("checkpoint-????????.json")]

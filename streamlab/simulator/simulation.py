@@ -34,7 +34,8 @@ from ..randomness import (
     seed_torch,
     take_host_state,
 )
-from ..runs.folder import Checkpoint, RunFolder
+from ..runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from ..runs.folder import RunFolder
 from ..strategy import Strategy
 from ..stream import Experience, StreamPlan, labels_at
 from . import events
@@ -120,7 +121,7 @@ class Simulation:
 
     def start(self) -> None:
         """Restore the newest whole checkpoint, if there is one, and announce the run."""
-        checkpoint = self.folder.load_checkpoint() if self.folder else None
+        checkpoint = load_checkpoint(self.folder.path) if self.folder else None
         if checkpoint is not None:
             self.strategy.put_state(checkpoint.state, checkpoint.tensors)
             self.progress = Progress(**checkpoint.progress)
@@ -224,7 +225,7 @@ class Simulation:
         self.progress.log_length = self.folder.log_length()
         self.progress.host_random = take_host_state()
         plain, tensors = self.strategy.take_state()
-        self.folder.save_checkpoint(Checkpoint(plain, dataclasses.asdict(self.progress), tensors))
+        save_checkpoint(self.folder.path, Checkpoint(plain, dataclasses.asdict(self.progress), tensors))
 
     def record(self) -> Record:
         """The plan and the evaluations so far."""

@@ -20,9 +20,10 @@ from making import make_source, simulate
 import streamlab
 from streamlab.data.source import share
 from streamlab.errors import StreamlabError
+from streamlab.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from streamlab.runs.experiment import Experiment, Request, prepare, reopen, run_experiment
 from streamlab.runs.files import locked
-from streamlab.runs.folder import Checkpoint, RunFolder
+from streamlab.runs.folder import RunFolder
 from streamlab.simulator import events
 from streamlab.simulator.execute import execute
 
@@ -154,7 +155,7 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_used(tmp_path: Path,
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 4
         path.write_bytes(content[: len(content) // 2] if damage == "truncate" else bytes(content))
-    before = RunFolder(folder).load_checkpoint()
+    before = load_checkpoint(folder)
     assert before is not None
     starts: list[int] = []
 
@@ -171,9 +172,9 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_used(tmp_path: Path,
 def test_two_checkpoints_are_kept_and_none_after_the_end(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     for number in range(4):
-        folder.save_checkpoint(Checkpoint({"n": number}, {}, {"weights": torch.ones(3) * number}))
+        save_checkpoint(folder.path, Checkpoint({"n": number}, {}, {"weights": torch.ones(3) * number}))
     assert len(list(tmp_path.glob("checkpoint-*"))) == 4
-    latest = folder.load_checkpoint()
+    latest = load_checkpoint(folder.path)
     assert latest is not None
     assert (latest.state, latest.tensors["weights"].tolist()) == ({"n": 3}, [3.0, 3.0, 3.0])
 

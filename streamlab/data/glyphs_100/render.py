@@ -68,17 +68,19 @@ class Family:
     faces: list[Face]
 
 
-def read_family(archive: Path, name: str, style: str) -> Family:
-    """The Latin faces of one package, from the lightest upright to the heaviest italic."""
+def read_family(
+    archive: Path, name: str, style: str, characters: str = CHARACTERS, subset: str = "latin"
+) -> Family:
+    """One package's faces that have all the characters, from the lightest upright to the heaviest italic."""
     faces = []
     with tarfile.open(archive) as tar:
         members = {member.name: member for member in tar.getmembers()}
         about = json.loads(tar.extractfile(members["package/package.json"]).read())
         for path in sorted(members):
-            match = re.fullmatch(rf"package/files/{name}-latin-(\d+)-(normal|italic)\.woff", path)
+            match = re.fullmatch(rf"package/files/{name}-{subset}-(\d+)-(normal|italic)\.woff", path)
             if match:
                 woff = TTFont(io.BytesIO(tar.extractfile(members[path]).read()))
-                if not set(map(ord, CHARACTERS)) <= set(woff.getBestCmap()):
+                if not set(map(ord, characters)) <= set(woff.getBestCmap()):
                     continue
                 woff.flavor = None
                 plain = io.BytesIO()
@@ -88,13 +90,13 @@ def read_family(archive: Path, name: str, style: str) -> Family:
     return Family(name, about["version"], about["license"], faces)
 
 
-def render(face: Face) -> dict[str, np.ndarray]:
+def render(face: Face, characters: str = CHARACTERS) -> dict[str, np.ndarray]:
     """Every character at one size on one baseline, white on black; none if some do not fit.
 
     The size is the largest at which the tallest and the widest character of the face fit.
     """
     font = ImageFont.truetype(io.BytesIO(face.content), 100)
-    boxes = [font.getbbox(character, anchor="ls") for character in CHARACTERS]
+    boxes = [font.getbbox(character, anchor="ls") for character in characters]
     top, bottom = min(box[1] for box in boxes), max(box[3] for box in boxes)
     widest = max(box[2] - box[0] for box in boxes)
     points = 100 * min((SIZE - 2) / (bottom - top), (SIZE - 2) / widest)
@@ -102,7 +104,7 @@ def render(face: Face) -> dict[str, np.ndarray]:
     font = ImageFont.truetype(io.BytesIO(face.content), points * scale)
     baseline = round((SIZE * scale - (bottom - top) * points * scale / 100) / 2 - top * points * scale / 100)
     images = {}
-    for character in CHARACTERS:
+    for character in characters:
         left, _, right, _ = font.getbbox(character, anchor="ls")
         canvas = Image.new("L", (SIZE * scale, SIZE * scale))
         start = round((SIZE * scale - (right - left)) / 2 - left)

@@ -1,0 +1,69 @@
+"""Checkpoints in a folder: the last two, sealed, so that a kill at any instant leaves one whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .files import write_bytes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A state that work can go on from."""
+
+    state: Any
+    progress: Mapping[str, Any]
+    tensors: dict[str, Tensor]
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint under the older one's number, so that the newer one stays."""
+    from safetensors.torch import save
+
+    numbers = sorted(_numbers(folder))
+    number = numbers[-1] + 1 if numbers else 1
+    tensors = save(checkpoint.tensors) if checkpoint.tensors else b""
+    text = json.dumps({"state": checkpoint.state, "progress": checkpoint.progress})
+    seal = hashlib.sha256(text.encode() + hashlib.sha256(tensors).digest()).hexdigest()
+    write_bytes(folder / f"checkpoint-{number:08}.safetensors", tensors)
+    write_bytes(folder / f"checkpoint-{number:08}.json", json.dumps({"seal": seal, "body": text}).encode())
+    for old in numbers[:-1]:
+        for path in folder.glob(f"checkpoint-{old:08}.*"):
+            path.unlink()
+
+
+def load_checkpoint(folder: Path) -> Checkpoint | None:
+    """The newest whole checkpoint; damaged ones are noticed by their seal and passed over."""
+    from safetensors.torch import load
+
+    for number in sorted(_numbers(folder), reverse=True):
+        try:
+            sealed = json.loads((folder / f"checkpoint-{number:08}.json").read_bytes())
+            content = (folder / f"checkpoint-{number:08}.safetensors").read_bytes()
+            text = sealed["body"]
+            digest = hashlib.sha256(text.encode() + hashlib.sha256(content).digest())
+            if digest.hexdigest() == sealed["seal"]:
+                body = json.loads(text)
+                tensors = load(content) if content else {}
+                return Checkpoint(body["state"], body["progress"], tensors)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return None
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove all of a folder's checkpoints: what they led to is there."""
+    for path in folder.glob("checkpoint-*"):
+        path.unlink()
+
+
+def _numbers(folder: Path) -> list[int]:
+    return [int(path.stem.split("-")[1]) for path in folder.glob("checkpoint-????????.json")]

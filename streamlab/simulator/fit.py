@@ -1,0 +1,203 @@
+"""Supervised training on a fixed set of images: what `pretrain` and base sessions share.
+
+for each epoch, for each batch (shuffled, the epoch's own order):
+    augment, cross-entropy, step            the schedule sets the rate; the average follows
+    a checkpoint                            by the clock
+  held-out loss and accuracy, of the average where there is one; Fitted
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..config import OptimizerConfig, at_least, within
+from ..errors import StreamlabError
+from ..memory.state import Putter, Taker
+from ..nets.network import Network
+from ..nets.optimizer import SGD, build_optimizer
+from ..parts.augment import Augmentation, augmented
+from ..randomness import Draws, global_randomness, key, seed_torch
+from ..runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+
+Samples = tuple[Tensor, Tensor]  # images (n, C, H, W) uint8, labels (n,) int64
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and how. warmup: share of all steps in which the rate rises; smoothing: of the labels;
+    average: how much of the weights' moving average each step keeps (0: none); keep: the last
+    epoch's weights, or those of the epoch that was best on held-out images.
+    """
+
+    epochs: int = 30
+    batch_size: int = 128
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup: float = 0.05
+    smoothing: float = 0.1
+    average: float = 0.999
+    keep: Literal["last", "best"] = "last"
+
+    def __post_init__(self) -> None:
+        at_least("recipe", "epochs", self.epochs, 1)
+        at_least("recipe", "batch_size", self.batch_size, 1)
+        for name in ("warmup", "smoothing", "average"):
+            within("recipe", name, getattr(self, name), 0, 1)
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate of a step (from 0), as a share of the configured one."""
+        rising = round(self.warmup * steps)
+        if step < rising:
+            return (step + 1) / rising
+        if self.schedule == "constant":
+            return 1.0
+        return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Training has come this far. Accuracy in percent, of held-out images, as after the last epoch."""
+
+    epoch: int
+    step: int
+    steps: int
+    loss: float
+    epoch_ended: bool
+    held_out_loss: float | None = None
+    held_out_accuracy: float | None = None
+
+
+@dataclass
+class _State:
+    network: Network
+    average: Network | None
+    best: Network | None
+    optimizer: SGD | torch.optim.Optimizer
+    total: Tensor
+    step: int = 0
+    best_accuracy: float = -1.0
+    history: list[tuple[float, float, float]] = dataclasses.field(default_factory=list)
+
+
+def fit(
+    network: Network,
+    train: Samples,
+    held_out: Samples | None,
+    recipe: Recipe,
+    optimizer: OptimizerConfig,
+    augment: Augmentation,
+    seed: int,
+    folder: Path | None = None,
+    hear: Callable[[Fitted], None] = lambda fitted: None,
+) -> tuple[Network, list[tuple[float, float, float]]]:
+    """The trained network, and of each epoch (training loss, held-out loss, held-out accuracy in percent).
+
+    folder: where checkpoints are written, and gone on from; killed and called again, it ends with the
+    same bits. Raises StreamlabError where the loss is no number.
+    """
+    images, labels = train
+    batch = min(recipe.batch_size, len(labels))
+    per_epoch = len(labels) // batch
+    steps = per_epoch * recipe.epochs
+    state = _begin(network, recipe, optimizer, folder)
+    patience, due = 1.0, time.perf_counter() + 1.0
+    with global_randomness(seed, "fit"):
+        while state.step < steps:
+            epoch, first = divmod(state.step, per_epoch)
+            order = torch.from_numpy(Draws(seed, "fit", epoch).permutation(len(labels))).to(labels.device)
+            state.network.train()
+            for number in range(first, per_epoch):
+                rows = order[number * batch : (number + 1) * batch]
+                seed_torch(key(seed, "fit", "step", state.step))
+                _set_rate(state.optimizer, optimizer.lr * recipe.rate(state.step, steps))
+                logits = state.network(augmented(images[rows], augment))
+                loss = F.cross_entropy(logits, labels[rows], label_smoothing=recipe.smoothing)
+                state.optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]  # torch's is untyped
+                state.optimizer.step()
+                state.total += loss.detach()
+                state.step += 1
+                _follow(state.average, state.network, recipe.average, state.step)
+                if time.perf_counter() > due:
+                    mean = float(state.total) / (number + 1)
+                    if not math.isfinite(mean):
+                        raise StreamlabError(
+                            f"the loss is {mean} at step {state.step}; training has diverged"
+                        )
+                    last = state.history[-1][1:] if state.history else (None, None)
+                    hear(Fitted(epoch, state.step, steps, mean, False, *last))
+                    if folder is not None:
+                        began = time.perf_counter()
+                        _save(folder, state)
+                        patience = max(1.0, 33 * (time.perf_counter() - began))
+                    due = time.perf_counter() + patience
+            mean = float(state.total) / per_epoch
+            state.total.zero_()
+            shown = state.average or state.network
+            held_loss, accuracy = _held_out(shown, held_out) if held_out else (math.nan, math.nan)
+            state.history.append((mean, held_loss, accuracy))
+            if recipe.keep == "best" and accuracy > state.best_accuracy:
+                state.best, state.best_accuracy = copy.deepcopy(shown), accuracy
+            hear(Fitted(epoch, state.step, steps, mean, True, held_loss, accuracy))
+            if folder is not None:
+                _save(folder, state)
+    return state.best or state.average or state.network, state.history
+
+
+def _begin(network: Network, recipe: Recipe, optimizer: OptimizerConfig, folder: Path | None) -> _State:
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    average = copy.deepcopy(network) if recipe.average else None
+    best = copy.deepcopy(network) if recipe.keep == "best" else None
+    zero = torch.zeros((), device=next(network.parameters()).device)
+    state = _State(network, average, best, build_optimizer(optimizer, trained), zero)
+    checkpoint = load_checkpoint(folder) if folder is not None else None
+    if checkpoint is not None:
+        putter = Putter(checkpoint.tensors)
+        for name, value in checkpoint.state.items():
+            setattr(state, name, putter.value(value, getattr(state, name)))
+    return state
+
+
+def _save(folder: Path, state: _State) -> None:
+    taker = Taker()
+    plain = {name: taker.plain(value, name) for name, value in vars(state).items()}
+    save_checkpoint(folder, Checkpoint(plain, {}, taker.tensors))
+
+
+def _set_rate(optimizer: SGD | torch.optim.Optimizer, rate: float) -> None:
+    if isinstance(optimizer, SGD):
+        optimizer.lr = rate
+        return
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+@torch.no_grad()
+def _follow(average: nn.Module | None, network: nn.Module, keep: float, step: int) -> None:
+    """Move the average; in the first steps faster, so that it forgets where training began."""
+    if average is None:
+        return
+    own: list[Tensor] = list(average.parameters())
+    other: list[Tensor] = list(network.parameters())
+    torch._foreach_lerp_(own, other, 1 - min(keep, (1 + step) / (10 + step)))
+    for mine, its in zip(average.buffers(), network.buffers(), strict=True):
+        mine.copy_(its)
+
+
+@torch.no_grad()
+def _held_out(network: Network, samples: Samples) -> tuple[float, float]:
+    network.eval()
+    images, labels = samples
+    logits = torch.cat([network(part) for part in torch.split(images, 500)])
+    accuracy = float((logits.argmax(1) == labels).double().mean()) * 100
+    return float(F.cross_entropy(logits, labels)), accuracy
