@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from streamlab.config import at_least, within
-from streamlab.nets.transformer import PromptedTransformer, PromptRows, as_transformer
+from streamlab.nets.transformer import PromptRows, as_transformer, cosine_distances
+from streamlab.parts.serving import Serving
 from streamlab.strategy import Batch, Strategy
 
 CITATION = """
@@ -33,11 +34,6 @@ CITATION = """
   year = {2023},
 }
 """
-
-
-def distances(left: Tensor, right: Tensor) -> Tensor:
-    """(B, D), (P, D) -> (B, P): 1 - cosine."""
-    return 1 - F.normalize(left, dim=1) @ F.normalize(right, dim=1).T
 
 
 def choose(distance: Tensor, counts: Tensor, contrastive: bool) -> Tensor:
@@ -55,7 +51,7 @@ def contrastive_prompt_loss(distance: Tensor, keys: Tensor, choice: Tensor, coun
     masses = counts[choice] + 1
     near = distance.gather(1, choice[:, None])  # (B, 1)
     positive = torch.exp(near / masses[None]).mean()
-    between = distances(keys, keys)[choice]  # (B, P)
+    between = cosine_distances(keys, keys)[choice]  # (B, P)
     negative = torch.exp(between[:, None] / masses[None, :, None]).mean()
     return -torch.log(negative / (positive + negative) + 1e-6)
 
@@ -127,15 +123,20 @@ class MaskAndVisualPrompts(Strategy):
     """Eq. 10: focal task loss on scaled features + contrastive prompt loss."""
 
     options: Options
-    backbone: ClassVar[Mapping[str, Any]] = {"name": "vit"}
-    ledger_kinds: ClassVar[dict[str, str]] = dict.fromkeys(("general", "expert", "keys"), "prompts") | {
-        "masks": "prompts",
+    backbone: ClassVar[Mapping[str, Any]] = {"name": "glyph-vit"}
+    frozen = "query"
+    ledger_kinds: ClassVar[dict[str, str]] = {
+        "general": "prompts",
+        "expert": "prompts",
+        "keys": "keys",
+        "masks": "masks",
         "counts": "statistics",
     }
 
     def setup(self) -> None:
         chosen = self.options
-        self.transformer().check_positions("mvp", chosen.positions_g + chosen.positions_e)
+        self.transformer = as_transformer("mvp", self.net.backbone)
+        self.transformer.check_positions("mvp", chosen.positions_g + chosen.positions_e)
         size, device = self.net.backbone.feature_size, self.setting.device
         prefix = chosen.prompting == "prefix"
         self.general = PromptRows(1, chosen.positions_g, chosen.length_g, size, prefix).to(device)
@@ -148,30 +149,19 @@ class MaskAndVisualPrompts(Strategy):
         learned = [self.general.rows, self.expert.rows, self.keys, self.masks, *self.net.head.parameters()]
         self.optimizer = self.make_optimizer(learned)
         self.buffer = self.make_buffer("reservoir")
-        self.pending: tuple[Batch, Tensor] | None = None
-
-    def transformer(self) -> PromptedTransformer:
-        """The backbone; raises StreamlabError where it takes no prompts."""
-        return as_transformer("mvp", self.net.backbone)
+        self.serving = Serving()
 
     def _forward(self, images: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(distance (B, P), choice (B,), features (B, D), masks (B, K))."""
-        distance = distances(query, self.keys)
+        distance = cosine_distances(query, self.keys)
         choice = choose(distance, self.counts, self.options.contrastive)
         prompts = {**self.general.at(torch.zeros_like(choice)), **self.expert.at(choice)}
-        features = self.transformer()(images, prompts)
+        features = self.transformer(images, prompts)
         masks = 2 * torch.sigmoid(self.masks[choice])
         return distance, choice, features, masks if self.options.mask else torch.ones_like(masks)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        if self.pending is None:  # the query and what is replayed are those of a batch, for all its updates
-            both = (
-                batch.joined(self.buffer.draw(self.options.replay_size))
-                if self.options.replay_size
-                else batch
-            )
-            self.pending = both, self.transformer().query(self.net.scaled(both.images))
-        both, query = self.pending
+        both, query = self.serving.of(batch, self.buffer, self.options.replay_size, self.query)
         distance, choice, features, masks = self._forward(self.net.scaled(both.images), query)
         head, labels, chosen = self.net.head, both.labels, self.options
         assert isinstance(head, nn.Linear)
@@ -196,12 +186,14 @@ class MaskAndVisualPrompts(Strategy):
         return {"task": task, "prompts": prompts}
 
     def remember(self, batch: Batch) -> None:
-        self.pending = None
+        self.serving.end()
         if self.options.replay_size:
             self.buffer.add(batch)
 
-    def predict(self, images: Tensor) -> Tensor:
-        scaled = self.net.scaled(images)
-        _, _, features, masks = self._forward(scaled, self.transformer().query(scaled))
+    def query(self, images: Tensor) -> Tensor:
+        return self.transformer.query(self.net.scaled(images))
+
+    def predict_given(self, images: Tensor, given: Tensor) -> Tensor:
+        _, _, features, masks = self._forward(self.net.scaled(images), given)
         logits: Tensor = self.net.head(features) * masks
         return logits

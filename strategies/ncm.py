@@ -30,7 +30,7 @@ class NearestClassMean(Strategy):
 
     backbone: ClassVar[Mapping[str, Any]] = {"name": "pixels"}
     scores_are_logits = False
-    frozen_features = True
+    frozen = "features"
 
     def setup(self) -> None:
         self.net.requires_grad_(False)

@@ -42,7 +42,7 @@ class StreamingLDA(Strategy):
 
     options: Options
     backbone: ClassVar[Mapping[str, Any]] = {"name": "pixels"}
-    frozen_features = True
+    frozen = "features"
     ledger_kinds: ClassVar[dict[str, str]] = dict.fromkeys(
         ("means", "counts", "scatter", "weights", "biases"), "statistics"
     )

@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_origin, get_type_hints
 
 from .errors import StreamlabError, unknown
 
@@ -43,6 +43,25 @@ class OptimizerConfig:
             raise unknown("optimizer", self.name, ("sgd", "adam", "adamw"))
         if self.lr <= 0:
             raise StreamlabError(f"optimizer: lr is {self.lr}, and must be above 0")
+
+
+@dataclass(frozen=True)
+class ComputeConfig:
+    """How it is computed. precision: of a backbone's passes (half precision changes results, and is
+    for GPUs). cache: the most that may be kept of test images whose features or queries never
+    change (`0`: nothing is kept; results are the same).
+    """
+
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    cache: str = "1GiB"
+
+    def __post_init__(self) -> None:
+        if parse_budget(self.cache).bytes is None:
+            raise StreamlabError(f"compute: cache is {self.cache!r}, and should be bytes, as 256MiB")
+
+    @property
+    def cache_bytes(self) -> int:
+        return parse_budget(self.cache).bytes or 0
 
 
 @dataclass(frozen=True)

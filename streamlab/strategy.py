@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, cast, get_type_hints
+from typing import Any, ClassVar, Literal, Protocol, cast, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,8 @@ from .memory.ledger import Ledger, measure
 from .memory.policies import POLICIES
 from .memory.state import Putter, Taker
 from .nets.network import PixelStatistics, build_network
-from .nets.optimizer import Optimizer, build_optimizer
+from .nets.optimizer import Optimizer, build_optimizer, gradients_of
+from .nets.precision import LossScale, Precision
 from .randomness import global_randomness
 
 __all__ = ["Batch", "ExperienceView", "NoOptions", "Setting", "Strategy"]
@@ -45,6 +46,7 @@ class Setting:
     pixels: PixelStatistics
     backbone: Mapping[str, Any] = field(default_factory=dict)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    precision: Precision = "float32"
 
 
 class ExperienceView(Protocol):
@@ -84,7 +86,8 @@ class Strategy:
     (trained once on everything: a ceiling, exempt from budgets); scores_are_logits; ledger_kinds
     (attribute -> kind of memory, for what is neither the network nor a buffer); backbone (options
     used unless the user sets some); least_per_class (exemplars a class that its buffers must hold);
-    frozen_features (`features` never change, so that an image's are computed once a run);
+    frozen ("features" or "query": the method of images that always says the same, so that each test
+    image's is computed once a run and handed to `predict_given`);
     known_failures (check -> why this strategy does not pass it, for `streamlab check`).
 
     What the kernel keeps up to date, each (classes,) bool: `exposed`, the classes seen so far;
@@ -99,7 +102,7 @@ class Strategy:
     ledger_kinds: ClassVar[Mapping[str, str]] = {}
     backbone: ClassVar[Mapping[str, Any]] = {"name": "mlp"}
     least_per_class: ClassVar[int] = 0
-    frozen_features: ClassVar[bool] = False
+    frozen: ClassVar[Literal["", "features", "query"]] = ""
     known_failures: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, setting: Setting, options: Any = None) -> None:
@@ -107,12 +110,14 @@ class Strategy:
         self.options = self.options_type()() if options is None else options
         self.exposed = torch.zeros(setting.num_classes, dtype=torch.bool, device=setting.device)
         self.own_classes = torch.ones_like(self.exposed)
+        self.loss_scale = LossScale() if setting.precision == "float16" else None
         with global_randomness(setting.seed, "setup"):
             self.net = build_network(
                 setting.backbone or self.backbone,
                 setting.image_shape,
                 setting.num_classes,
                 setting.pixels,
+                setting.precision,
             ).to(setting.device)
             self.optimizer: Optimizer | None = self.make_optimizer(self.net.parameters())
             self.setup()
@@ -141,7 +146,13 @@ class Strategy:
 
     def predict(self, images: Tensor) -> Tensor:
         """(B, C, H, W) uint8 -> (B, classes) scores; the kernel masks classes not yet exposed."""
+        if self.frozen:
+            return self.predict_given(images, getattr(self, self.frozen)(images))
         return self.classify(self.features(images))
+
+    def predict_given(self, images: Tensor, given: Tensor) -> Tensor:
+        """`predict`, given what `frozen` names of these images."""
+        return self.classify(given)
 
     def classify(self, features: Tensor) -> Tensor:
         """(B, D) features -> (B, classes) scores; all that `predict` adds to `features`."""
@@ -150,6 +161,10 @@ class Strategy:
     def features(self, images: Tensor) -> Tensor:
         """(B, C, H, W) uint8 -> (B, D), for metrics and diagnostics."""
         return self.net.features(images)
+
+    def query(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) uint8 -> (B, D): what a frozen network makes of images, where `frozen` is "query"."""
+        raise StreamlabError(f"{type(self).__name__} has frozen = 'query' and defines no query(images)")
 
     def begin_experience(self, view: ExperienceView) -> None:
         """Called where boundaries are shown, before an experience's first batch."""
@@ -171,8 +186,14 @@ class Strategy:
         assert self.optimizer is not None
         self.optimizer.zero_grad()
         first, *others = losses.values()
-        torch.autograd.backward(sum(others, first))
-        self.optimizer.step()
+        total = sum(others, first)
+        if self.loss_scale is None:
+            torch.autograd.backward(total)
+            self.optimizer.step()
+            return
+        torch.autograd.backward(total * self.loss_scale.scale)
+        if self.loss_scale.unscale(gradients_of(self.optimizer)):
+            self.optimizer.step()
 
     @torch.no_grad()
     def features_of(self, images: Tensor) -> Tensor:

@@ -29,7 +29,11 @@ from ..stream import Experience, StreamPlan
 
 CLASSES, TRAIN, TEST, SIZE = 6, 8, 4, 28
 BATCH = 4
-SMALL: dict[str, dict[str, Any]] = {"mlp": {"widths": (32,)}, "vit": {"width": 16, "heads": 2}}
+SMALL: dict[str, dict[str, Any]] = {
+    "mlp": {"widths": (32,)},
+    "vit": {"width": 16, "heads": 2},
+    "glyph-vit": {"name": "vit", "width": 16, "heads": 2},
+}
 
 
 class Broken(Exception):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BATCH_SIZE = 500
-FEATURE_CACHE_BYTES = 1 << 30
+CACHE_BYTES = 1 << 30
 
 
 class Evaluator:
@@ -38,7 +38,9 @@ class Evaluator:
         test: Split,
         record: frozenset[str] = frozenset(),
         batch_size: int = BATCH_SIZE,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
+        self.cache_bytes = cache_bytes
         self.plan, self.test, self.record, self.batch_size = plan, test, record, batch_size
         self.candidates = plan.test_indices
         self.labels = labels_at(test.labels.cpu().numpy(), self.candidates)
@@ -54,14 +56,14 @@ class Evaluator:
         """The images of these candidates."""
         return self.test.images_at(torch.from_numpy(self.candidates[places]).to(self.test.device))
 
-    def frozen_features(self, strategy: Strategy, places: NDArray[np.int64]) -> Tensor:
-        """The features of these candidates, computed once a run where they never change."""
+    def frozen(self, strategy: Strategy, places: NDArray[np.int64]) -> Tensor:
+        """What never changes of these candidates (features, a query), computed once a run if it fits."""
         if self._cache is None:
             self._cache = FeatureCache(
                 len(self.candidates),
                 self.batch_size,
-                lambda numbers: strategy.features(self.images_of(numbers)),
-                FEATURE_CACHE_BYTES,
+                lambda numbers: getattr(strategy, strategy.frozen)(self.images_of(numbers)),
+                self.cache_bytes,
             )
         return self._cache.at(places)
 
@@ -129,12 +131,11 @@ class _Take:
         evaluator = self.evaluator
         padded = np.resize(places, evaluator.batch_size) if count < evaluator.batch_size else places
         strategy = self.strategy
-        features: Tensor | None = None
-        if strategy.frozen_features:
-            features = evaluator.frozen_features(strategy, padded)
-            raw = self._checked(strategy.classify(features))[:count]
+        images = evaluator.images_of(padded)
+        if strategy.frozen:
+            given = evaluator.frozen(strategy, padded)
+            raw = self._checked(strategy.predict_given(images, given))[:count]
         else:
-            images = evaluator.images_of(padded)
             raw = self._checked(strategy.predict(images))[:count]
         scores = raw.masked_fill(self.hidden, float("-inf"))
         columns = {"predictions": scores.argmax(1)}
@@ -150,7 +151,7 @@ class _Take:
         if self.unmasked:
             columns["unmasked"] = raw.argmax(1)
         if self.nearby is not None:
-            own = strategy.features(images) if features is None else features
+            own = given if strategy.frozen == "features" else strategy.features(images)
             columns["neighbour"] = 1 - (F.normalize(own[:count]) @ self.nearby.T).amax(1).float()
         return columns
 

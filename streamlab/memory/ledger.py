@@ -15,7 +15,18 @@ from ..errors import BudgetExceeded
 from ..nets.optimizer import SGD
 from .state import Held, walk
 
-KINDS = ("model", "frozen backbone", "exemplars", "statistics", "extra models", "prompts", "other")
+KINDS = (
+    "model",
+    "head",
+    "frozen backbone",
+    "exemplars",
+    "statistics",
+    "extra models",
+    "prompts",
+    "keys",
+    "masks",
+    "other",
+)
 
 
 @dataclass(frozen=True)
@@ -44,9 +55,9 @@ class Ledger:
 def measure(attributes: Mapping[str, Any], claims: Mapping[str, str], exemplars_held: int = 0) -> Ledger:
     """The ledger of a strategy's attributes.
 
-    claims: kind of an attribute, by its name. A buffer claims "exemplars" for itself; a module
-    under "model" counts as "frozen backbone" where no gradient reaches its parameters. Each
-    storage counts once and whole: a view of ten rows holds the whole tensor.
+    claims: kind of an attribute, by its name. A buffer claims "exemplars" for itself; of a network
+    under "model" the head counts as "head", and a backbone that no gradient reaches as "frozen
+    backbone". Each storage counts once and whole: a view of ten rows holds the whole tensor.
     """
     by_kind = dict.fromkeys(KINDS, 0)
     storages: set[tuple[str, int]] = set()
@@ -64,11 +75,10 @@ def measure(attributes: Mapping[str, Any], claims: Mapping[str, str], exemplars_
                 if isinstance(held, Tensor)
             )
             continue
-        frozen = _frozen_tensors(value) if claims.get(name) == "model" else set()
+        parts = _parts_of_network(value) if claims.get(name) == "model" else {}
         for held in walk(value, name, claims.get(name), seen):
             kind = held.kind if held.kind in by_kind else "other"
-            if id(held.value) in frozen:
-                kind = "frozen backbone"
+            kind = parts.get(id(held.value), kind)
             place, size = _storage(held)
             if place not in storages:
                 storages.add(place)
@@ -79,14 +89,17 @@ def measure(attributes: Mapping[str, Any], claims: Mapping[str, str], exemplars_
     return Ledger(counted, optimizer, gradients, exemplars_held)
 
 
-def _frozen_tensors(value: Any) -> set[int]:
-    backbone = getattr(value, "backbone", None)
-    if not isinstance(backbone, nn.Module):
-        return set()
-    parameters = list(backbone.parameters())
-    if not parameters or any(parameter.requires_grad for parameter in parameters):
-        return set()
-    return {id(tensor) for tensor in (*parameters, *backbone.buffers())}
+def _parts_of_network(value: Any) -> dict[int, str]:
+    """The kind of each tensor of a network: of its head, and of its backbone where that is frozen."""
+    kinds = {}
+    for name, kind in (("backbone", "frozen backbone"), ("head", "head")):
+        part = getattr(value, name, None)
+        parameters = list(part.parameters()) if isinstance(part, nn.Module) else []
+        if not parameters or (name == "backbone" and any(p.requires_grad for p in parameters)):
+            continue
+        assert isinstance(part, nn.Module)
+        kinds.update({id(tensor): kind for tensor in (*parameters, *part.buffers())})
+    return kinds
 
 
 def _storage(held: Held) -> tuple[tuple[str, int], int]:

@@ -13,14 +13,19 @@ from torch import Tensor, nn
 from .. import plugins
 from ..config import configure
 from ..errors import StreamlabError
+from .precision import Precision, full, in_precision
 
 ImageShape = tuple[int, int, int]
 
 
 class Backbone(nn.Module):
-    """A module from scaled images (B, C, H, W) to features (B, feature_size)."""
+    """A module from scaled images (B, C, H, W) to features (B, feature_size).
+
+    precision: what its passes are computed in; features are float32 whatever it is.
+    """
 
     feature_size: int
+    precision: Precision = "float32"
 
 
 class BackbonePlugin(Protocol):
@@ -64,7 +69,9 @@ class Network(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """(B, C, H, W) uint8 -> (B, feature_size)."""
-        return cast(Tensor, self.backbone(self.scaled(images)))
+        with in_precision(self.backbone.precision, images.device):
+            features = self.backbone(self.scaled(images))
+        return full(features)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) uint8 -> (B, classes) logits."""
@@ -72,7 +79,11 @@ class Network(nn.Module):
 
 
 def build_network(
-    options: Mapping[str, Any], image_shape: ImageShape, num_classes: int, pixels: PixelStatistics
+    options: Mapping[str, Any],
+    image_shape: ImageShape,
+    num_classes: int,
+    pixels: PixelStatistics,
+    precision: Precision = "float32",
 ) -> Network:
     """A network from `{"name": "mlp", …}`, drawn from torch's global generator.
 
@@ -84,7 +95,9 @@ def build_network(
     scale, shift = 1 / 255, 0.0
     if plugin.standardise:
         scale, shift = 1 / (255 * pixels.deviation), -pixels.mean / pixels.deviation
-    return Network(plugin.build(image_shape), num_classes, scale, shift)
+    backbone = plugin.build(image_shape)
+    backbone.precision = precision
+    return Network(backbone, num_classes, scale, shift)
 
 
 class CosineHead(nn.Module):

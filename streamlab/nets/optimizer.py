@@ -68,3 +68,12 @@ def build_optimizer(config: OptimizerConfig, parameters: list[nn.Parameter]) -> 
         return SGD(parameters, config.lr, config.momentum, config.weight_decay)
     make = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
     return make(parameters, lr=config.lr, weight_decay=config.weight_decay)
+
+
+def gradients_of(optimizer: Optimizer) -> list[Tensor]:
+    """The gradients that its next step will follow."""
+    if isinstance(optimizer, SGD):
+        parameters = optimizer.parameters
+    else:
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..errors import StreamlabError
 from .network import Backbone
+from .precision import full, in_precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,24 +90,39 @@ class PromptedTransformer(Backbone):
     @torch.no_grad()
     def query(self, images: Tensor) -> Tensor:
         """(B, C) the class token after the last block, before the final norm, without prompts."""
-        tokens = self.tokens(images)
-        for block in self.model.blocks:
-            tokens = block(tokens)
-        return tokens[:, 0]
+        with in_precision(self.precision, images.device):
+            tokens = self.tokens(images)
+            for block in self.model.blocks:
+                tokens = block(tokens)
+        return full(tokens[:, 0])
+
+    def through(self, images: Tensor, rows: Tensor) -> Tensor:
+        """(B, L, C) what becomes of rows (B, L, C) that go through all blocks beside the image's tokens.
+
+        After the final norm. Like prompts they have no position.
+        """
+        with in_precision(self.precision, images.device):
+            tokens = torch.cat([self.tokens(images), rows], dim=1)
+            for block in self.model.blocks:
+                tokens = block(tokens)
+            ended = self.model.norm(tokens)[:, -rows.shape[1] :]
+        return full(ended)
 
     def forward(self, images: Tensor, prompts: Prompts | None = None) -> Tensor:
         """(B, C) the class token after the final norm, with prompts at the blocks that they name."""
-        tokens = self.tokens(images)
-        for number, block in enumerate(self.model.blocks):
-            prompt = (prompts or {}).get(number)
-            if isinstance(prompt, Appended):
-                joined = torch.cat([tokens, prompt.rows], dim=1)
-                tokens = block(joined)[:, : tokens.shape[1]]
-            elif isinstance(prompt, Prefixed):
-                tokens = _with_prefix(block, tokens, prompt)
-            else:
-                tokens = block(tokens)
-        return cast(Tensor, self.model.norm(tokens)[:, 0])
+        with in_precision(self.precision, images.device):
+            tokens = self.tokens(images)
+            for number, block in enumerate(self.model.blocks):
+                prompt = (prompts or {}).get(number)
+                if isinstance(prompt, Appended):
+                    joined = torch.cat([tokens, prompt.rows], dim=1)
+                    tokens = block(joined)[:, : tokens.shape[1]]
+                elif isinstance(prompt, Prefixed):
+                    tokens = _with_prefix(block, tokens, prompt)
+                else:
+                    tokens = block(tokens)
+            feature = self.model.norm(tokens)[:, 0]
+        return full(feature)
 
 
 def _with_prefix(block: Any, tokens: Tensor, prompt: Prefixed) -> Tensor:
@@ -163,3 +179,8 @@ class PromptRows(nn.Module):
             block: Prefixed(runs[2 * place], runs[2 * place + 1])
             for place, block in enumerate(self.positions)
         }
+
+
+def cosine_distances(left: Tensor, right: Tensor) -> Tensor:
+    """(B, D), (P, D) -> (B, P): 1 - cosine."""
+    return 1 - F.normalize(left, dim=1) @ F.normalize(right, dim=1).T

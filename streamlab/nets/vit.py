@@ -39,7 +39,8 @@ class VisionTransformer:
 
     weights: random, timm (downloaded), or a safetensors file; one that `streamlab pretrain` wrote says
     itself what it was made of. image_size: pixels a side that it works at (0: the weights' own, else
-    the source's). trained: whether its parameters are learned.
+    the source's). mean, deviation: of the pixels (0..1) that it expects, where it is not timm's.
+    trained: whether its parameters are learned.
     """
 
     architecture: str = ""
@@ -49,6 +50,8 @@ class VisionTransformer:
     width: int = 128
     depth: int = 6
     heads: int = 4
+    mean: float = 0.0
+    deviation: float = 1.0
     trained: bool = False
     standardise: ClassVar[bool] = False
 
@@ -112,7 +115,7 @@ class VisionTransformer:
 
     def _normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
         if not self.architecture:
-            return None
+            return (self.mean,), (self.deviation,)
         import timm
 
         about = timm.get_pretrained_cfg(self.architecture)

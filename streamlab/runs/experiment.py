@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import plugins
-from ..config import OptimizerConfig, StreamConfig, configure, merged, parse_budget
+from ..config import ComputeConfig, OptimizerConfig, StreamConfig, configure, merged, parse_budget
 from ..data.source import Source, data_folder, load_source, share
 from ..errors import CorruptFile, StreamlabError, unknown
 from ..evaluation.record import RECORDABLE
@@ -38,7 +38,7 @@ class Request:
     """What a person asks for; the defaults are the quickstart.
 
     strategies: names, files (./mine.py) or names with options (er:selection=balanced).
-    settings: a tree of sections (scenario, stream, backbone, optimizer, or a strategy's label).
+    settings: a tree of sections (scenario, stream, backbone, optimizer, compute, or a strategy's label).
     workers: None takes as many as there are processors (one on a GPU). record: what is kept
     beside the rest (streamlab.evaluation.record.RECORDABLE).
     """
@@ -146,6 +146,7 @@ def prepare(
             raise StreamlabError(f"{name} is {settings[name]!r}, and must be a section of options")
     configure(StreamConfig, settings.get("stream", {}), "stream")
     configure(OptimizerConfig, settings.get("optimizer", {}), "optimizer")
+    configure(ComputeConfig, settings.get("compute", {}), "compute")
     device = chosen_device(request.device)
 
     source = source or load_source(request.source, request.data)
@@ -175,6 +176,7 @@ def prepare(
                 stream=settings.get("stream", {}),
                 backbone=settings.get("backbone", {}),
                 optimizer=settings.get("optimizer", {}),
+                compute=settings.get("compute", {}),
                 strategy_options=merged(
                     settings.get(row.strategy, {}), settings.get(row.label, {}), row.options
                 ),

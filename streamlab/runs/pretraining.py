@@ -76,7 +76,8 @@ def pretrain(
     optimizer = configure(OptimizerConfig, request.section("optimizer"), "optimizer")
     augment = configure(Augmentation, request.section("augment"), "augment")
     backbone = request.section("backbone")
-    if "weights" not in plugins.load("backbones", str(backbone["name"])).__dataclass_fields__:
+    known = plugins.load("backbones", str(backbone["name"])).__dataclass_fields__
+    if "weights" not in known:
         raise StreamlabError(f"backbone {backbone['name']} takes no weights; pretrain one that does, as vit")
     source = joined([load_source(name, request.data) for name in request.sources])
     device = torch.device(chosen_device(request.device))
@@ -85,6 +86,7 @@ def pretrain(
         _check_folder(folder, request, source)
         with global_randomness(request.seed, "setup"), deterministic():
             pixels = PixelStatistics(*source.mean_and_deviation)
+            backbone |= {"mean": round(pixels.mean, 4), "deviation": round(pixels.deviation, 4)}
             options = {**backbone, "trained": True}
             network = build_network(options, source.image_shape, len(source.class_names), pixels).to(device)
             samples = [
@@ -148,7 +150,8 @@ def _card(
     return f"""# Weights trained by `streamlab pretrain`
 
 - Sources: {", ".join(request.sources)}, digest `{source.digest}`:
-  {len(source.class_names):,} classes, {len(source.train_labels):,} training and {len(source.test_labels):,} held-out images.
+  {len(source.class_names):,} classes, {len(source.train_labels):,} training images,
+  {len(source.test_labels):,} held out.
 - {count:,} parameters, {readable_bytes(4 * count)}; seed {request.seed}; {recipe.epochs} epochs.
 - After the last epoch: training loss {loss:.3f}; held out: loss {held_out:.3f}, accuracy {accuracy:.1f} %.
 - The last go took {seconds / 60:.1f} minutes on {about["system"]}, torch {about["packages"]["torch"]}.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import plugins
-from ..config import Budget, OptimizerConfig, StreamConfig, configure, merged, parse_budget
+from ..config import Budget, ComputeConfig, OptimizerConfig, StreamConfig, configure, merged, parse_budget
 from ..errors import StreamlabError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..stream import StreamPlan
 
 _KINDS = {"online": "an online stream", "sessions": "sessions", "episodes": "episodes"}
-SECTIONS = ("scenario", "stream", "backbone", "optimizer")
+SECTIONS = ("scenario", "stream", "backbone", "optimizer", "compute")
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class RunSpec:
     backbone: Mapping[str, Any] = field(default_factory=dict)
     optimizer: Mapping[str, Any] = field(default_factory=dict)
     strategy_options: Mapping[str, Any] = field(default_factory=dict)
+    compute: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def folder(self) -> str:
@@ -55,6 +56,9 @@ class RunSpec:
 
     def stream_config(self) -> StreamConfig:
         return configure(StreamConfig, self.stream, "stream")
+
+    def compute_config(self) -> ComputeConfig:
+        return configure(ComputeConfig, self.compute, "compute")
 
     def optimizer_config(self) -> OptimizerConfig:
         own = self.strategy_options.get("optimizer", {})

@@ -19,7 +19,7 @@ from ..config import Budget, StreamConfig
 from ..data.source import SharedSource, open_shared
 from ..data.split import Split
 from ..errors import StreamlabError
-from ..evaluation.evaluator import BATCH_SIZE, Evaluator
+from ..evaluation.evaluator import BATCH_SIZE, CACHE_BYTES, Evaluator
 from ..evaluation.metrics import measure
 from ..evaluation.record import accuracy_matrix
 from ..nets.network import PixelStatistics
@@ -95,10 +95,12 @@ def build(
         pixels=PixelStatistics(source.mean, source.deviation),
         backbone=spec.backbone_options(),
         optimizer=spec.optimizer_config(),
+        precision=spec.compute_config().precision,
     )
     made = cls(setting, spec.own_options(cls))
     rest = (spec.stream_config(), spec.eval_every, spec.parsed_budget(), frozenset(spec.record))
-    return assemble(made, plan, source, *rest, emit, folder)
+    cache_bytes = spec.compute_config().cache_bytes
+    return assemble(made, plan, source, *rest, emit, folder, cache_bytes=cache_bytes)
 
 
 def assemble(
@@ -113,6 +115,7 @@ def assemble(
     folder: RunFolder | None,
     kind: type[Simulation] = Simulation,
     evaluation_batch: int = BATCH_SIZE,
+    cache_bytes: int = CACHE_BYTES,
 ) -> Simulation:
     """A strategy as it was made, its budget allotted, put before a plan; raises StreamlabError."""
     device = strategy.setting.device
@@ -123,7 +126,7 @@ def assemble(
         strategy.allot(budget)
     train = _split(source.train_images, source.train_labels, plan, device)
     test = _split(source.test_images, source.test_labels, plan, device)
-    evaluator = Evaluator(plan, test, record, evaluation_batch)
+    evaluator = Evaluator(plan, test, record, evaluation_batch, cache_bytes)
     return kind(plan, strategy, train, evaluator, stream, eval_every, budget, emit, folder)
 
 

@@ -12,7 +12,7 @@ from making import VECTORS, make_source, simulate
 
 from streamlab.errors import CorruptFile, StreamlabError
 from streamlab.nets.network import PixelStatistics, build_network
-from streamlab.nets.transformer import PromptedTransformer, PromptRows
+from streamlab.nets.transformer import PromptedTransformer, PromptRows, cosine_distances
 from streamlab.strategies import mvp
 
 FILES = sorted(VECTORS.glob("mvp_*.npz"))
@@ -59,7 +59,7 @@ def test_mvp_equals_the_authors_code(path: Path) -> None:
 
     def forward(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         query = backbone.query(images)
-        distance = mvp.distances(query, keys)
+        distance = cosine_distances(query, keys)
         choice = mvp.choose(distance, counts, contrastive)
         nobody = torch.zeros_like(choice)
         feature = backbone(images, {**general.at(nobody), **expert.at(choice)})
@@ -118,8 +118,9 @@ def test_mvp_runs_on_a_blurry_stream_and_its_backbone_stays_frozen() -> None:
     again = build_network(TINY, (1, 8, 8), 6, PixelStatistics(0.5, 0.5))
     kinds = made.ledger().bytes_by_kind
     assert kinds["frozen backbone"] == sum(t.nbytes for t in again.backbone.state_dict().values())
-    assert kinds["prompts"] == 4 * (2 * 5 * 16 + 10 * 3 * 20 * 16 + 10 * 16 + 10 * 6)
-    assert kinds["model"] == 4 * (16 * 6 + 6)
+    assert kinds["prompts"] == 4 * (2 * 5 * 16 + 10 * 3 * 20 * 16)
+    assert (kinds["keys"], kinds["masks"], kinds["head"]) == (4 * 10 * 16, 4 * 10 * 6, 4 * (16 * 6 + 6))
+    assert "model" not in kinds
     assert all(p.grad is None for p in made.net.backbone.parameters())
     assert made.counts.sum() == 3 * (120 + 8 * 7), "each sample, and each replayed one, in every update"
 

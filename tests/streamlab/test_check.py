@@ -17,7 +17,7 @@ from streamlab.check.devices import DeviceWatch
 from streamlab.strategy import NoOptions, Strategy
 
 CHECKS = {check.__name__: check for check in strategy_checks()}
-FAST = {"gdumb": "gdumb:passes=3"}
+FAST = {"gdumb": "gdumb:passes=3", "ranpac": "ranpac:projections=50"}
 
 
 class Plain(Strategy):

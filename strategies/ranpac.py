@@ -1,0 +1,114 @@
+"""RanPAC (McDonnell et al., NeurIPS 2023, arXiv 2307.02251): ridge regression on random projections.
+
+Features of a frozen backbone go through a fixed random layer and a ReLU; class prototypes C and the
+Gram matrix G add up over the stream, and the classifier is W = (G + λI)⁻¹ C. No gradient, no
+exemplars; the order of the samples does not matter.
+
+Differs: no adapter is trained in the first session (its second phase alone, as for hidden
+boundaries); 2,000 projections by default, not 10,000 (the Gram matrix counts in the budget); λ is
+chosen by generalised cross-validation from G and C themselves, not on a fifth of each task's samples,
+which a stream without tasks does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from streamlab.config import at_least
+from streamlab.strategy import Batch, Strategy
+
+CITATION = """
+@inproceedings{mcdonnell2023ranpac,
+  title = {{RanPAC}: Random Projections and Pre-trained Models for Continual Learning},
+  author = {McDonnell, Mark D. and Gong, Dong and Parvaneh, Amin and Abbasnejad, Ehsan
+            and van den Hengel, Anton},
+  booktitle = {NeurIPS},
+  year = {2023},
+}
+"""
+RIDGES = tuple(10.0**power for power in range(-8, 9))  # those that the paper tries
+
+
+def best_ridge(values: Tensor, rotated: Tensor, count: int) -> float:
+    """The ridge of least generalised cross-validation error (Golub et al. 1979).
+
+    values: (M,) eigenvalues of G = HᵀH; rotated: (M, K) eigenvectorsᵀ · C, C = HᵀY with one-hot Y of
+    `count` rows. Error: ‖Y − H W‖² / (count − trace of the hat matrix)².
+    """
+
+    def error(ridge: float) -> float:
+        shrunk = 1 / (values + ridge)
+        explained = (rotated.square() * (2 * shrunk - values * shrunk.square())[:, None]).sum()
+        freedom = count - (values * shrunk).sum()
+        return float((count - explained) / freedom.square()) if freedom > 0.01 * count else float("inf")
+
+    return min(RIDGES, key=error)
+
+
+@dataclass(frozen=True)
+class Options:
+    """projections: width M of the random layer; ridge: λ (0: chosen at each evaluation)."""
+
+    projections: int = 2000
+    ridge: float = 0.0
+
+    def __post_init__(self) -> None:
+        at_least("ranpac", "projections", self.projections, 1)
+        at_least("ranpac", "ridge", self.ridge, 0)
+
+
+class RandomProjections(Strategy):
+    """Eq. 5 to 7 of the paper: h = ReLU(f W), G += hᵀh, C += hᵀy, scores h (G + λI)⁻¹ C."""
+
+    options: Options
+    backbone: ClassVar[Mapping[str, Any]] = {"name": "glyph-vit"}
+    frozen = "features"
+    scores_are_logits = False
+    ledger_kinds: ClassVar[dict[str, str]] = {
+        "projection": "model",
+        "weights": "head",
+        "gram": "statistics",
+        "prototypes": "statistics",
+    }
+
+    def setup(self) -> None:
+        width, classes, device = self.options.projections, self.setting.num_classes, self.setting.device
+        self.net.requires_grad_(False)
+        self.replace_head(nn.Identity())
+        self.projection = torch.randn(self.net.backbone.feature_size, width, device=device)
+        self.gram = torch.zeros(width, width, device=device)
+        self.prototypes = torch.zeros(width, classes, device=device)
+        self.weights = torch.zeros(width, classes, device=device)
+        self.count = 0
+
+    def project(self, features: Tensor) -> Tensor:
+        """(B, D) -> (B, M)."""
+        return F.relu(features @ self.projection)
+
+    @torch.no_grad()
+    def observe(self, batch: Batch) -> Mapping[str, Tensor]:
+        hidden = self.project(self.features(batch.images))
+        self.gram += hidden.T @ hidden
+        self.prototypes.T.index_add_(0, batch.labels, hidden)
+        self.count += len(batch)
+        return {"activation": hidden.mean()}
+
+    @torch.no_grad()
+    def consolidate(self) -> None:
+        """The classifier of everything seen so far."""
+        if not self.count:
+            return
+        gram, prototypes = self.gram.double(), self.prototypes.double()
+        values, vectors = torch.linalg.eigh(gram)
+        values, rotated = values.clamp(min=0), vectors.T @ prototypes
+        ridge = self.options.ridge or best_ridge(values, rotated, self.count)
+        self.weights.copy_(vectors @ (rotated / (values + ridge)[:, None]))
+
+    def classify(self, features: Tensor) -> Tensor:
+        return self.project(features) @ self.weights

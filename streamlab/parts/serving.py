@@ -1,0 +1,30 @@
+"""The batch that is on: joined with what is replayed, and what a frozen network makes of it, once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from ..batch import Batch
+from ..memory.buffer import Buffer
+
+
+class Serving:
+    """Keeps both for all updates of one batch; `end` it where the batch is remembered."""
+
+    def __init__(self) -> None:
+        self.held: tuple[Batch, Tensor] | None = None
+
+    def of(
+        self, batch: Batch, buffer: Buffer, replay_size: int, given: Callable[[Tensor], Tensor]
+    ) -> tuple[Batch, Tensor]:
+        """The batch with `replay_size` exemplars drawn beside it, and `given` of all their images."""
+        if self.held is None:
+            both = batch.joined(buffer.draw(replay_size)) if replay_size else batch
+            self.held = both, given(both.images)
+        return self.held
+
+    def end(self) -> None:
+        """The batch is over."""
+        self.held = None
