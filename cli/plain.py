@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from streamlab.config import readable_bytes
 from streamlab.errors import StreamlabError
 from streamlab.runs.experiment import Experiment, read_specs, workers_for
 from streamlab.runs.folder import RunFolder
 from streamlab.runs.spec import RunSpec
 from streamlab.simulator import events
 
+from .lines import hanging
 from .live import LiveState, fold, restored
 from .table import accuracy_table
 from .view import state_of, title_of
@@ -159,12 +161,32 @@ def print_experiments(folder: Path) -> None:
 
 
 def print_experiment(folder: Path) -> None:
-    """The table of an experiment, and its accuracy over the stream as a chart."""
+    """The table of an experiment, its accuracy over the stream as a chart, and what was held."""
     console = Console()
     state = experiment_state(folder)
     console.print(accuracy_table(state, console.width), highlight=False)
     print()
     print(accuracy_chart(state, min(console.width, 100)))
+    kept = held_by_kind(folder)
+    if kept:
+        print("\nthe most that was held:")
+    width = max((len(label) for label in kept), default=0)
+    for label, kinds in kept.items():
+        ranked = sorted(kinds.items(), key=lambda item: -item[1])
+        text = ", ".join(f"{kind} {readable_bytes(count)}" for kind, count in ranked)
+        print(hanging(f"  {label:<{width}}  ", text))
+
+
+def held_by_kind(folder: Path) -> dict[str, dict[str, int]]:
+    """Of every row's first complete run, the most bytes that it held, by kind."""
+    single = (folder / "run.json").exists()
+    runs = [RunFolder(folder)] if single else [RunFolder(folder / s.folder) for s in read_specs(folder)]
+    found: dict[str, dict[str, int]] = {}
+    for run in runs:
+        result = run.result
+        if result is not None:
+            found.setdefault(run.spec.label, result["held"])
+    return found
 
 
 def accuracy_chart(state: LiveState, width: int = 80, height: int = 10) -> str:

@@ -24,7 +24,7 @@ def list_runs(
 
 @runs_app.command()
 def show(folder: Annotated[Path, typer.Argument(help="An experiment's folder, or a run's.")]) -> None:
-    """Show an experiment again: its table, and accuracy over the stream as a chart."""
+    """Show an experiment again: its table, accuracy over the stream as a chart, memory by kind."""
     from .plain import print_experiment
 
     print_experiment(folder)

@@ -71,6 +71,7 @@ class DualPrompt(Strategy):
 
     options: Options
     backbone: ClassVar[Mapping[str, Any]] = {"name": "glyph-vit"}
+    default_optimizer: ClassVar[Mapping[str, Any]] = {"name": "adam", "lr": 0.005}
     frozen = "query"
     ledger_kinds: ClassVar[dict[str, str]] = {"general": "prompts", "expert": "prompts", "keys": "keys"}
 

@@ -35,6 +35,7 @@ class LinearProbe(Strategy):
 
     options: Options
     backbone: ClassVar[Mapping[str, Any]] = {"name": "glyph-vit"}
+    default_optimizer: ClassVar[Mapping[str, Any]] = {"name": "adam", "lr": 0.005}
     frozen = "features"
 
     def setup(self) -> None:

@@ -124,6 +124,7 @@ class MaskAndVisualPrompts(Strategy):
 
     options: Options
     backbone: ClassVar[Mapping[str, Any]] = {"name": "glyph-vit"}
+    default_optimizer: ClassVar[Mapping[str, Any]] = {"name": "adam", "lr": 0.005}
     frozen = "query"
     ledger_kinds: ClassVar[dict[str, str]] = {
         "general": "prompts",

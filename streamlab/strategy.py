@@ -84,8 +84,9 @@ class Strategy:
     Class attributes to set: `options: YourOptions`, an annotation (YourOptions is a frozen dataclass
     of typed options with defaults); kinds (experiences it takes); needs_boundaries; learns_jointly
     (trained once on everything: a ceiling, exempt from budgets); scores_are_logits; ledger_kinds
-    (attribute -> kind of memory, for what is neither the network nor a buffer); backbone (options
-    used unless the user sets some); least_per_class (exemplars a class that its buffers must hold);
+    (attribute -> kind of memory, for what is neither the network nor a buffer); backbone and
+    default_optimizer (options used unless the user sets some); least_per_class (exemplars a class
+    that its buffers must hold);
     frozen ("features" or "query": the method of images that always says the same, so that each test
     image's is computed once a run and handed to `predict_given`);
     known_failures (check -> why this strategy does not pass it, for `streamlab check`).
@@ -101,6 +102,7 @@ class Strategy:
     scores_are_logits: ClassVar[bool] = True
     ledger_kinds: ClassVar[Mapping[str, str]] = {}
     backbone: ClassVar[Mapping[str, Any]] = {"name": "mlp"}
+    default_optimizer: ClassVar[Mapping[str, Any]] = {}
     least_per_class: ClassVar[int] = 0
     frozen: ClassVar[Literal["", "features", "query"]] = ""
     known_failures: ClassVar[Mapping[str, str]] = {}

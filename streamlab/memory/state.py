@@ -7,6 +7,7 @@ included. Nothing is pickled: an object is its class's name (already imported) a
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
@@ -287,7 +288,9 @@ class Putter:
     def _optimizer(self, plain: Plain, current: Any) -> Any:
         groups = self.value(plain["groups"])
         cls = _class(plain["class"], torch.optim.Optimizer)
-        result = cls(groups, **self.value(plain["defaults"]))
+        taken = inspect.signature(cls.__init__).parameters  # torch's AdamW keeps a default that it refuses
+        defaults = self.value(plain["defaults"])
+        result = cls(groups, **{name: value for name, value in defaults.items() if name in taken})
         for parameter, state in plain["state"]:
             result.state[self.value(parameter)] = self.value(state)
         return self._remember(plain, result)

@@ -91,10 +91,7 @@ class PromptedTransformer(Backbone):
     def query(self, images: Tensor) -> Tensor:
         """(B, C) the class token after the last block, before the final norm, without prompts."""
         with in_precision(self.precision, images.device):
-            tokens = self.tokens(images)
-            for block in self.model.blocks:
-                tokens = block(tokens)
-        return full(tokens[:, 0])
+            return full(self._through_blocks(self.tokens(images), {}, FIRST)[:, 0])
 
     def through(self, images: Tensor, rows: Tensor) -> Tensor:
         """(B, L, C) what becomes of rows (B, L, C) that go through all blocks beside the image's tokens.
@@ -103,45 +100,55 @@ class PromptedTransformer(Backbone):
         """
         with in_precision(self.precision, images.device):
             tokens = torch.cat([self.tokens(images), rows], dim=1)
-            for block in self.model.blocks:
-                tokens = block(tokens)
-            ended = self.model.norm(tokens)[:, -rows.shape[1] :]
-        return full(ended)
+            ended = self._through_blocks(tokens, {}, slice(-rows.shape[1], None))
+            return full(self.model.norm(ended))
 
     def forward(self, images: Tensor, prompts: Prompts | None = None) -> Tensor:
         """(B, C) the class token after the final norm, with prompts at the blocks that they name."""
         with in_precision(self.precision, images.device):
-            tokens = self.tokens(images)
-            for number, block in enumerate(self.model.blocks):
-                prompt = (prompts or {}).get(number)
-                if isinstance(prompt, Appended):
-                    joined = torch.cat([tokens, prompt.rows], dim=1)
-                    tokens = block(joined)[:, : tokens.shape[1]]
-                elif isinstance(prompt, Prefixed):
-                    tokens = _with_prefix(block, tokens, prompt)
-                else:
-                    tokens = block(tokens)
-            feature = self.model.norm(tokens)[:, 0]
-        return full(feature)
+            ended = self._through_blocks(self.tokens(images), prompts or {}, FIRST)
+            return full(self.model.norm(ended)[:, 0])
+
+    def _through_blocks(self, tokens: Tensor, prompts: Prompts, wanted: slice) -> Tensor:
+        """The wanted tokens after all blocks; in the last one nothing else is computed."""
+        for number, block in enumerate(self.model.blocks):
+            last = number == self.depth - 1
+            tokens = _block(block, tokens, prompts.get(number), wanted if last else ALL)
+        return tokens
 
 
-def _with_prefix(block: Any, tokens: Tensor, prompt: Prefixed) -> Tensor:
-    """A pre-norm block whose keys and values have rows before them: not normed, but projected."""
+FIRST, ALL = slice(0, 1), slice(None)
+
+
+def _block(block: Any, tokens: Tensor, prompt: Appended | Prefixed | None, wanted: slice) -> Tensor:
+    """A pre-norm block for the wanted tokens alone: what others see of a prompt are its keys and values.
+
+    Appended rows are removed after the block and other tokens are not wanted, so that neither asks
+    for anything nor goes through the MLP: the same numbers as the whole block's, for less.
+    Prefixed rows are projected, but not normed.
+    """
     attention = block.attn
-    normed = block.norm1(tokens)
-    size = normed.shape[-1]
-    weights, biases = attention.qkv.weight.split(size), [None] * 3
+    if isinstance(prompt, Appended):
+        seen = block.norm1(torch.cat([tokens, prompt.rows], dim=1))
+        asking, keys, values = seen[:, : tokens.shape[1]][:, wanted], seen, seen
+    else:
+        normed = block.norm1(tokens)
+        asking, keys, values = normed[:, wanted], normed, normed
+        if prompt is not None:
+            keys, values = torch.cat([prompt.keys, normed], 1), torch.cat([prompt.values, normed], 1)
+    size = tokens.shape[-1]
+    weights, biases = attention.qkv.weight.split(size), (None, None, None)
     if attention.qkv.bias is not None:
         biases = attention.qkv.bias.split(size)
-    inputs = (normed, torch.cat([prompt.keys, normed], 1), torch.cat([prompt.values, normed], 1))
     heads = attention.num_heads
     query, key, value = (
         F.linear(rows, weight, bias).view(*rows.shape[:2], heads, size // heads).transpose(1, 2)
-        for rows, weight, bias in zip(inputs, weights, biases, strict=True)
+        for rows, weight, bias in zip((asking, keys, values), weights, biases, strict=True)
     )
     query, key = attention.q_norm(query), attention.k_norm(key)
     mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-    tokens = tokens + block.ls1(attention.proj(mixed))
+    mixed = attention.norm(mixed) if hasattr(attention, "norm") else mixed
+    tokens = tokens[:, wanted] + block.ls1(attention.proj(mixed))
     return cast(Tensor, tokens + block.ls2(block.mlp(block.norm2(tokens))))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,14 @@ class Checkpoint:
     state: Any
     progress: Mapping[str, Any]
     tensors: dict[str, Tensor]
+
+
+def patience(cost: float = 0.0) -> float:
+    """Seconds until the next checkpoint, after one that took `cost`: at least one, and 3 % of the time.
+
+    The variable is for tests that cannot wait.
+    """
+    return max(float(os.environ.get("STREAMLAB_CHECKPOINT_SECONDS", "1")), 33 * cost)
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:

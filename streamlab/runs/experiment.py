@@ -187,7 +187,7 @@ def prepare(
                     f"stream: epochs is {spec.stream_config().epochs}, and {request.scenario} is an online "
                     f"stream, which serves each sample once; stream.updates_per_batch repeats batches"
                 )
-            spec.optimizer_config()
+            spec.optimizer_config(cls)
             specs.append(spec)
     return Experiment(tuple(specs), plans, source, own)
 

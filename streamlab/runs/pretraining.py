@@ -90,7 +90,7 @@ def pretrain(
             options = {**backbone, "trained": True}
             network = build_network(options, source.image_shape, len(source.class_names), pixels).to(device)
             samples = [
-                (torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device))
+                (torch.tensor(images, device=device), torch.tensor(labels, device=device))
                 for images, labels in (
                     (source.train_images, source.train_labels),
                     (source.test_images, source.test_labels),

@@ -60,9 +60,10 @@ class RunSpec:
     def compute_config(self) -> ComputeConfig:
         return configure(ComputeConfig, self.compute, "compute")
 
-    def optimizer_config(self) -> OptimizerConfig:
-        own = self.strategy_options.get("optimizer", {})
-        return configure(OptimizerConfig, merged(self.optimizer, own), "optimizer")
+    def optimizer_config(self, strategy: type[Strategy]) -> OptimizerConfig:
+        """The user's optimizer, where any is set; else the strategy's own."""
+        given = merged(self.optimizer, self.strategy_options.get("optimizer", {}))
+        return configure(OptimizerConfig, given or strategy.default_optimizer, "optimizer")
 
     def backbone_options(self) -> Mapping[str, Any]:
         """The user's backbone, where any is set; else empty, and the strategy's own applies."""

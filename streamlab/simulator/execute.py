@@ -94,7 +94,7 @@ def build(
         device=torch.device(spec.device),
         pixels=PixelStatistics(source.mean, source.deviation),
         backbone=spec.backbone_options(),
-        optimizer=spec.optimizer_config(),
+        optimizer=spec.optimizer_config(cls),
         precision=spec.compute_config().precision,
     )
     made = cls(setting, spec.own_options(cls))

@@ -28,7 +28,7 @@ from ..nets.network import Network
 from ..nets.optimizer import SGD, build_optimizer
 from ..parts.augment import Augmentation, augmented
 from ..randomness import Draws, global_randomness, key, seed_torch
-from ..runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from ..runs.checkpoints import Checkpoint, load_checkpoint, patience, save_checkpoint
 
 Samples = tuple[Tensor, Tensor]  # images (n, C, H, W) uint8, labels (n,) int64
 
@@ -110,7 +110,7 @@ def fit(
     per_epoch = len(labels) // batch
     steps = per_epoch * recipe.epochs
     state = _begin(network, recipe, optimizer, folder)
-    patience, due = 1.0, time.perf_counter() + 1.0
+    due = time.perf_counter() + patience()
     with global_randomness(seed, "fit"):
         while state.step < steps:
             epoch, first = divmod(state.step, per_epoch)
@@ -128,7 +128,7 @@ def fit(
                 state.total += loss.detach()
                 state.step += 1
                 _follow(state.average, state.network, recipe.average, state.step)
-                if time.perf_counter() > due:
+                if time.perf_counter() > due and number + 1 < per_epoch:  # an epoch is saved with its figures
                     mean = float(state.total) / (number + 1)
                     if not math.isfinite(mean):
                         raise StreamlabError(
@@ -136,11 +136,10 @@ def fit(
                         )
                     last = state.history[-1][1:] if state.history else (None, None)
                     hear(Fitted(epoch, state.step, steps, mean, False, *last))
+                    began = time.perf_counter()
                     if folder is not None:
-                        began = time.perf_counter()
                         _save(folder, state)
-                        patience = max(1.0, 33 * (time.perf_counter() - began))
-                    due = time.perf_counter() + patience
+                    due = time.perf_counter() + patience(time.perf_counter() - began)
             mean = float(state.total) / per_epoch
             state.total.zero_()
             shown = state.average or state.network

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import time
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -34,7 +33,7 @@ from ..randomness import (
     seed_torch,
     take_host_state,
 )
-from ..runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from ..runs.checkpoints import Checkpoint, load_checkpoint, patience, save_checkpoint
 from ..runs.folder import RunFolder
 from ..strategy import Strategy
 from ..stream import Experience, StreamPlan, labels_at
@@ -109,8 +108,6 @@ class Simulation:
         self._unexposed = set(range(plan.num_classes))
         self._random_base = key(self.seed, "step")
         self._sign_of_life = self._next_checkpoint = 0.0
-        # Least seconds between checkpoints; the variable is for tests that cannot wait.
-        self._patience = float(os.environ.get("STREAMLAB_CHECKPOINT_SECONDS", "1"))
 
     @property
     def total_samples(self) -> int:
@@ -137,7 +134,7 @@ class Simulation:
         if "unexposed" in self.evaluator.record and not self.evaluations:
             self._take_predictions((), False)
         self.strategy.train_mode(True)
-        self._next_checkpoint = time.perf_counter() + self._patience
+        self._next_checkpoint = time.perf_counter() + patience()
 
     def begin(self, number: int) -> None:
         """An experience begins, where boundaries are shown."""
@@ -216,7 +213,7 @@ class Simulation:
         self.write_checkpoint()
         cost = time.perf_counter() - began
         self._emit(events.CheckpointWritten(self.progress.samples_seen, cost))
-        self._next_checkpoint = time.perf_counter() + max(self._patience, 33 * cost)
+        self._next_checkpoint = time.perf_counter() + patience(cost)
 
     def write_checkpoint(self) -> None:
         """Write the state that a killed run goes on from."""

@@ -19,6 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import prompts
 from jobs import JOBS
 
 HERE = Path(__file__).parent
@@ -163,13 +164,18 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--write", type=Path)
+    parser.add_argument("--only", choices=("prompts",), help="take one section anew, and leave the others")
     given = parser.parse_args()
+    if given.only:
+        replace_section(given.write, prompts.section())
+        return
     lines = head()
     for job in JOBS:
         if job == "steps":
             continue
         lines += section(job, take_turns(job, given.data, given.turns if job != "offline-convnet" else 3))
     lines += steps_section(measure("steps", "steps", given.data))
+    lines += prompts.section()
     lines += whole_commands(*grid(given.data))
     live = measure("live share", "online-mlp", given.data)
     memory = [
@@ -181,6 +187,19 @@ def main() -> None:
     print(text)
     if given.write:
         given.write.write_text(text, encoding="utf-8")
+
+
+def replace_section(page: Path, lines: list[str]) -> None:
+    """Put one section in the place of that with its heading, or before the last but two."""
+    parts = page.read_text(encoding="utf-8").split("\n## ")
+    fresh = "\n".join(lines).removeprefix("## ")
+    heading = fresh.partition("\n")[0]
+    places = [number for number, part in enumerate(parts) if part.startswith(heading)]
+    if places:
+        parts[places[0]] = fresh
+    else:
+        parts.insert(len(parts) - 3, fresh)
+    page.write_text("\n## ".join(parts), encoding="utf-8")
 
 
 def head() -> list[str]:

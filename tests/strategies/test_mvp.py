@@ -202,3 +202,27 @@ def test_grey_and_small_images_become_what_the_weights_expect() -> None:
     adapted = backbone.adapted(torch.full((2, 1, 6, 6), 0.5))
     assert adapted.shape == (2, 3, 12, 12)
     torch.testing.assert_close(adapted[0, :, 3, 3], torch.tensor([0.0, 0.5, 2.0]))
+
+
+@pytest.mark.parametrize(
+    "extra", [{}, {"qk_norm": True, "init_values": 0.1}, {"scale_attn_norm": True}, {"qkv_bias": False}]
+)
+def test_without_prompts_it_is_timms_own_transformer(extra: dict[str, object]) -> None:
+    """Only the wanted token goes through the last block: the same feature for less."""
+    from timm.models.vision_transformer import VisionTransformer
+
+    torch.manual_seed(0)
+    model = VisionTransformer(
+        img_size=12, patch_size=4, in_chans=1, embed_dim=16, depth=3, num_heads=2, num_classes=0, **extra
+    ).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    images = torch.rand(5, 1, 12, 12)
+    whole = model.forward_features(images)
+    backbone = PromptedTransformer(model)
+    torch.testing.assert_close(backbone(images), whole[:, 0])
+    rows = torch.randn(5, 2, 16)
+    tokens = torch.cat([backbone.tokens(images), rows], 1)
+    for block in model.blocks:
+        tokens = block(tokens)
+    torch.testing.assert_close(backbone.through(images, rows), model.norm(tokens)[:, -2:])

@@ -12,7 +12,7 @@ from scipy import stats
 
 from streamlab import plugins
 from streamlab.data.source import Source
-from streamlab.evaluation.intervals import interval, t95
+from streamlab.evaluation.intervals import holm, interval, paired_differences, t_quantile, t_tails
 from streamlab.evaluation.libraries import LIBRARIES, as_libraries
 from streamlab.evaluation.metrics import NotDefined, measure
 from streamlab.evaluation.novelty import area_under_roc, false_positives_at_95
@@ -258,10 +258,28 @@ def test_one_matrix_as_five_libraries_report_it() -> None:
 
 def test_intervals_are_students() -> None:
     for degrees in (1, 2, 4, 9, 30, 31, 100):
-        assert t95(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=2e-4)
+        assert t_quantile(0.95, degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=1e-9)
+        assert t_tails(-1.7, degrees) == pytest.approx(2 * stats.t.sf(1.7, degrees), rel=1e-9)
     values = [0.3, 0.5, 0.4, 0.45, 0.6]
     low, high = stats.t.interval(0.95, 4, np.mean(values), stats.sem(values))
     shown = interval(values)
     assert (shown.mean, shown.n) == (pytest.approx(np.mean(values)), 5)
     assert shown.half_width == pytest.approx((high - low) / 2, rel=1e-3)
     assert interval([0.5]).half_width is None
+
+
+def test_differences_are_paired_by_seed_and_corrected_as_holm_does() -> None:
+    own = {0: 0.5, 1: 0.6, 2: 0.55}
+    others = {
+        "near": {0: 0.49, 1: 0.58, 2: 0.56},
+        "far": {0: 0.3, 1: 0.41, 2: 0.35, 9: 1.0},
+        "lone": {2: 0.1},
+    }
+    found = paired_differences(own, others)
+    assert set(found) == {"near", "far"}, "one seed in common gives no interval"
+    gaps = [0.2, 0.19, 0.2]
+    assert found["far"].interval == interval([own[seed] - others["far"][seed] for seed in range(3)])
+    assert found["far"].p == pytest.approx(stats.ttest_1samp(gaps, 0).pvalue, rel=1e-6)
+    assert found["far"].p_holm == pytest.approx(2 * found["far"].p)
+    assert (found["far"].told_apart, found["near"].told_apart) == (True, False)
+    assert holm({"a": 0.04, "b": 0.01, "c": 0.03}) == pytest.approx({"b": 0.03, "c": 0.06, "a": 0.06})

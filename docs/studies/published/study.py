@@ -10,40 +10,25 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import streamlab
-from streamlab.evaluation.intervals import Interval, interval
+from streamlab.evaluation.intervals import interval
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from results import percent, run, values
 
 HERE = Path(__file__).parent
 RUNS = Path("runs/published")
 PAGE = HERE.parent / "published.md"
 RECIPES = sorted(path.stem for path in HERE.glob("*.toml") if path.stem != "figures")
-COMMAND = str(Path(sys.executable).with_name("streamlab"))
 
 
-def run(recipe: str) -> None:
-    """One recipe, or what is left of it."""
-    folder = RUNS / recipe
-    done = (folder / "experiment.json").exists()
-    arguments = ["resume", folder] if done else ["run", HERE / f"{recipe}.toml", "--out", folder]
-    subprocess.run([COMMAND, *map(str, arguments)], check=True)
-
-
-def values(recipe: str, row: str, metric: str) -> dict[int, float]:
-    """A metric by seed (0..1) of the complete runs."""
-    if not (RUNS / recipe / "experiment.json").exists():
-        return {}
-    runs = [run for run in streamlab.load_run(RUNS / recipe).runs if run.spec.label == row and run.complete]
-    return {run.spec.seed: run.metrics[metric] for run in runs if metric in run.metrics}
-
-
-def percent(shown: Interval, sign: str = "") -> str:
-    half = "" if shown.half_width is None else f" ± {100 * shown.half_width:.1f}"
-    return f"{100 * shown.mean:{sign}.1f}{half}"
+def own_values(recipe: str, row: str, metric: str) -> dict[int, float]:
+    """A metric by seed (0..1) of a recipe's complete runs."""
+    return values(RUNS / recipe, row, metric)
 
 
 def figure_rows(figures: list[dict], sources: dict[str, str]) -> list[str]:
@@ -57,7 +42,7 @@ def figure_rows(figures: list[dict], sources: dict[str, str]) -> list[str]:
             if figure["method"] != method:
                 continue
             metric = figure.get("metric", "a_last")
-            own = list(values(figure["recipe"], figure["row"], metric).values())
+            own = list(own_values(figure["recipe"], figure["row"], metric).values())
             spread = f" ± {figure['spread']}" if figure["spread"] else ""
             where = f"[{figure['recipe']}]({HERE.name}/{figure['recipe']}.toml), `{figure['row']}`"
             cells = [sources[figure["source"]], where, metric, f"{figure['value']}{spread}"]
@@ -83,7 +68,7 @@ def ordering_rows(orderings: list[dict]) -> list[str]:
     for ordering in orderings:
         metric = ordering.get("metric", "a_last")
         for recipe in ordering["recipes"]:
-            above, below = (values(recipe, ordering[side], metric) for side in ("above", "below"))
+            above, below = (own_values(recipe, ordering[side], metric) for side in ("above", "below"))
             both = sorted(above.keys() & below.keys())
             if not both:
                 lines.append(f"| {ordering['claim']} | {recipe} | {metric} | not run | | |")
@@ -153,7 +138,7 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="only write the page")
     if not parser.parse_args().page:
         for recipe in RECIPES:
-            run(recipe)
+            run(HERE / f"{recipe}.toml", RUNS / recipe)
     PAGE.write_text(page(), encoding="utf-8")
 
 

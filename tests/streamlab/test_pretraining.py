@@ -1,0 +1,159 @@
+"""Pretraining: resumable to the bit, weights that say what they fit, sources joined, images moved."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from making import make_source, write_pictures
+
+from streamlab.config import OptimizerConfig
+from streamlab.data.joined import joined
+from streamlab.errors import StreamlabError
+from streamlab.nets.network import PixelStatistics, build_network
+from streamlab.parts.augment import Augmentation, augmented
+from streamlab.runs.pretraining import Pretraining, pretrain
+from streamlab.simulator.fit import Fitted, Recipe, fit
+
+SMALL = {
+    "backbone": {"patch_size": 4, "width": 16, "depth": 2, "heads": 2},
+    "recipe": {"epochs": 2, "batch_size": 16},
+    "augment": {"shift": 0.1},
+}
+
+
+def asked(folder: Path, **changed: object) -> Pretraining:
+    """Two classes of pictures, eight pixels a side."""
+    if not (folder / "pictures").exists():
+        write_pictures(folder / "pictures", classes=3, count=40)
+    return Pretraining((f"folder:{folder / 'pictures'}",), settings={**SMALL, **changed})
+
+
+class Stop(Exception):
+    """Stands for a kill: what is on disk is all that is left."""
+
+
+@pytest.mark.parametrize("stops", [(3,), (1, 5, 8)])
+def test_pretraining_that_was_stopped_ends_with_the_same_bits(
+    stops: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STREAMLAB_CHECKPOINT_SECONDS", "0")
+    request = asked(tmp_path)
+    whole = pretrain(request, tmp_path / "whole").read_bytes()
+    for stop in stops:
+
+        def hear(fitted: Fitted, stop: int = stop) -> None:
+            if fitted.step >= stop:
+                raise Stop
+
+        with pytest.raises(Stop):
+            pretrain(request, tmp_path / "cut", hear)
+    heard: list[int] = []
+    again = pretrain(request, tmp_path / "cut", lambda fitted: heard.append(fitted.step))
+    assert again.read_bytes() == whole
+    assert heard[0] >= stops[-1] - 1, "it went on, and did not begin again"
+    assert sorted(p.name for p in again.parent.iterdir() if p.name != ".lock") == [
+        "CARD.md", "pretraining.json", "weights.safetensors",
+    ]  # fmt: skip
+
+
+def test_the_weights_file_alone_builds_its_backbone(tmp_path: Path) -> None:
+    weights = pretrain(asked(tmp_path), tmp_path / "out")
+    options = {"name": "vit", "weights": str(weights)}
+    made = build_network(options, (1, 8, 8), 4, PixelStatistics(0.5, 0.5)).backbone
+    assert (made.depth, made.feature_size, made.side, made.channels) == (2, 16, 8, 1)
+    assert not any(parameter.requires_grad for parameter in made.parameters())
+    colour = build_network(options, (3, 12, 12), 4, PixelStatistics(0.5, 0.5)).backbone
+    assert colour(torch.rand(2, 3, 12, 12)).shape == (2, 16), "other images are adapted"
+    card = (tmp_path / "out/CARD.md").read_text()
+    assert "3 classes, 96 training images" in card
+    assert "accuracy" in card
+
+
+def test_what_cannot_be_pretrained_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(StreamlabError, match="backbone mlp takes no weights; pretrain one that does, as vit"):
+        pretrain(asked(tmp_path, backbone={"name": "mlp"}), out)
+    with pytest.raises(StreamlabError, match="unknown section 'recipes'; did you mean 'recipe'"):
+        pretrain(asked(tmp_path, recipes={}), out)
+    with pytest.raises(StreamlabError, match="recipe: epochs is 0, and must be at least 1"):
+        pretrain(asked(tmp_path, recipe={"epochs": 0}), out)
+    pretrain(asked(tmp_path), out)
+    with pytest.raises(StreamlabError, match=r"holds weights\.safetensors already; name another folder"):
+        pretrain(asked(tmp_path), out)
+    (out / "weights.safetensors").unlink()
+    with pytest.raises(StreamlabError, match="holds another pretraining, begun with other settings"):
+        pretrain(asked(tmp_path, augment={}), out)
+
+
+def test_the_best_epoch_is_kept_where_that_is_asked_for() -> None:
+    source = make_source(classes=4, train=20, test=20, contrast=40)
+    samples = [torch.from_numpy(a) for a in (source.train_images, source.train_labels)]
+    judged = [torch.from_numpy(a) for a in (source.test_images, source.test_labels)]
+    torch.manual_seed(0)
+    net = build_network({"name": "mlp"}, (1, 8, 8), 4, PixelStatistics(0.5, 0.3))
+    recipe = Recipe(epochs=12, batch_size=16, warmup=0, average=0, keep="best", schedule="constant")
+    kept, history = fit(
+        net, (samples[0], samples[1]), (judged[0], judged[1]), recipe, OptimizerConfig(lr=0.5), Augmentation(), 0
+    )  # fmt: skip
+    with torch.no_grad():
+        accuracy = float((kept(judged[0]).argmax(1) == judged[1]).double().mean()) * 100
+    held_out = [row[2] for row in history]
+    assert accuracy == max(held_out)
+    assert max(held_out) > held_out[-1], "the last epoch was not the best, else this tests nothing"
+
+
+def test_the_rate_rises_and_falls() -> None:
+    rates = [Recipe(warmup=0.1).rate(step, 100) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.1 * n for n in range(1, 11)])
+    assert all(a > b for a, b in pairwise(rates[10:]))
+    assert rates[-1] < 0.001
+
+
+def test_joined_sources_have_all_classes_and_one_shape() -> None:
+    one, two = (
+        make_source(classes=3, train=4, test=2, size=8),
+        make_source(classes=5, train=4, test=2, size=12),
+    )
+    both = joined([one, two])
+    assert both.image_shape == (1, 8, 8)
+    assert both.class_names[:4] == ("tiny/class 0", "tiny/class 1", "tiny/class 2", "tiny/class 0")
+    assert np.array_equal(both.train_labels, np.concatenate([one.train_labels, two.train_labels + 3]))
+    assert np.array_equal(both.train_images[:12], one.train_images)
+    assert both.test_images.dtype == np.uint8
+    assert abs(both.test_images[6:].mean() - two.test_images.mean()) < 3, "resized, and no brighter"
+    assert joined([one]) is one
+
+
+def test_images_are_moved_each_on_its_own_and_by_no_more_than_asked() -> None:
+    image = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
+    image[0, 0, 10:18, 10:18] = 200
+    images = image.expand(64, -1, -1, -1)
+    torch.manual_seed(0)
+    assert augmented(images, Augmentation()) is images
+    moved = augmented(images, Augmentation(shift=0.1))
+    assert (moved.shape, moved.dtype) == (images.shape, torch.uint8)
+    weight = moved[:, 0].double()
+    rows = (weight.sum(2) * torch.arange(28)).sum(1) / weight.sum((1, 2))
+    assert (rows - 13.5).abs().max() <= 2.8 + 0.1
+    assert rows.std() > 1, "each by its own distance"
+    grown = augmented(images, Augmentation(scale=(1.5, 1.5)))[:, 0].double().sum((1, 2))
+    assert grown[0] == pytest.approx(1.5**2 * float(image.double().sum()), rel=0.1)
+    half = image.clone()
+    half[..., 14:] = 0
+    mirrored = augmented(half.expand(64, -1, -1, -1), Augmentation(mirror=True))
+    flipped = (mirrored[..., 14:].sum((1, 2, 3)) > 0).sum()
+    assert 16 < flipped < 48
+    with pytest.raises(StreamlabError, match="augment: scale is"):
+        Augmentation(scale=(1.2, 0.8))
+
+
+def test_a_request_is_kept_beside_the_weights(tmp_path: Path) -> None:
+    pretrain(asked(tmp_path), tmp_path / "out")
+    about = json.loads((tmp_path / "out/pretraining.json").read_text())
+    assert about["request"]["settings"]["recipe"]["epochs"] == 2
+    assert about["provenance"]["packages"]["torch"] == torch.__version__.split("+")[0]
