@@ -31,12 +31,16 @@ class StreamConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """The optimizer that a strategy's network is trained with (name: sgd, adam or adamw)."""
+    """The optimizer that a strategy's network is trained with (name: sgd, adam or adamw).
+
+    nesterov: of sgd's momentum.
+    """
 
     name: str = "sgd"
     lr: float = 0.05
     momentum: float = 0.0
     weight_decay: float = 0.0
+    nesterov: bool = False
 
     def __post_init__(self) -> None:
         if self.name not in ("sgd", "adam", "adamw"):

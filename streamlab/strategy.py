@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, Protocol, cast, get_type_hints
 import torch
 from torch import Tensor, nn
 
+from .base import BaseRecipe, BaseTraining
 from .batch import Batch
 from .config import Budget, OptimizerConfig, readable_bytes
 from .errors import StreamlabError, unknown
@@ -47,6 +48,7 @@ class Setting:
     backbone: Mapping[str, Any] = field(default_factory=dict)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     precision: Precision = "float32"
+    base: BaseRecipe = field(default_factory=BaseRecipe)
 
 
 class ExperienceView(Protocol):
@@ -77,6 +79,10 @@ class ExperienceView(Protocol):
         """Shuffled batches, every epoch in an order of its own."""
         ...
 
+    def features(self, strategy: Strategy) -> Tensor:
+        """(n, D) its samples' features as at an evaluation, computed once where they are frozen."""
+        ...
+
 
 class Strategy:
     """Base of all strategies.
@@ -88,7 +94,8 @@ class Strategy:
     default_optimizer (options used unless the user sets some); least_per_class (exemplars a class
     that its buffers must hold);
     frozen ("features" or "query": the method of images that always says the same, so that each test
-    image's is computed once a run and handed to `predict_given`);
+    image's is computed once a run and handed to `predict_given`); base (how the network is trained in
+    a base session, which is then not served batch by batch; such a strategy needs one);
     known_failures (check -> why this strategy does not pass it, for `streamlab check`).
 
     What the kernel keeps up to date, each (classes,) bool: `exposed`, the classes seen so far;
@@ -105,6 +112,7 @@ class Strategy:
     default_optimizer: ClassVar[Mapping[str, Any]] = {}
     least_per_class: ClassVar[int] = 0
     frozen: ClassVar[Literal["", "features", "query"]] = ""
+    base: ClassVar[BaseTraining | None] = None
     known_failures: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, setting: Setting, options: Any = None) -> None:

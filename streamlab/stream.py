@@ -90,7 +90,8 @@ class StreamPlan:
     """A sequence of experiences, immutable, hashable and saveable.
 
     transforms: what is done to images, by name (streamlab.data.split); none: images as they are.
-    class_counts: training samples of each class in the stream, filled in by `make_plan`.
+    class_counts: training samples of each class in the stream, filled in by `make_plan`. has_base:
+    the first experience is a base session, for training a network on (few-shot sessions).
     """
 
     scenario: str
@@ -102,12 +103,14 @@ class StreamPlan:
     experiences: Sequence[Experience]
     transforms: tuple[str, ...] = ()
     class_counts: tuple[int, ...] = ()
+    has_base: bool = False
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the content: kind, boundaries, transforms, every index; not names or options."""
         digest = hashlib.sha256()
         head = ["streamlab plan 1", self.kind, self.num_classes, self.shows_boundaries]
+        head += ["base"] if self.has_base else []
         head += self.transforms
         digest.update(json.dumps([*head, len(self.experiences)]).encode())
         for experience in self.experiences:
@@ -163,7 +166,8 @@ class StreamPlan:
     def merged(self) -> StreamPlan:
         """The same samples as one session: what a jointly trained ceiling learns from."""
         everything = Experience(np.sort(self.stream), self.test_indices, tuple(range(self.num_classes)))
-        return dataclasses.replace(self, kind="sessions", shows_boundaries=True, experiences=(everything,))
+        whole = dataclasses.replace(self, kind="sessions", shows_boundaries=True, experiences=(everything,))
+        return dataclasses.replace(whole, has_base=False)
 
     def save(self, path: Path) -> None:
         """Write the plan as one safetensors file, whole or not at all."""
@@ -219,6 +223,7 @@ _HEAD = (
     "options",
     "transforms",
     "class_counts",
+    "has_base",
 )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..data.split import Split
 from ..errors import StreamlabError
-from ..parts.features import FeatureCache
+from ..parts.features import FeatureCache, features_file
 from ..strategy import Strategy
 from ..stream import StreamPlan, labels_at
 from .record import Evaluation, Unexposed
@@ -39,8 +39,9 @@ class Evaluator:
         record: frozenset[str] = frozenset(),
         batch_size: int = BATCH_SIZE,
         cache_bytes: int = CACHE_BYTES,
+        source_digest: str = "",
     ) -> None:
-        self.cache_bytes = cache_bytes
+        self.cache_bytes, self.source_digest = cache_bytes, source_digest
         self.plan, self.test, self.record, self.batch_size = plan, test, record, batch_size
         self.candidates = plan.test_indices
         self.labels = labels_at(test.labels.cpu().numpy(), self.candidates)
@@ -57,15 +58,18 @@ class Evaluator:
         return self.test.images_at(torch.from_numpy(self.candidates[places]).to(self.test.device))
 
     def frozen(self, strategy: Strategy, places: NDArray[np.int64]) -> Tensor:
-        """What never changes of these candidates (features, a query), computed once a run if it fits."""
+        """What never changes of these candidates (features, a query), computed once a run if it fits.
+
+        The kernel's own features of a frozen network are kept for other runs too.
+        """
         if self._cache is None:
-            self._cache = FeatureCache(
-                len(self.candidates),
-                self.batch_size,
-                lambda numbers: getattr(strategy, strategy.frozen)(self.images_of(numbers)),
-                self.cache_bytes,
-            )
-        return self._cache.at(places)
+            name = f"{self.source_digest} test"
+            self._cache = cache_of(strategy, self.test, name, self.batch_size, self.cache_bytes)
+        return self._cache.at(self.candidates[places])
+
+    def forget(self) -> None:
+        """What was taken for constant has changed."""
+        self._cache = None
 
     def evaluate(
         self,
@@ -98,6 +102,21 @@ class Evaluator:
         return Evaluation(
             samples_seen, task_ends, periodic, exposed, indices, labels, **arrays, unexposed=unexposed
         )
+
+
+def cache_of(strategy: Strategy, split: Split, name: str, batch: int, most_bytes: int) -> FeatureCache:
+    """A cache of what `frozen` names, by index of a split; on disk too where the kernel defines them."""
+    shared = strategy.frozen == "features" and type(strategy).features is Strategy.features
+    return FeatureCache(
+        len(split),
+        batch,
+        lambda rows: getattr(strategy, strategy.frozen)(
+            split.images_at(torch.from_numpy(rows).to(split.device))
+        ),
+        most_bytes,
+        features_file(strategy.net, name) if shared and not name.startswith(" ") else None,
+        split.device,
+    )
 
 
 class _Take:

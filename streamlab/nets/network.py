@@ -57,6 +57,7 @@ class Network(nn.Module):
         super().__init__()
         self.scale, self.shift = scale, shift
         self.backbone = backbone
+        self.num_classes = num_classes
         self.head: nn.Module = nn.Linear(backbone.feature_size, num_classes)
         self.channels_last = any(isinstance(module, nn.Conv2d) for module in backbone.modules())
         if self.channels_last:

@@ -24,8 +24,9 @@ class SGD:
         lr: float,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
+        nesterov: bool = False,
     ) -> None:
-        self.parameters = parameters
+        self.parameters, self.nesterov = parameters, nesterov
         self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
         self.velocities: dict[int, Tensor] = {}
 
@@ -50,7 +51,11 @@ class SGD:
                     self.velocities[place].mul_(self.momentum).add_(step)
                 else:
                     self.velocities[place] = step.clone()
-            steps = [self.velocities[place] for place in places]
+            velocities = [self.velocities[place] for place in places]
+            if self.nesterov:
+                steps = list(torch._foreach_add(steps, velocities, alpha=self.momentum))
+            else:
+                steps = velocities
         torch._foreach_add_(moved, steps, alpha=-self.lr)
 
     @property
@@ -65,7 +70,7 @@ Optimizer = SGD | torch.optim.Optimizer
 def build_optimizer(config: OptimizerConfig, parameters: list[nn.Parameter]) -> Optimizer:
     """The configured optimizer over these parameters."""
     if config.name == "sgd":
-        return SGD(parameters, config.lr, config.momentum, config.weight_decay)
+        return SGD(parameters, config.lr, config.momentum, config.weight_decay, config.nesterov)
     make = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
     return make(parameters, lr=config.lr, weight_decay=config.weight_decay)
 

@@ -1,30 +1,51 @@
-"""A cache of features that never change: each image goes through a frozen backbone once."""
+"""A cache of features that never change: each image goes through a frozen backbone once.
+
+Kept in memory for a run and, where it has a file, on disk for all runs on the same frozen backbone.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import platform
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.source import cache_folder
+from ..nets.network import Network
+from ..runs.files import write_bytes
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_MOST_FILES = 200
 
 
 class FeatureCache:
     """Features of numbered images, computed in batches of one size when they are first asked for.
 
     count: images there are. compute: (batch,) numbers -> (batch, D) features. most_bytes: beyond it
-    nothing is kept, and every request is computed anew; results are the same.
+    nothing is kept, and every request is computed anew; results are the same. file: where they are
+    read from, and written to once all are known; device: where they then lie.
     """
 
     def __init__(
-        self, count: int, batch: int, compute: Callable[[NDArray[np.int64]], Tensor], most_bytes: int
+        self,
+        count: int,
+        batch: int,
+        compute: Callable[[NDArray[np.int64]], Tensor],
+        most_bytes: int,
+        file: Path | None = None,
+        device: torch.device | None = None,
     ) -> None:
         self._known = np.zeros(count, np.bool_)
         self._batch, self._compute, self._most_bytes = batch, compute, most_bytes
+        self._file = file if most_bytes else None
+        self._device = device or torch.device("cpu")
         self._rows: Tensor | None = None
 
     def at(self, numbers: NDArray[np.int64]) -> Tensor:
@@ -32,6 +53,8 @@ class FeatureCache:
         missing = np.unique(numbers[~self._known[numbers]])
         for start in range(0, len(missing), self._batch):
             part = missing[start : start + self._batch]
+            if self._rows is None and self._read():
+                break
             features = self._compute(np.resize(part, self._batch))[: len(part)]
             if self._rows is None:
                 if features[0].nbytes * len(self._known) > self._most_bytes:
@@ -40,6 +63,8 @@ class FeatureCache:
             self._rows[torch.from_numpy(part).to(features.device)] = features
             self._known[part] = True
         assert self._rows is not None
+        if self._file is not None and self._known.all():
+            self._write()
         return self._rows[torch.from_numpy(numbers).to(self._rows.device)]
 
     def _uncached(self, numbers: NDArray[np.int64]) -> Tensor:
@@ -48,3 +73,54 @@ class FeatureCache:
             for part in np.split(numbers, range(self._batch, len(numbers), self._batch))
         ]
         return torch.cat(parts)
+
+    def _read(self) -> bool:
+        """Take all rows from the file; false where there is none that fits."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        if self._file is None or not self._file.is_file():
+            return False
+        try:
+            found = load_file(self._file)["features"]
+        except (OSError, SafetensorError, KeyError):
+            return False
+        if len(found) != len(self._known):
+            return False
+        self._rows, self._file = found.to(self._device, copy=True), None
+        self._known[:] = True
+        return True
+
+    def _write(self) -> None:
+        """Keep all rows for other runs, and no more than the newest files; a full disk is no error."""
+        from safetensors.torch import save
+
+        assert self._file is not None
+        assert self._rows is not None
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(self._file, save({"features": self._rows.cpu()}))
+            files = sorted(self._file.parent.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)
+            for old in files[:-_MOST_FILES]:
+                old.unlink(missing_ok=True)
+        except OSError:
+            pass
+        self._file = None
+
+
+def features_file(network: Network, images: str) -> Path | None:
+    """Where the features of a frozen network are kept; images: what names them (a digest, a split).
+
+    None where nothing is gained: no network, or one that is learned. Named by
+    the SHA-256 of its backbone's weights, how pixels are scaled, its precision and the device.
+    """
+    parameters = list(network.backbone.parameters())
+    if not parameters or any(parameter.requires_grad for parameter in parameters):
+        return None
+    digest = hashlib.sha256(repr((images, network.scale, network.shift, repr(network.backbone))).encode())
+    for name, tensor in network.backbone.state_dict().items():
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensor.cpu().numpy()).data)
+    about = (network.backbone.precision, parameters[0].device.type, torch.__version__, platform.machine())
+    digest.update(repr(about).encode())
+    return cache_folder() / "features" / f"{digest.hexdigest()[:32]}.safetensors"

@@ -8,6 +8,13 @@ import torch
 from torch import Tensor
 
 
+def class_means(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, D) features, (N,) labels -> the classes there are (C,), ascending, and their means (C, D)."""
+    classes, place = labels.unique(return_inverse=True)  # type: ignore[no-untyped-call]  # torch's is untyped
+    sums = features.new_zeros(len(classes), features.shape[1]).index_add_(0, place, features)
+    return classes, sums / torch.bincount(place)[:, None]
+
+
 class Prototypes:
     """means: (K, D); counts: (K,) samples seen; spreads: (K,) mean squared distance to the mean, a dimension.
 

@@ -177,6 +177,7 @@ def prepare(
                 backbone=settings.get("backbone", {}),
                 optimizer=settings.get("optimizer", {}),
                 compute=settings.get("compute", {}),
+                base=settings.get("base", {}),
                 strategy_options=merged(
                     settings.get(row.strategy, {}), settings.get(row.label, {}), row.options
                 ),
@@ -188,6 +189,7 @@ def prepare(
                     f"stream, which serves each sample once; stream.updates_per_batch repeats batches"
                 )
             spec.optimizer_config(cls)
+            spec.base_recipe()
             specs.append(spec)
     return Experiment(tuple(specs), plans, source, own)
 

@@ -42,12 +42,15 @@ def _flush_folder(folder: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder for one process; the kernel lets go of it when the process dies."""
+def locked(folder: Path, wait: bool = False) -> Iterator[None]:
+    """Hold a folder for one process; the kernel lets go of it when the process dies.
+
+    Raises StreamlabError where another has it, unless told to wait.
+    """
     handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise StreamlabError(
                 f"{folder} is in use by another streamlab command; wait for it, or stop it"

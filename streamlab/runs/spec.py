@@ -16,11 +16,12 @@ from ..config import Budget, ComputeConfig, OptimizerConfig, StreamConfig, confi
 from ..errors import StreamlabError
 
 if TYPE_CHECKING:
+    from ..base import BaseRecipe
     from ..strategy import Strategy
     from ..stream import StreamPlan
 
 _KINDS = {"online": "an online stream", "sessions": "sessions", "episodes": "episodes"}
-SECTIONS = ("scenario", "stream", "backbone", "optimizer", "compute")
+SECTIONS = ("scenario", "stream", "backbone", "optimizer", "compute", "base")
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class RunSpec:
     optimizer: Mapping[str, Any] = field(default_factory=dict)
     strategy_options: Mapping[str, Any] = field(default_factory=dict)
     compute: Mapping[str, Any] = field(default_factory=dict)
+    base: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def folder(self) -> str:
@@ -59,6 +61,11 @@ class RunSpec:
 
     def compute_config(self) -> ComputeConfig:
         return configure(ComputeConfig, self.compute, "compute")
+
+    def base_recipe(self) -> BaseRecipe:
+        from ..base import BaseRecipe
+
+        return configure(BaseRecipe, self.base, "base")
 
     def optimizer_config(self, strategy: type[Strategy]) -> OptimizerConfig:
         """The user's optimizer, where any is set; else the strategy's own."""
@@ -118,6 +125,8 @@ def check_strategy(strategy: type[Strategy], options: Any, name: str, plan: Stre
         takes = " or ".join(_KINDS[kind] for kind in sorted(strategy.kinds))
         hint = "; --set scenario.kind=sessions makes it some" if "kind" in plan.options else ""
         raise StreamlabError(f"{name} learns from {takes}, and {plan.scenario} is {_KINDS[plan.kind]}{hint}")
+    if strategy.base is not None and not plan.has_base:
+        raise StreamlabError(f"{name} needs a base session, as fscil has, and {plan.scenario} has none")
     if getattr(options, "needs_boundaries", strategy.needs_boundaries) and not plan.shows_boundaries:
         raise StreamlabError(
             f"{name} needs task boundaries, and {plan.scenario} hides them; "

@@ -47,6 +47,20 @@ class Progressed:
 
 
 @dataclass(frozen=True)
+class BaseTrained:
+    """Base training has come to this step; by the clock, so it is in no log.
+
+    held_out_accuracy: percent, of the images that choose the epoch, after the last whole epoch.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    held_out_loss: float | None
+    held_out_accuracy: float | None
+
+
+@dataclass(frozen=True)
 class Evaluated:
     """Predictions were taken; accuracy over the test samples of the classes exposed so far.
 
@@ -102,6 +116,7 @@ Event = (
     | ExperienceStarted
     | ClassesArrived
     | Progressed
+    | BaseTrained
     | Evaluated
     | ExperienceEnded
     | CheckpointWritten
@@ -116,6 +131,7 @@ EVENTS: dict[str, type[Event]] = {
         ExperienceStarted,
         ClassesArrived,
         Progressed,
+        BaseTrained,
         Evaluated,
         ExperienceEnded,
         CheckpointWritten,
@@ -123,7 +139,7 @@ EVENTS: dict[str, type[Event]] = {
         RunFailed,
     )
 }
-BY_THE_CLOCK = (Progressed, CheckpointWritten)
+BY_THE_CLOCK = (Progressed, BaseTrained, CheckpointWritten)
 
 
 def to_plain(event: Event) -> dict[str, Any]:

@@ -96,6 +96,7 @@ def build(
         backbone=spec.backbone_options(),
         optimizer=spec.optimizer_config(cls),
         precision=spec.compute_config().precision,
+        base=spec.base_recipe(),
     )
     made = cls(setting, spec.own_options(cls))
     rest = (spec.stream_config(), spec.eval_every, spec.parsed_budget(), frozenset(spec.record))
@@ -126,7 +127,7 @@ def assemble(
         strategy.allot(budget)
     train = _split(source.train_images, source.train_labels, plan, device)
     test = _split(source.test_images, source.test_labels, plan, device)
-    evaluator = Evaluator(plan, test, record, evaluation_batch, cache_bytes)
+    evaluator = Evaluator(plan, test, record, evaluation_batch, cache_bytes, source.digest)
     return kind(plan, strategy, train, evaluator, stream, eval_every, budget, emit, folder)
 
 
@@ -172,6 +173,7 @@ def _finish(simulation: Simulation, folder: RunFolder) -> events.RunEnded:
             "held": progress.held,
             "class_accuracy": [_plain(value) for value in record.evaluations[-1].class_accuracy],
             "accuracy_matrix": [[_plain(value) for value in row] for row in accuracy_matrix(record)],
+            "base": progress.base,
             "bit_reproducible": simulation.train.device.type == "cpu",
         }
     )

@@ -99,9 +99,13 @@ def fit(
     seed: int,
     folder: Path | None = None,
     hear: Callable[[Fitted], None] = lambda fitted: None,
+    loss_of: Callable[[Network, Tensor, Tensor], Tensor] | None = None,
+    among: Tensor | None = None,
 ) -> tuple[Network, list[tuple[float, float, float]]]:
     """The trained network, and of each epoch (training loss, held-out loss, held-out accuracy in percent).
 
+    loss_of: the loss of a batch by network, images and labels; cross-entropy unless it is given.
+    among: (classes,) bool, those that compete on held-out images (None: all).
     folder: where checkpoints are written, and gone on from; killed and called again, it ends with the
     same bits. Raises StreamlabError where the loss is no number.
     """
@@ -120,8 +124,13 @@ def fit(
                 rows = order[number * batch : (number + 1) * batch]
                 seed_torch(key(seed, "fit", "step", state.step))
                 _set_rate(state.optimizer, optimizer.lr * recipe.rate(state.step, steps))
-                logits = state.network(augmented(images[rows], augment))
-                loss = F.cross_entropy(logits, labels[rows], label_smoothing=recipe.smoothing)
+                seen = augmented(images[rows], augment)
+                if loss_of is None:
+                    loss = F.cross_entropy(
+                        state.network(seen), labels[rows], label_smoothing=recipe.smoothing
+                    )
+                else:
+                    loss = loss_of(state.network, seen, labels[rows])
                 state.optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]  # torch's is untyped
                 state.optimizer.step()
@@ -134,22 +143,22 @@ def fit(
                         raise StreamlabError(
                             f"the loss is {mean} at step {state.step}; training has diverged"
                         )
-                    last = state.history[-1][1:] if state.history else (None, None)
-                    hear(Fitted(epoch, state.step, steps, mean, False, *last))
                     began = time.perf_counter()
                     if folder is not None:
                         _save(folder, state)
                     due = time.perf_counter() + patience(time.perf_counter() - began)
+                    last = state.history[-1][1:] if state.history else (None, None)
+                    hear(Fitted(epoch, state.step, steps, mean, False, *last))
             mean = float(state.total) / per_epoch
             state.total.zero_()
             shown = state.average or state.network
-            held_loss, accuracy = _held_out(shown, held_out) if held_out else (math.nan, math.nan)
+            held_loss, accuracy = _held_out(shown, held_out, among) if held_out else (math.nan, math.nan)
             state.history.append((mean, held_loss, accuracy))
             if recipe.keep == "best" and accuracy > state.best_accuracy:
                 state.best, state.best_accuracy = copy.deepcopy(shown), accuracy
-            hear(Fitted(epoch, state.step, steps, mean, True, held_loss, accuracy))
             if folder is not None:
                 _save(folder, state)
+            hear(Fitted(epoch, state.step, steps, mean, True, held_loss, accuracy))
     return state.best or state.average or state.network, state.history
 
 
@@ -194,9 +203,11 @@ def _follow(average: nn.Module | None, network: nn.Module, keep: float, step: in
 
 
 @torch.no_grad()
-def _held_out(network: Network, samples: Samples) -> tuple[float, float]:
+def _held_out(network: Network, samples: Samples, among: Tensor | None) -> tuple[float, float]:
     network.eval()
     images, labels = samples
     logits = torch.cat([network(part) for part in torch.split(images, 500)])
+    if among is not None:
+        logits = logits.masked_fill(~among, float("-inf"))
     accuracy = float((logits.argmax(1) == labels).double().mean()) * 100
     return float(F.cross_entropy(logits, labels)), accuracy

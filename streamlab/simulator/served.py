@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,8 @@ from ..randomness import Draws
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from ..strategy import Strategy
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,7 @@ class View:
     indices: Tensor
     split: Split
     seed: int
+    cached: Callable[[Strategy, Tensor], Tensor] | None = None
 
     @property
     def labels(self) -> Tensor:
@@ -54,6 +57,12 @@ class View:
         """All its samples of one class."""
         rows = self.indices[self.labels == label]
         return Batch(self.split.images_at(rows), self.split.labels_at(rows))
+
+    def features(self, strategy: Strategy) -> Tensor:
+        """(n, D) its samples' features as at an evaluation, computed once where they are frozen."""
+        if self.cached is not None and strategy.frozen == "features":
+            return self.cached(strategy, self.indices)
+        return strategy.features_of(self.split.images_at(self.indices))
 
     def batches(self, epochs: int, size: int) -> Iterator[Batch]:
         """Shuffled batches, every epoch in an order of its own."""

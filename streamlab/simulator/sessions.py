@@ -2,8 +2,9 @@
 
 RunStarted
 for each session:
-    ExperienceStarted, begin_experience(view)
-    for each epoch, for each batch:
+    ExperienceStarted; BaseTrained             of a base session, for those that train one
+    begin_experience(view)
+    for each epoch, for each batch:            but of a base session that was trained as such
         ClassesArrived                         for those whose first sample is in it
         observe(batch)                         updates_per_batch times
         remember(batch)                        once; Progressed

@@ -21,10 +21,11 @@ from ..batch import Batch
 from ..config import StreamConfig
 from ..data.split import Split
 from ..errors import StreamlabError
-from ..evaluation.evaluator import Evaluator
+from ..evaluation.evaluator import Evaluator, cache_of
 from ..evaluation.metrics import LIVE, measure
 from ..evaluation.record import Evaluation, Record, save_evaluation
 from ..memory.ledger import check_budget
+from ..parts.features import FeatureCache
 from ..randomness import (
     Draws,
     global_randomness,
@@ -38,6 +39,8 @@ from ..runs.folder import RunFolder
 from ..strategy import Strategy
 from ..stream import Experience, StreamPlan, labels_at
 from . import events
+from .base_session import train_base
+from .fit import Fitted
 from .resources import flops_of
 from .served import Order, View
 
@@ -74,6 +77,7 @@ class Progress:
     log_length: int = 0
     losses: dict[str, list[float]] = field(default_factory=dict)
     host_random: Any = None
+    base: dict[str, Any] | None = None
 
 
 class Simulation:
@@ -105,6 +109,7 @@ class Simulation:
         self.epochs = 1 if plan.kind == "online" else stream.epochs
         self.bounds = list(accumulate((len(e.indices) * self.epochs for e in plan.experiences), initial=0))
         self._pending: list[dict[str, Tensor]] = []
+        self._train_cache: FeatureCache | None = None
         self._unexposed = set(range(plan.num_classes))
         self._random_base = key(self.seed, "step")
         self._sign_of_life = self._next_checkpoint = 0.0
@@ -140,6 +145,9 @@ class Simulation:
         """An experience begins, where boundaries are shown."""
         self._start_experiences(self.progress.samples_seen + 1)
         view, own = self.view(number), self.strategy.own_classes
+        if number == 0 and self.strategy.base is not None:
+            with self._training():
+                self._train_base(view)
         own.zero_()[list(view.classes)] = True
         own[view.labels] = True  # a blurry task shows samples of others' classes
         with self._training():
@@ -241,7 +249,54 @@ class Simulation:
     def view(self, number: int) -> View:
         experience: Experience = self.plan.experiences[number]
         indices = torch.from_numpy(experience.indices).to(self.train.device)
-        return View(number, experience.classes, indices, self.train, self.seed)
+        return View(number, experience.classes, indices, self.train, self.seed, self._frozen_features)
+
+    @torch.no_grad()
+    def _frozen_features(self, strategy: Strategy, indices: Tensor) -> Tensor:
+        """Training samples' features that never change, from the cache."""
+        if self._train_cache is None:
+            evaluator = self.evaluator
+            name = f"{evaluator.source_digest} train"
+            self._train_cache = cache_of(
+                strategy, self.train, name, evaluator.batch_size, evaluator.cache_bytes
+            )
+        training = strategy.net.training
+        strategy.train_mode(False)
+        features = self._train_cache.at(indices.cpu().numpy())
+        strategy.train_mode(training)
+        return features
+
+    def _train_base(self, view: View) -> None:
+        """Train the network of a base session, or take it from where it was kept; then freeze nothing.
+
+        The session counts as served: its classes are exposed, its samples seen.
+        """
+        progress, strategy = self.progress, self.strategy
+        network, recipe = strategy.net, strategy.setting.base
+        assert strategy.base is not None
+        learned = any(parameter.requires_grad for parameter in network.backbone.parameters())
+        if learned:
+            test = torch.from_numpy(self.plan.experiences[0].test_indices).to(self.train.device)
+            judged = self.evaluator.test.images_at(test), self.evaluator.test.labels_at(test)
+            backbone = dict(strategy.setting.backbone or strategy.backbone)
+            progress.base = train_base(
+                strategy.base, network, backbone, view, judged, recipe, self.seed, self._hear_fit
+            )
+            strategy.replace_head(network.head)
+        else:
+            size = network.backbone.feature_size
+            strategy.replace_head(strategy.base.head(size, self.plan.num_classes, recipe))
+        self.evaluator.forget()
+        self._train_cache = None
+        self._expose(self.plan.experiences[0].indices)
+        progress.epoch, progress.samples_seen = self.epochs, self.bounds[1]
+
+    def _hear_fit(self, fitted: Fitted) -> None:
+        self._emit(
+            events.BaseTrained(
+                fitted.step, fitted.steps, fitted.loss, fitted.held_out_loss, fitted.held_out_accuracy
+            )
+        )
 
     def _start_experiences(self, up_to: int) -> None:
         progress = self.progress

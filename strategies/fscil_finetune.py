@@ -1,0 +1,27 @@
+"""Fine-tuning in few-shot sessions: what forgets most (the FSCIL literature's lower bound).
+
+A network is trained in the base session; every later session trains all of it on its few shots, by
+cross-entropy among the classes seen so far (`stream.epochs`, `optimizer`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from streamlab.base import CosineBase
+from streamlab.parts.losses import cross_entropy
+from streamlab.strategy import Batch, Strategy
+
+
+class FewShotFinetuning(Strategy):
+    """Nothing is kept, nothing is frozen."""
+
+    kinds: ClassVar[frozenset[str]] = frozenset({"sessions"})
+    backbone: ClassVar[Mapping[str, Any]] = {"name": "convnet", "width": 64}
+    base = CosineBase()
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        return {"task": cross_entropy(self.net(batch.images), batch.labels, self.exposed)}

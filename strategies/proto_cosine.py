@@ -1,0 +1,51 @@
+"""The frozen prototype classifier: cosine to class means (the baseline that TEEN calibrates).
+
+A network is trained in the base session and frozen; every class's row of the cosine classifier is the
+mean feature of its samples (ProtoNet's rule in sessions, as in Zhang et al., CVPR 2021, before their
+graph). On a backbone that is frozen from the start nothing is trained at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from streamlab.base import CosineBase
+from streamlab.parts.prototypes import class_means
+from streamlab.strategy import Batch, ExperienceView, Strategy
+
+CITATION = """
+@inproceedings{zhang2021cec,
+  title = {Few-Shot Incremental Learning with Continually Evolved Classifiers},
+  author = {Zhang, Chi and Song, Nan and Lin, Guosheng and Zheng, Yun and Pan, Pan and Xu, Yinghui},
+  booktitle = {CVPR},
+  year = {2021},
+}
+"""
+
+
+class CosinePrototypes(Strategy):
+    """scale · cos(feature, class mean)."""
+
+    kinds: ClassVar[frozenset[str]] = frozenset({"sessions"})
+    backbone: ClassVar[Mapping[str, Any]] = {"name": "convnet", "width": 64}
+    base = CosineBase()
+    frozen = "features"
+
+    def begin_experience(self, view: ExperienceView) -> None:
+        if view.number == 0:
+            self.net.requires_grad_(False)
+            self.optimizer = None
+
+    def observe(self, batch: Batch) -> dict[str, Tensor]:
+        return {}  # nothing is learned by gradient
+
+    @torch.no_grad()
+    def end_experience(self, view: ExperienceView) -> None:
+        classes, means = class_means(view.features(self), view.labels)
+        weight = self.net.head.weight
+        assert isinstance(weight, Tensor)
+        weight[classes] = means

@@ -1,0 +1,127 @@
+"""A base session: its network is trained once, kept under its fingerprint, and shared.
+
+By what is trained, on which samples, from which backbone, with which recipe and seed. Kept in the
+user's cache; another run that needs it waits for whoever trains it, and goes on where that one died.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import platform
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..base import BaseRecipe, BaseTraining
+from ..data.source import cache_folder
+from ..nets.network import Network
+from ..nets.weights import as_weights, load_weights
+from ..randomness import Draws
+from ..runs.checkpoints import remove_checkpoints
+from ..runs.files import locked, write_bytes
+from .fit import Fitted, Recipe, Samples, fit
+
+if TYPE_CHECKING:
+    from .served import View
+
+
+def train_base(
+    training: BaseTraining,
+    network: Network,
+    backbone: dict[str, Any],
+    view: View,
+    test: Samples,
+    recipe: BaseRecipe,
+    seed: int,
+    hear: Callable[[Fitted], None],
+) -> dict[str, Any]:
+    """Fill the network with what the base session teaches it: trained now, or before, by anyone.
+
+    view: the base session's training data; test: the test images of its classes, which are looked at
+    where the recipe says `paper_compat`, and never otherwise. Returns what a result says of it: by
+    which images the epoch was chosen, which one it was, its accuracy on them in percent, and the folder.
+    """
+    kept, held_out = _split(view, recipe, seed)
+    looked_at = (*kept, *test) if recipe.paper_compat else kept
+    place = cache_folder() / "base" / _fingerprint(training, network, backbone, looked_at, recipe, seed)[:24]
+    place.mkdir(parents=True, exist_ok=True)
+    network.head = training.head(network.backbone.feature_size, network.num_classes, recipe).to(
+        kept[1].device
+    )
+    weights = place / "base.safetensors"
+    with locked(place, wait=True):
+        if not weights.exists():
+            among = torch.bincount(kept[1], minlength=network.num_classes) > 0
+            judged = test if recipe.paper_compat else held_out
+            settled = Recipe(
+                epochs=recipe.epochs, batch_size=recipe.batch_size, warmup=0, smoothing=0, average=0,
+                keep="last" if judged is None else "best",
+            )  # fmt: skip
+
+            def loss(net: Network, images: Tensor, labels: Tensor) -> Tensor:
+                return training.loss(net, images, labels, among)
+
+            trained, history = fit(
+                network,
+                kept,
+                judged,
+                settled,
+                recipe.optimizer,
+                recipe.augmentation,
+                seed,
+                place,
+                hear,
+                loss,
+                among,
+            )
+            about = {"training": training.name, "recipe": dataclasses.asdict(recipe), "seed": seed}
+            about |= {"backbone": backbone, "history": history}
+            write_bytes(place / "about.json", json.dumps(about, indent=1).encode())
+            write_bytes(weights, as_weights(trained, {}))
+            remove_checkpoints(place)
+        load_weights("base session", network, weights)
+        history = json.loads((place / "about.json").read_text(encoding="utf-8"))["history"]
+    judge = "test images (paper_compat)" if recipe.paper_compat else "held-out base images"
+    if not recipe.paper_compat and held_out is None:
+        return {"epoch": len(history), "chosen_on": "nothing: the last one", "folder": str(place)}
+    best = max(range(len(history)), key=lambda number: history[number][2])
+    accuracy = round(history[best][2], 2)
+    return {"epoch": best + 1, "chosen_on": judge, "accuracy": accuracy, "folder": str(place)}
+
+
+def _split(view: View, recipe: BaseRecipe, seed: int) -> tuple[Samples, Samples | None]:
+    """The samples to learn from, and those of each class to choose the epoch by."""
+    whole = view.split.images_at(view.indices), view.labels
+    if recipe.paper_compat or not recipe.validation:
+        return whole, None
+    labels = whole[1].cpu().numpy()
+    held = np.zeros(len(labels), np.bool_)
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        draws = Draws(seed, "base", "validation", int(label))
+        held[own[draws.permutation(len(own))[: round(recipe.validation * len(own))]]] = True
+    chosen = torch.from_numpy(held).to(whole[1].device)
+    if not held.any():
+        return whole, None
+    return (whole[0][~chosen], whole[1][~chosen]), (whole[0][chosen], whole[1][chosen])
+
+
+def _fingerprint(
+    training: BaseTraining,
+    network: nn.Module,
+    backbone: dict[str, Any],
+    samples: tuple[Tensor, ...],
+    recipe: BaseRecipe,
+    seed: int,
+) -> str:
+    """SHA-256 of all that the trained weights follow from: pixels and labels among it."""
+    about = [training.name, backbone, dataclasses.asdict(recipe), seed, samples[0].device.type]
+    digest = hashlib.sha256(json.dumps([*about, torch.__version__, platform.machine()]).encode())
+    for tensor in (*samples, *network.state_dict().values()):
+        digest.update(np.ascontiguousarray(tensor.cpu().numpy()).data)
+    return digest.hexdigest()

@@ -1,0 +1,158 @@
+"""Few-shot sessions: TEEN equals its authors' numbers; the base is trained once and shared."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from making import VECTORS, make_source, simulate
+
+from streamlab.config import OptimizerConfig
+from streamlab.data.source import Source, cache_folder
+from streamlab.errors import StreamlabError
+from streamlab.nets.network import CosineHead
+from streamlab.nets.optimizer import build_optimizer
+from streamlab.simulator import events
+from streamlab.strategies.teen import calibrate_prototypes
+
+SESSIONS = {"base_classes": 6, "sessions": 2, "way": 2, "shot": 3}
+BASE = {"epochs": 3, "batch_size": 32}
+
+
+def settings(**more: object) -> dict[str, object]:
+    return {"scenario": SESSIONS, "base": BASE, "backbone": {"name": "mlp", "widths": "16"}, **more}
+
+
+@pytest.fixture(scope="module")
+def source() -> Source:
+    return make_source(classes=10, train=40, test=10, size=8, seed=4)
+
+
+@pytest.mark.parametrize("path", sorted(VECTORS.glob("teen_*.npz")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5)])
+def test_teen_equals_its_authors_code(path: object, dtype: torch.dtype, tolerance: float) -> None:
+    z = np.load(str(path))
+    raw = torch.from_numpy(z["raw_prototypes"]).to(dtype)
+    known, way = int(z["base_classes"]), int(z["way"])
+    head = CosineHead(raw.shape[1], len(raw), float(z["temperature"])).to(dtype)
+    rows = [raw[:known]]
+    for session in range(int(z["sessions"])):
+        new = raw[known + session * way : known + (session + 1) * way]
+        rows.append(calibrate_prototypes(new, raw[:known], float(z["softmax_t"]), float(z["shift_weight"])))
+    head.weight.data.copy_(torch.cat(rows))
+    with torch.no_grad():
+        logits = head(torch.from_numpy(z["features"]).to(dtype))
+    for found, name in ((head.weight.detach(), "calibrated_prototypes"), (logits, "logits")):
+        assert np.abs(found.double().numpy() - z[name]).max() <= tolerance * np.abs(z[name]).max()
+
+
+def test_prototypes_are_means_and_only_the_sessions_own_move(source: Source) -> None:
+    plain = simulate(source, "proto-cosine", scenario="fscil", settings=settings()).strategy
+    run = simulate(source, "teen:shift=0.5", scenario="fscil", settings=settings())
+    teen = run.strategy
+    images, labels = torch.from_numpy(source.train_images), torch.from_numpy(source.train_labels)
+    base, first, _ = run.plan.experiences
+    features = plain.features_of(images)
+    for label in base.classes:
+        mean = features[labels == label].mean(0)
+        torch.testing.assert_close(plain.net.head.weight[label], mean, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(teen.net.head.weight[label], mean, rtol=1e-4, atol=1e-5)
+    shots = torch.from_numpy(first.indices)
+    for label in first.classes:
+        mean = features[shots[labels[shots] == label]].mean(0)
+        torch.testing.assert_close(plain.net.head.weight[label], mean, rtol=1e-4, atol=1e-5)
+        expected = calibrate_prototypes(mean[None], plain.net.head.weight[list(base.classes)], 16, 0.5)[0]
+        torch.testing.assert_close(teen.net.head.weight[label], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_base_is_trained_once_and_shared(source: Source) -> None:
+    def trained_steps(name: str, seed: int = 0, **base: object) -> int:
+        heard: list[events.Event] = []
+        own = settings(base={**BASE, "lr": 0.07, **base})
+        simulate(source, name, heard.append, scenario="fscil", settings=own, plan_seed=seed)
+        return max((e.step for e in heard if isinstance(e, events.BaseTrained)), default=0)
+
+    assert trained_steps("teen") > 0
+    assert trained_steps("proto-cosine") == 0, "it is the same network"
+    assert trained_steps("fscil-finetune") == 0
+    assert trained_steps("teen", epochs=2) > 0, "another recipe"
+    assert trained_steps("teen", seed=1) > 0, "another plan"
+    assert list((cache_folder() / "base").glob("*/base.safetensors"))
+
+
+def test_a_base_that_was_cut_goes_on_to_the_same_bits(
+    source: Source, monkeypatch: pytest.MonkeyPatch, tmp_path: object
+) -> None:
+    monkeypatch.setenv("STREAMLAB_CHECKPOINT_SECONDS", "0")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path) + "/one")
+    whole = simulate(source, "teen", scenario="fscil", settings=settings()).strategy
+
+    def stop(event: events.Event) -> None:
+        if isinstance(event, events.BaseTrained) and event.step >= 6:
+            raise KeyboardInterrupt
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path) + "/two")
+    with pytest.raises(KeyboardInterrupt):
+        simulate(source, "teen", stop, scenario="fscil", settings=settings())
+    steps: list[int] = []
+
+    def hear(event: events.Event) -> None:
+        if isinstance(event, events.BaseTrained):
+            steps.append(event.step)
+
+    again = simulate(source, "teen", hear, scenario="fscil", settings=settings()).strategy
+    assert steps[0] >= 6
+    for name, tensor in whole.net.state_dict().items():
+        assert torch.equal(tensor, again.net.state_dict()[name]), name
+
+
+def test_the_epoch_is_chosen_on_test_images_in_the_papers_way_alone(source: Source) -> None:
+    """With other test pixels the network is the same, unless paper_compat is on."""
+    other = make_source(classes=10, train=40, test=10, size=8, seed=4, contrast=128)
+    noise = np.random.default_rng(0).integers(0, 256, other.test_images.shape)
+    changed = Source(
+        "tiny", other.class_names, source.train_images, source.train_labels,
+        noise.astype(np.uint8), source.test_labels,
+    )  # fmt: skip
+    for compat, same in ((False, True), (True, False)):
+        own = settings(base={"epochs": 8, "batch_size": 32, "lr": 0.4, "paper_compat": compat})
+        nets = [simulate(s, "teen", scenario="fscil", settings=own).strategy.net for s in (source, changed)]
+        weights = [net.backbone.state_dict() for net in nets]
+        assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0]) == same
+
+
+def test_a_backbone_that_is_frozen_needs_no_base_training(source: Source) -> None:
+    heard: list[events.Event] = []
+    vit = {"name": "vit", "patch_size": 4, "width": 16, "depth": 2, "heads": 2}
+    run = simulate(source, "teen", heard.append, scenario="fscil", settings=settings(backbone=vit))
+    assert not any(isinstance(event, events.BaseTrained) for event in heard)
+    assert run.evaluations[-1].accuracy > 0.15
+    assert [len(e.exposed.nonzero()[0]) for e in run.evaluations] == [6, 8, 10]
+
+
+def test_a_strategy_that_needs_a_base_is_refused_elsewhere(source: Source) -> None:
+    with pytest.raises(
+        StreamlabError, match=r"teen needs a base session, as fscil has, and class-incr.* has none"
+    ):
+        simulate(source, "teen", scenario="class-incremental", settings={"scenario": {"kind": "sessions"}})
+    with pytest.raises(StreamlabError, match="base: epochs is 0, and must be at least 1"):
+        simulate(source, "teen", scenario="fscil", settings=settings(base={"epochs": 0}))
+
+
+def test_nesterov_is_torchs() -> None:
+    start = torch.randn(7)
+    own, theirs = (torch.nn.Parameter(start.clone()) for _ in range(2))
+    mine = build_optimizer(OptimizerConfig("sgd", 0.1, 0.9, 0.01, nesterov=True), [own])
+    reference = torch.optim.SGD([theirs], 0.1, 0.9, weight_decay=0.01, nesterov=True)
+    for step in range(5):
+        for parameter, optimizer in ((own, mine), (theirs, reference)):
+            optimizer.zero_grad()
+            (parameter.square().sum() + step * parameter.sum()).backward()
+            optimizer.step()
+    assert torch.equal(own, theirs)
+
+
+@pytest.mark.parametrize("other", ["ncm", "slda", "prototype-replay", "joint", "finetune"])
+def test_other_strategies_learn_in_few_shot_sessions_too(source: Source, other: str) -> None:
+    run = simulate(source, other, scenario="fscil", settings=settings(stream={"epochs": 2, "batch_size": 16}))
+    assert run.evaluations[-1].exposed.all()
