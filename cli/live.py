@@ -43,11 +43,12 @@ class RunState:
 
 @dataclass(frozen=True)
 class LiveState:
-    """All runs by folder, and the last thing that happened."""
+    """All runs by folder, and the last thing that happened. few_shot: its table has a column a session."""
 
     title: str
     runs: Mapping[str, RunState]
     happening: str = ""
+    few_shot: bool = False
 
     @property
     def labels(self) -> list[str]:
@@ -59,10 +60,10 @@ class LiveState:
         return [run for run in self.runs.values() if run.label == label]
 
 
-def first_state(title: str, specs: tuple[RunSpec, ...]) -> LiveState:
+def first_state(title: str, specs: tuple[RunSpec, ...], few_shot: bool = False) -> LiveState:
     """Nothing has happened yet."""
     runs = {spec.folder: RunState(spec.label, spec.seed, bounded=not spec.ceiling) for spec in specs}
-    return LiveState(title, runs)
+    return LiveState(title, runs, few_shot=few_shot)
 
 
 def fold(
@@ -142,6 +143,10 @@ def _happening(run: RunState, event: events.Event, class_names: tuple[str, ...])
                 f"{where}: experience {event.experience + 1} of {run.experiences} begins, "
                 f"at sample {event.samples_seen:,}"
             )
+        case events.BaseTrained():
+            judged = "" if event.held_out_accuracy is None else f", held out {event.held_out_accuracy:.1f} %"
+            share = event.step / event.steps
+            return f"{where}: base training, {share:.0%}, loss {event.loss:.3f}{judged}"
         case events.RunFailed():
             return event.message
         case _:

@@ -143,7 +143,8 @@ def experiment_state(folder: Path) -> LiveState:
     runs = {spec.folder: restored(spec, RunFolder(places[spec.folder])) for spec in specs}
     seeds = len({spec.seed for spec in specs})
     title = f"{specs[0].scenario} on {specs[0].source} · {seeds} seed{'s' if seeds > 1 else ''} "
-    return LiveState(title, runs)
+    few_shot = RunFolder(next(iter(places.values()))).plan().has_base
+    return LiveState(title, runs, few_shot=few_shot)
 
 
 def print_experiments(folder: Path) -> None:

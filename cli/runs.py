@@ -69,3 +69,27 @@ def remove(
         return
     experiments.remove(folder)
     print(f"removed {folder}")
+
+
+@runs_app.command()
+def sessions(
+    folder: Annotated[Path, typer.Argument(help="An experiment's folder, or a run's.")],
+) -> None:
+    """Show few-shot sessions one by one: base, novel, harmonic mean, what is taken for what."""
+    from .few_shot import print_sessions
+
+    print_sessions(folder)
+
+
+@runs_app.command()
+def confusion(
+    folder: Annotated[Path, typer.Argument(help="A run's folder, or an experiment's (its first run).")],
+    picture: Annotated[
+        Path, typer.Option(metavar="FILE.png", help="Where the picture goes (png, svg or pdf).")
+    ] = Path("confusion.png"),
+) -> None:
+    """Draw which class is taken for which after the last few-shot session, ordered by session."""
+    from .few_shot import draw_confusion
+
+    draw_confusion(folder, picture)
+    print(f"written: {picture}")

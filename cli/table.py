@@ -35,7 +35,7 @@ def accuracy_table(state: LiveState, width: int = 80) -> RenderableType:
     jointly trained ceiling is not ranked).
     """
     table = Table(box=None, pad_edge=False, padding=(0, 2 if width >= WIDE else 1, 0, 0), header_style="dim")
-    shown = columns(width)
+    shown = session_columns(state, width) if state.few_shot else columns(width)
     longest = 20 if width >= WIDE else 11
     table.add_column("strategy", no_wrap=True)
     for column in shown:
@@ -174,7 +174,40 @@ def _best(state: LiveState, metric: str) -> str | None:
             means[label] = sum(run.metrics[metric] for run in runs) / len(runs)
     if len(means) < 2:
         return None
-    return (min if metric.startswith("f_") else max)(means, key=lambda label: means[label])
+    return (min if metric in ("f_last", "performance_drop") else max)(means, key=lambda label: means[label])
+
+
+def session_columns(state: LiveState, width: int) -> list[Column]:
+    """A column a session, accuracy in percent; then the average, the drop and the harmonic mean."""
+    sessions = max((run.experiences for run in state.runs.values()), default=0)
+    sessions = max([sessions, *(len(run.curve) for run in state.runs.values())])
+    shown = [Column("run", _done)]
+    shown += [Column("base" if number == 0 else f"+{number}", _session(number)) for number in range(sessions)]
+    rest = [
+        Column("avg %", _mean_metric("a_avg"), metric="a_avg"),
+        Column("drop", _mean_metric("performance_drop"), metric="performance_drop"),
+        Column("harm", _mean_metric("harmonic_mean"), metric="harmonic_mean"),
+    ]
+    if width >= WIDE:
+        return [*shown, *rest, Column("memory", _short_memory), Column("left", _left)]
+    room = width - 12 - 5 - 5 * sessions
+    return shown + rest[: max(1, room // 6)]
+
+
+def _session(number: int) -> Callable[[list[RunState]], Text]:
+    def cell(runs: list[RunState]) -> Text:
+        now = [run.curve[number] for run in runs if len(run.curve) > number]
+        return Text(f"{100 * sum(now) / len(now):.1f}") if now else Text("–", style="dim")
+
+    return cell
+
+
+def _mean_metric(name: str) -> Callable[[list[RunState]], Text]:
+    def cell(runs: list[RunState]) -> Text:
+        now = [run.metrics[name] for run in runs if name in run.metrics]
+        return Text(f"{100 * sum(now) / len(now):.1f}") if now else Text("–", style="dim")
+
+    return cell
 
 
 def columns(width: int) -> list[Column]:

@@ -32,7 +32,8 @@ def title_of(experiment: Experiment) -> str:
 
 def state_of(experiment: Experiment, folder: Path) -> LiveState:
     """What the folder already holds: complete runs are shown as they ended."""
-    state = first_state(title_of(experiment), experiment.specs)
+    few_shot = next(iter(experiment.plans.values())).has_base
+    state = first_state(title_of(experiment), experiment.specs, few_shot)
     held = {spec.folder: RunFolder(folder / spec.folder) for spec in experiment.specs}
     known = {
         spec.folder: restored(spec, held[spec.folder])

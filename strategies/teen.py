@@ -65,6 +65,7 @@ class PrototypeCalibration(Strategy):
     backbone: ClassVar[Mapping[str, Any]] = {"name": "convnet", "width": 64}
     base = CosineBase()
     frozen = "features"
+    ledger_kinds: ClassVar[dict[str, str]] = {"base_classes": "statistics"}
 
     def setup(self) -> None:
         self.base_classes = torch.zeros(0, dtype=torch.int64, device=self.setting.device)

@@ -163,6 +163,9 @@ class _Take:
             columns["task_masked"] = scores.masked_fill(~evaluator.task_classes[tasks], float("-inf")).argmax(
                 1
             )
+            if evaluator.plan.has_base:
+                own = evaluator.task_classes[0][None] == (tasks == 0)[:, None]
+                columns["group_masked"] = scores.masked_fill(~own, float("-inf")).argmax(1)
             if self.strategy.scores_are_logits:
                 scores = scores.float()
                 columns["confidence"] = scores.softmax(1).amax(1)

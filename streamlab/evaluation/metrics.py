@@ -29,7 +29,7 @@ Value = float | NotDefined
 Metric = Callable[["Record"], Value]
 M = TypeVar("M", bound=Metric)
 
-LIVE = ("a_auc", "a_avg", "a_last", "f_last")
+LIVE = ("a_auc", "a_avg", "a_last", "f_last", "harmonic_mean", "performance_drop")
 CEILING = NotDefined("trained once on everything and evaluated at the end: it has no curve")
 
 

@@ -47,10 +47,11 @@ class Evaluation:
     samples_seen: where in the stream. task_ends: experiences that ended here. periodic: whether
     it is one of the regular points. exposed: (classes,) bool. test_indices, labels, predictions:
     (n,) each. At task ends also (n,) each: task_masked, the prediction among the classes of the
-    sample's own task; confidence, the top softmax probability, and energy, the log-sum-exp of
-    exposed logits (both None where scores are no logits); unmasked, the prediction over all
-    classes, and unexposed (None unless --record unexposed); neighbour, 1 - cosine to the nearest
-    training sample (None unless --record neighbours).
+    sample's own task; group_masked, among base or among novel classes (None unless there is a base
+    session); confidence, the top softmax probability, and energy, the log-sum-exp of exposed logits
+    (both None where scores are no logits); unmasked, the prediction over all classes, and unexposed
+    (None unless --record unexposed); neighbour, 1 - cosine to the nearest training sample (None
+    unless --record neighbours).
     """
 
     samples_seen: int
@@ -63,6 +64,7 @@ class Evaluation:
     confidence: NDArray[np.float32] | None = None
     energy: NDArray[np.float32] | None = None
     task_masked: NDArray[np.int64] | None = None
+    group_masked: NDArray[np.int64] | None = None
     unmasked: NDArray[np.int64] | None = None
     neighbour: NDArray[np.float32] | None = None
     unexposed: Unexposed | None = None
@@ -136,6 +138,7 @@ _STORED = {
     "labels": np.int16,
     "predictions": np.int16,
     "task_masked": np.int16,
+    "group_masked": np.int16,
     "unmasked": np.int16,
     "confidence": np.float32,
     "energy": np.float32,
