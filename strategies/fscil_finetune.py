@@ -20,7 +20,7 @@ class FewShotFinetuning(Strategy):
     """Nothing is kept, nothing is frozen."""
 
     kinds: ClassVar[frozenset[str]] = frozenset({"sessions"})
-    backbone: ClassVar[Mapping[str, Any]] = {"name": "convnet", "width": 64}
+    backbone: ClassVar[Mapping[str, Any]] = {"name": "convnet", "blocks": 3}
     base = CosineBase()
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:

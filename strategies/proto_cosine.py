@@ -31,7 +31,7 @@ class CosinePrototypes(Strategy):
     """scale · cos(feature, class mean)."""
 
     kinds: ClassVar[frozenset[str]] = frozenset({"sessions"})
-    backbone: ClassVar[Mapping[str, Any]] = {"name": "convnet", "width": 64}
+    backbone: ClassVar[Mapping[str, Any]] = {"name": "convnet", "blocks": 3}
     base = CosineBase()
     frozen = "features"
 

@@ -62,7 +62,7 @@ class PrototypeCalibration(Strategy):
 
     options: Options
     kinds: ClassVar[frozenset[str]] = frozenset({"sessions"})
-    backbone: ClassVar[Mapping[str, Any]] = {"name": "convnet", "width": 64}
+    backbone: ClassVar[Mapping[str, Any]] = {"name": "convnet", "blocks": 3}
     base = CosineBase()
     frozen = "features"
     ledger_kinds: ClassVar[dict[str, str]] = {"base_classes": "statistics"}

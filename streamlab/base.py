@@ -27,7 +27,7 @@ class BaseRecipe:
     the papers' code does; the result says so.
     """
 
-    epochs: int = 60
+    epochs: int = 20
     batch_size: int = 128
     lr: float = 0.1
     momentum: float = 0.9

@@ -133,10 +133,10 @@ def test_every_option_of_a_plugin_is_in_the_reference() -> None:
 PUBLIC = {
     "parts.md": ("Parts for strategies", """
 streamlab.parts.losses streamlab.parts.gradients streamlab.parts.importance streamlab.parts.prototypes
-streamlab.parts.features streamlab.memory.buffer streamlab.memory.policies streamlab.nets.network
+streamlab.parts.features streamlab.parts.serving streamlab.parts.augment streamlab.memory.buffer streamlab.memory.policies streamlab.nets.network
 streamlab.nets.optimizer streamlab.randomness""".split()),
     "api.md": ("Classes and functions", """
-streamlab.api streamlab.strategy streamlab.batch streamlab.stream streamlab.data.source
+streamlab.api streamlab.strategy streamlab.base streamlab.batch streamlab.stream streamlab.data.source
 streamlab.evaluation.record streamlab.evaluation.metrics streamlab.evaluation.intervals streamlab.memory.ledger
 streamlab.check.subject streamlab.check.outcomes streamlab.errors""".split()),
 }  # fmt: skip
@@ -178,7 +178,9 @@ def quoted(value: object) -> list[str]:
 
 COMMANDS = (
     "", "run", "resume", "describe", "list", "data", "data fetch", "cite",
-    "runs list", "runs show", "runs metrics", "runs matrix", "runs remove", "check", "new",
+    "pretrain",
+    "runs list", "runs show", "runs metrics", "runs matrix", "runs sessions", "runs confusion", "runs remove",
+    "check", "new",
 )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import inspect
 import re
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..base import BaseRecipe
 from ..config import Budget, StreamConfig, configure
 from ..data.source import SharedSource
 from ..errors import StreamlabError
@@ -31,6 +32,7 @@ CLASSES, TRAIN, TEST, SIZE = 6, 8, 4, 28
 BATCH = 4
 SMALL: dict[str, dict[str, Any]] = {
     "mlp": {"widths": (32,)},
+    "convnet": {"width": 8},
     "vit": {"width": 16, "heads": 2},
     "glyph-vit": {"name": "vit", "width": 16, "heads": 2},
 }
@@ -76,6 +78,7 @@ class Subject:
         setting = Setting(
             CLASSES, source.image_shape, seed, torch.device(device),
             PixelStatistics(source.mean, source.deviation), small,
+            base=BaseRecipe(epochs=1, batch_size=BATCH, validation=0),
         )  # fmt: skip
         return self.strategy(setting, self.options)
 
@@ -126,7 +129,8 @@ class Subject:
                 else np.zeros(0, np.int64)
             )
             experiences.append(Experience(order, judged, tuple(classes)))
-        return StreamPlan("check", kind, CLASSES, True, 0, {}, tuple(experiences))
+        plan = StreamPlan("check", kind, CLASSES, True, 0, {}, tuple(experiences))
+        return replace(plan, has_base=self.strategy.base is not None)
 
     def line_of(self, word: str) -> str:
         """`file.py, line 12`: where the word is first given a value, else where it first stands."""

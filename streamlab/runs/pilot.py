@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from ..data.source import open_shared, share
 from ..errors import StreamlabError
+from ..parts.augment import augmented
 from ..simulator.execute import build, deterministic
 from ..simulator.simulation import Simulation
 from ..stream import StreamPlan, labels_at
@@ -53,11 +55,11 @@ def take_pilots(experiment: Experiment) -> Mapping[str, Pilot]:
                 predictions = expected_predictions(
                     made.plan, shared.train_labels, shared.test_labels, spec.eval_every
                 )
-                train, each = _time(made)
+                train, each = _time_base(made) if made.strategy.base else _time(made)
         except StreamlabError as error:
             raise StreamlabError(f"{spec.label}: {error}") from None
         capacity = sum(buffer.capacity for buffer in made.strategy.buffers)
-        pilots[spec.label] = Pilot(capacity, train * made.total_samples, each * predictions)
+        pilots[spec.label] = Pilot(capacity, train, each * predictions)
     return pilots
 
 
@@ -82,7 +84,7 @@ def expected_predictions(
 
 
 def _time(simulation: Simulation) -> tuple[float, float]:
-    """Seconds of training a sample and of predicting one, from the first batches."""
+    """Seconds of training in all and of predicting one sample, from the first batches."""
     simulation.start()
     if simulation.plan.kind == "sessions" or simulation.plan.shows_boundaries:
         simulation.begin(0)
@@ -98,10 +100,37 @@ def _time(simulation: Simulation) -> tuple[float, float]:
         batches, served = batches + 1, served + len(part)
         if batches > _WARM_UP and time.perf_counter() - began > _PATIENCE_SECONDS:
             break
-    training = (time.perf_counter() - began) / max(1, served)
+    training = (time.perf_counter() - began) / max(1, served) * simulation.total_samples
+    return training, _predicting(simulation)
+
+
+def _time_base(simulation: Simulation) -> tuple[float, float]:
+    """The same where a base is trained: from a few of its steps, whether or not one is kept already."""
+    strategy, recipe = simulation.strategy, simulation.strategy.setting.base
+    view, net = simulation.view(0), strategy.net
+    assert strategy.base is not None
+    net.head = strategy.base.head(net.backbone.feature_size, net.num_classes, recipe)
+    net.head.to(simulation.train.device)
+    strategy.exposed[view.labels] = True
+    seconds = 0.0
+    if any(parameter.requires_grad for parameter in net.backbone.parameters()):
+        batch = next(view.batches(1, recipe.batch_size))
+        taken = []
+        for _ in range(_WARM_UP):
+            began = time.perf_counter()
+            images = augmented(batch.images, recipe.augmentation)
+            loss = strategy.base.loss(net, images, batch.labels, strategy.exposed)
+            torch.autograd.backward(loss)
+            taken.append(time.perf_counter() - began)
+        learned = len(view) if recipe.paper_compat else round(len(view) * (1 - recipe.validation))
+        seconds = min(taken) * recipe.epochs * learned / len(batch)
+    return seconds, _predicting(simulation)
+
+
+def _predicting(simulation: Simulation) -> float:
+    """Seconds of predicting one test sample."""
     simulation.strategy.consolidate()
     simulation.strategy.train_mode(False)
     began = time.perf_counter()
     evaluation = simulation.evaluator.evaluate(simulation.strategy, 0, (), False, 1, simulation.neighbours)
-    predicting = (time.perf_counter() - began) / max(1, len(evaluation.labels))
-    return training, predicting
+    return (time.perf_counter() - began) / max(1, len(evaluation.labels))

@@ -274,3 +274,50 @@ def test_sources_are_listed_with_where_they_were_found(tiny_data: Path) -> None:
     assert (own.returncode, own.stderr) == (
         2, "streamlab: source folder:somewhere is your own; there is nothing to fetch\n",
     )  # fmt: skip
+
+
+def test_few_shot_sessions_have_a_column_each_and_their_figures(tmp_path: Path, tiny_data: Path) -> None:
+    """In a terminal of 80 columns; the second strategy finds the first one's base."""
+    sizes = [f"scenario.{name}" for name in ("base_classes=6", "sessions=2", "way=2", "shot=3")]
+    arguments = ["run", "fscil", "--source", "fashion-mnist", "--data", str(tiny_data), "--seeds", "1"]
+    arguments += ["--strategy", "teen", "--strategy", "proto-cosine", "--out", str(tmp_path / "out")]
+    for setting in (*sizes, "base.epochs=2", "backbone.name=mlp"):
+        arguments += ["--set", setting]
+    child = pexpect.spawn(COMMAND, arguments, dimensions=(24, 80), encoding="utf-8", timeout=90)
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0, child.before
+    shown = ANSI.sub("", child.before).replace("\r", "\n")
+    assert re.search(r"strategy +run base +\+1 +\+2 avg % +drop +harm", shown)
+    assert "base training" in shown
+    assert max(len(line) for line in shown.splitlines()) <= 80
+    folders = {
+        json.loads(path.read_text())["base"]["folder"] for path in (tmp_path / "out").glob("*/*/result.json")
+    }
+    assert len(folders) == 1
+    told = call("runs", "sessions", str(tmp_path / "out")).stdout
+    for words in ("teen, n=1", "novel, all compete", "base taken for novel"):
+        assert words in told
+    picture = tmp_path / "confusion.png"
+    assert call("runs", "confusion", str(tmp_path / "out"), "--picture", str(picture)).returncode == 0
+    assert picture.stat().st_size > 5000
+    done = call("runs", "show", str(tmp_path / "out"))
+    assert "frozen backbone" in done.stdout
+
+
+def test_pretraining_shows_a_bar_and_is_refused_in_a_sentence(tmp_path: Path, tiny_data: Path) -> None:
+    arguments = ["pretrain", "fashion-mnist", "--data", str(tiny_data), "--out", str(tmp_path / "out")]
+    for setting in ("recipe.epochs=1", "backbone.patch_size=4", "backbone.width=16", "backbone.depth=2"):
+        arguments += ["--set", setting]
+    child = pexpect.spawn(COMMAND, arguments, dimensions=(24, 100), encoding="utf-8", timeout=90)
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0, child.before
+    shown = ANSI.sub("", child.before)
+    assert "epoch 1 of 1" in shown
+    assert "held out: loss" in shown
+    assert "backbone.weights=" in shown
+    again = call(*arguments)
+    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
+    assert "holds weights.safetensors already" in again.stderr
+    assert "did you mean 'fashion-mnist'?" in call("pretrain", "fashon-mnist").stderr

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from making import VECTORS, make_source, simulate
+from making import VECTORS, make_source, simulate, write_cifar
 
 from streamlab.config import OptimizerConfig
-from streamlab.data.source import Source, cache_folder
+from streamlab.data.source import Source, cache_folder, load_source
 from streamlab.errors import StreamlabError
 from streamlab.nets.network import CosineHead
 from streamlab.nets.optimizer import build_optimizer
 from streamlab.simulator import events
+from streamlab.strategies.fact import blended
 from streamlab.strategies.teen import calibrate_prototypes
 
 SESSIONS = {"base_classes": 6, "sessions": 2, "way": 2, "shot": 3}
@@ -152,7 +155,54 @@ def test_nesterov_is_torchs() -> None:
     assert torch.equal(own, theirs)
 
 
+def test_facts_prediction_is_its_equation() -> None:
+    draws = torch.Generator().manual_seed(0)
+    features, prototypes, virtual = (torch.randn(n, 5, generator=draws) for n in (4, 3, 2))
+    unit = torch.nn.functional.normalize
+    cosine = unit(features) @ unit(prototypes).T
+    through = unit(features) @ unit(virtual).T @ (unit(virtual) @ unit(prototypes).T)
+    expected = 0.3 * through.softmax(1) + 0.7 * (16 * cosine).softmax(1)
+    torch.testing.assert_close(blended(features, prototypes, virtual, 16, 0.3), expected)
+    torch.testing.assert_close(blended(features, prototypes, virtual[:0], 16, 0.3), (16 * cosine).softmax(1))
+
+
+def test_fact_keeps_room_for_classes_to_come(source: Source) -> None:
+    """Its virtual rows lie nearer to base samples than rows that nothing was learned for."""
+    nets = {}
+    for name in ("fact", "teen"):
+        rows = settings(base={**BASE, "epochs": 15})
+        nets[name] = simulate(source, name, scenario="fscil", settings=rows).strategy
+    assert len(nets["fact"].virtual) == 4
+    features = nets["fact"].features_of(torch.from_numpy(source.train_images))
+    near = torch.nn.functional.normalize(features) @ torch.nn.functional.normalize(nets["fact"].virtual).T
+    chance = torch.nn.functional.normalize(torch.randn(200, 16, generator=torch.Generator().manual_seed(0)))
+    assert near.mean() > (torch.nn.functional.normalize(features) @ chance.T).mean() + 0.1
+
+
 @pytest.mark.parametrize("other", ["ncm", "slda", "prototype-replay", "joint", "finetune"])
 def test_other_strategies_learn_in_few_shot_sessions_too(source: Source, other: str) -> None:
     run = simulate(source, other, scenario="fscil", settings=settings(stream={"epochs": 2, "batch_size": 16}))
     assert run.evaluations[-1].exposed.all()
+
+
+def test_the_papers_path_runs_on_an_archive_in_cifar_100s_format(tmp_path: Path) -> None:
+    """The one command of the docs, on 100 classes of a few noisy images, with official lists."""
+    write_cifar(tmp_path / "data/cifar-100", {"train.bin": 600, "test.bin": 100}, 2, 100)
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    for session in range(8):
+        classes = range(60 + 5 * session, 65 + 5 * session)
+        rows = [label + 100 * shot for label in classes for shot in range(5)]
+        (lists / f"session_{session + 2}.txt").write_text("\n".join(map(str, rows)))
+    options = {"preset": "cifar100", "class_order": "sorted", "index_lists": str(lists)}
+    run = simulate(
+        load_source("cifar-100", str(tmp_path / "data")), "teen", scenario="fscil",
+        settings={
+            "scenario": options, "backbone": {"name": "resnet32", "width": 4},
+            "base": {"epochs": 1, "batch_size": 256, "mirror": True, "paper_compat": True},
+        },
+    )  # fmt: skip
+    assert [len(e.labels) for e in run.evaluations] == list(range(60, 101, 5))
+    assert run.plan.experiences[3].indices.tolist()[:6] == [70, 170, 270, 370, 470, 71]
+    assert run.progress.base is not None
+    assert run.progress.base["chosen_on"] == "test images (paper_compat)"
