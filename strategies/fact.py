@@ -116,8 +116,6 @@ class ForwardCompatible(Strategy):
 
     def begin_experience(self, view: ExperienceView) -> None:
         if view.number == 0:
-            self.net.requires_grad_(False)
-            self.optimizer = None
             weight = self.net.head.weight
             assert isinstance(weight, Tensor)
             self.virtual = weight[~self.exposed].clone()

@@ -35,11 +35,6 @@ class CosinePrototypes(Strategy):
     base = CosineBase()
     frozen = "features"
 
-    def begin_experience(self, view: ExperienceView) -> None:
-        if view.number == 0:
-            self.net.requires_grad_(False)
-            self.optimizer = None
-
     def observe(self, batch: Batch) -> dict[str, Tensor]:
         return {}  # nothing is learned by gradient
 

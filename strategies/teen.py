@@ -70,11 +70,6 @@ class PrototypeCalibration(Strategy):
     def setup(self) -> None:
         self.base_classes = torch.zeros(0, dtype=torch.int64, device=self.setting.device)
 
-    def begin_experience(self, view: ExperienceView) -> None:
-        if view.number == 0:
-            self.net.requires_grad_(False)
-            self.optimizer = None
-
     def observe(self, batch: Batch) -> dict[str, Tensor]:
         return {}  # nothing is learned by gradient
 

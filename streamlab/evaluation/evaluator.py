@@ -67,6 +67,11 @@ class Evaluator:
             self._cache = cache_of(strategy, self.test, name, self.batch_size, self.cache_bytes)
         return self._cache.at(self.candidates[places])
 
+    def keep(self) -> None:
+        """Keep the features of a frozen network for other runs."""
+        if self._cache is not None:
+            self._cache.keep()
+
     def forget(self) -> None:
         """What was taken for constant has changed."""
         self._cache = None

@@ -30,7 +30,7 @@ class FeatureCache:
 
     count: images there are. compute: (batch,) numbers -> (batch, D) features. most_bytes: beyond it
     nothing is kept, and every request is computed anew; results are the same. file: where they are
-    read from, and written to once all are known; device: where they then lie.
+    read from, and written to by `keep`; device: where they then lie.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class FeatureCache:
         self._file = file if most_bytes else None
         self._device = device or torch.device("cpu")
         self._rows: Tensor | None = None
+        self._read_count = 0
+        self._read()
 
     def at(self, numbers: NDArray[np.int64]) -> Tensor:
         """(n, D) the features of these images, on the device that computes them."""
         missing = np.unique(numbers[~self._known[numbers]])
         for start in range(0, len(missing), self._batch):
             part = missing[start : start + self._batch]
-            if self._rows is None and self._read():
-                break
             features = self._compute(np.resize(part, self._batch))[: len(part)]
             if self._rows is None:
                 if features[0].nbytes * len(self._known) > self._most_bytes:
@@ -63,8 +63,6 @@ class FeatureCache:
             self._rows[torch.from_numpy(part).to(features.device)] = features
             self._known[part] = True
         assert self._rows is not None
-        if self._file is not None and self._known.all():
-            self._write()
         return self._rows[torch.from_numpy(numbers).to(self._rows.device)]
 
     def _uncached(self, numbers: NDArray[np.int64]) -> Tensor:
@@ -74,38 +72,48 @@ class FeatureCache:
         ]
         return torch.cat(parts)
 
-    def _read(self) -> bool:
-        """Take all rows from the file; false where there is none that fits."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+    def keep(self) -> None:
+        """Write what is known to the file for other runs, if there is more of it than there was.
 
-        if self._file is None or not self._file.is_file():
-            return False
-        try:
-            found = load_file(self._file)["features"]
-        except (OSError, SafetensorError, KeyError):
-            return False
-        if len(found) != len(self._known):
-            return False
-        self._rows, self._file = found.to(self._device, copy=True), None
-        self._known[:] = True
-        return True
-
-    def _write(self) -> None:
-        """Keep all rows for other runs, and no more than the newest files; a full disk is no error."""
+        Only the newest files stay; a full disk is no error.
+        """
         from safetensors.torch import save
 
-        assert self._file is not None
-        assert self._rows is not None
+        if self._file is None or self._rows is None or self._known.sum() == self._read_count:
+            return
+        known = torch.from_numpy(np.flatnonzero(self._known))
+        rows = self._rows[known.to(self._rows.device)].cpu()
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(self._file, save({"features": self._rows.cpu()}))
+            write_bytes(self._file, save({"known": known, "features": rows}))
             files = sorted(self._file.parent.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)
             for old in files[:-_MOST_FILES]:
                 old.unlink(missing_ok=True)
         except OSError:
-            pass
-        self._file = None
+            return
+        self._read_count = len(known)
+
+    def _read(self) -> None:
+        """Take what the file knows, where there is one."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        if self._file is None or not self._file.is_file():
+            return
+        try:
+            found = load_file(self._file)
+            known, features = found["known"].numpy(), found["features"]
+        except (OSError, SafetensorError, KeyError):
+            return
+        if not len(known) or known.max() >= len(self._known) or len(known) != len(features):
+            return
+        if features[0].nbytes * len(self._known) > self._most_bytes:
+            return
+        rows = features.new_zeros((len(self._known), *features.shape[1:]))
+        rows[torch.from_numpy(known)] = features
+        self._rows = rows.to(self._device)
+        self._known[known] = True
+        self._read_count = len(known)
 
 
 def features_file(network: Network, images: str) -> Path | None:

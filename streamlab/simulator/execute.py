@@ -147,6 +147,7 @@ def drive(simulation: Simulation) -> None:
     simulation.start()
     driver = run_online if simulation.plan.kind == "online" else run_sessions
     driver(simulation)
+    simulation.keep_features()
     peak = peak_memory(simulation.train.device)
     simulation.progress.peak_memory = max(simulation.progress.peak_memory, peak)
 

@@ -232,6 +232,12 @@ class Simulation:
         plain, tensors = self.strategy.take_state()
         save_checkpoint(self.folder.path, Checkpoint(plain, dataclasses.asdict(self.progress), tensors))
 
+    def keep_features(self) -> None:
+        """Keep the features of a frozen network for other runs; not needed for this one."""
+        self.evaluator.keep()
+        if self._train_cache is not None:
+            self._train_cache.keep()
+
     def record(self) -> Record:
         """The plan and the evaluations so far."""
         return Record(self.plan, tuple(self.evaluations), self.strategy.learns_jointly)
@@ -267,9 +273,10 @@ class Simulation:
         return features
 
     def _train_base(self, view: View) -> None:
-        """Train the network of a base session, or take it from where it was kept; then freeze nothing.
+        """Train the network of a base session, or take it from where it was kept.
 
-        The session counts as served: its classes are exposed, its samples seen.
+        It is frozen where the strategy says that its features never change. The session counts as
+        served: its classes are exposed, its samples seen.
         """
         progress, strategy = self.progress, self.strategy
         network, recipe = strategy.net, strategy.setting.base
@@ -282,12 +289,21 @@ class Simulation:
             progress.base = train_base(
                 strategy.base, network, backbone, view, judged, recipe, self.seed, self._hear_fit
             )
-            strategy.replace_head(network.head)
         else:
             size = network.backbone.feature_size
-            strategy.replace_head(strategy.base.head(size, self.plan.num_classes, recipe))
+            network.head = strategy.base.head(size, self.plan.num_classes, recipe).to(self.train.device)
+        if strategy.frozen == "features":
+            network.requires_grad_(False)
+        strategy.replace_head(network.head)
         self.evaluator.forget()
         self._train_cache = None
+        if strategy.frozen == "features":  # one pass, which ends the base: sessions only read
+            view.features(strategy)
+            strategy.train_mode(False)
+            with torch.no_grad():
+                self.evaluator.frozen(strategy, np.arange(len(self.evaluator.candidates)))
+            strategy.train_mode(True)
+            self.keep_features()
         self._expose(self.plan.experiences[0].indices)
         progress.epoch, progress.samples_seen = self.epochs, self.bounds[1]
 

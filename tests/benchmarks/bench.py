@@ -19,6 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import few_shot
 import prompts
 from jobs import JOBS
 
@@ -164,10 +165,13 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--write", type=Path)
-    parser.add_argument("--only", choices=("prompts",), help="take one section anew, and leave the others")
+    parser.add_argument(
+        "--only", choices=("prompts", "few-shot"), help="take one section anew, and leave the others"
+    )
     given = parser.parse_args()
     if given.only:
-        replace_section(given.write, prompts.section())
+        chosen = prompts if given.only == "prompts" else few_shot
+        replace_section(given.write, chosen.section())
         return
     lines = head()
     for job in JOBS:
@@ -175,7 +179,7 @@ def main() -> None:
             continue
         lines += section(job, take_turns(job, given.data, given.turns if job != "offline-convnet" else 3))
     lines += steps_section(measure("steps", "steps", given.data))
-    lines += prompts.section()
+    lines += prompts.section() + few_shot.section()
     lines += whole_commands(*grid(given.data))
     live = measure("live share", "online-mlp", given.data)
     memory = [

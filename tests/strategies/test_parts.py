@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -246,7 +248,7 @@ def test_gdumbs_rate_restarts_in_cycles_that_double() -> None:
     assert rates[5] == pytest.approx(0.0005 + 0.0495 * (1 + np.cos(np.pi / 4)) / 2)
 
 
-def test_a_feature_cache_computes_each_image_once() -> None:
+def test_a_feature_cache_computes_each_image_once(tmp_path: Path) -> None:
     asked: list[int] = []
 
     def compute(numbers: np.ndarray) -> torch.Tensor:
@@ -259,5 +261,19 @@ def test_a_feature_cache_computes_each_image_once() -> None:
     assert cache.at(np.array([2, 9, 1, 7]))[:, 0].tolist() == [2, 9, 1, 7]
     assert asked.count(9) == 4, "a short batch is filled up"
     assert set(asked) == {1, 2, 7, 9}
+    file = tmp_path / "kept/features.safetensors"
+    first = FeatureCache(10, 4, compute, 1 << 20, file)
+    first.at(np.array([2, 5]))
+    first.keep()
+    asked.clear()
+    second = FeatureCache(10, 4, compute, 1 << 20, file)
+    assert second.at(np.array([5, 2, 5]))[:, 0].tolist() == [5, 2, 5]
+    assert not asked, "another run reads what was kept"
+    assert second.at(np.array([5, 3]))[:, 0].tolist() == [5, 3]
+    second.keep()
+    assert FeatureCache(10, 4, compute, 1 << 20, file).at(np.array([3]))[:, 0].tolist() == [3]
+    assert asked == [3, 3, 3, 3]
+    file.write_bytes(b"torn")
+    assert FeatureCache(10, 4, compute, 1 << 20, file).at(np.array([3]))[:, 0].tolist() == [3]
     small = FeatureCache(10, 4, compute, 8)
     assert small.at(np.array([3, 4, 5, 6, 8]))[:, 1].tolist() == [3, 4, 5, 6, 8]
