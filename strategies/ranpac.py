@@ -39,8 +39,10 @@ def best_ridge(values: Tensor, rotated: Tensor, count: int) -> float:
     """The ridge of least generalised cross-validation error (Golub et al. 1979).
 
     values: (M,) eigenvalues of G = HᵀH; rotated: (M, K) eigenvectorsᵀ · C, C = HᵀY with one-hot Y of
-    `count` rows. Error: ‖Y − H W‖² / (count − trace of the hat matrix)².
+    `count` rows. Error: ‖Y − H W‖² / (count − trace of the hat matrix)². Ridges below a millionth of
+    the largest eigenvalue are left out: sums in single precision say nothing so far down.
     """
+    resolved = 1e-6 * float(values.max())
 
     def error(ridge: float) -> float:
         shrunk = 1 / (values + ridge)
@@ -48,7 +50,7 @@ def best_ridge(values: Tensor, rotated: Tensor, count: int) -> float:
         freedom = count - (values * shrunk).sum()
         return float((count - explained) / freedom.square()) if freedom > 0.01 * count else float("inf")
 
-    return min(RIDGES, key=error)
+    return min([ridge for ridge in RIDGES if ridge >= resolved] or RIDGES[-1:], key=error)
 
 
 @dataclass(frozen=True)

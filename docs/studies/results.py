@@ -125,3 +125,21 @@ def accuracy_curves(shown: Mapping[str, tuple[Path, str]], path: Path, title: st
         f"![{alt}]({path.name if path.parent.name == 'studies' else f'{path.parent.name}/{path.name}'})",
         "",
     ]
+
+
+def session_table(folder: Path) -> list[str]:
+    """A row a strategy, a column a session: mean accuracy over all classes so far."""
+    lines: list[str] = []
+    for row in rows(folder):
+        curves = [
+            [100 * evaluation.accuracy for evaluation in run.record.at_task_ends]
+            for run in complete_runs(folder, row)
+        ]
+        if len(curves[0]) == 1:
+            continue  # trained on everything at once: there are no sessions
+        if not lines:
+            names = ["base", *(f"+{number}" for number in range(1, len(curves[0])))]
+            lines = ["| | " + " | ".join(names) + " |", "| --- |" + " ---: |" * len(names)]
+        means = [sum(column) / len(column) for column in zip(*curves, strict=True)]
+        lines.append(f"| `{row}` | " + " | ".join(f"{mean:.1f}" for mean in means) + " |")
+    return lines
