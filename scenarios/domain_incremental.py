@@ -51,11 +51,12 @@ class DomainIncremental:
 
         Raises StreamlabError for a factor or a domain that the source does not have.
         """
-        if not labels.train_factors:
+        factors = [name for name in labels.train_factors if name != "file"]  # a file's name is no domain
+        if not factors:
             raise StreamlabError(f"{self.name}: the source has no factors, and so no domains")
-        factor = self.factor or next(iter(labels.train_factors))
-        if factor not in labels.train_factors:
-            raise unknown(f"factor for {self.name}", factor, labels.train_factors)
+        factor = self.factor or factors[0]
+        if factor not in factors:
+            raise unknown(f"factor for {self.name}", factor, factors)
         train = labels.train_factors[factor]
         test = labels.test_factors.get(factor, np.zeros(len(labels.test), train.dtype))
         found = sorted(set(train.tolist()))

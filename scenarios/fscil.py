@@ -7,6 +7,7 @@ samples each; every session is tested on all classes so far, and all of them com
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -134,15 +135,14 @@ class FewShotSessions:
             lines = path.read_text(encoding="utf-8").split("\n")
         except OSError as error:
             raise StreamlabError(f"{self.name}: {path} cannot be read: {error.strerror}") from None
-        files = labels.train_factors.get("file")
-        places = {} if files is None else {str(name): place for place, name in enumerate(files)}
+        places = _places(labels)
         indices = []
         for line, text in enumerate(lines, 1):
             entry = text.strip()
             if not entry:
                 continue
             where = f"{self.name}: {path}, line {line}"
-            place = int(entry) if entry.isdigit() else places.get(entry, -1)
+            place = int(entry) if entry.isdigit() else places.get(entry, places.get(Path(entry).name, -1))
             if not 0 <= place < len(labels.train):
                 raise StreamlabError(f"{where}: {entry} is no training sample of the source")
             label = int(labels.train[place])
@@ -161,3 +161,15 @@ class FewShotSessions:
                 raise StreamlabError(f"{self.name}: session {number} has no training sample")
             if len(np.unique(experience.indices)) < len(experience.indices):
                 raise StreamlabError(f"{self.name}: session {number} lists a sample twice")
+
+
+def _places(labels: Labels) -> dict[str, int]:
+    """The training sample of each file, by its path and, where no other has it, by its name alone.
+
+    The literature's lists name paths below a folder of their own.
+    """
+    files = [str(name) for name in labels.train_factors.get("file", ())]
+    names = [Path(file).name for file in files]
+    counts = Counter(names)
+    alone = {name: place for place, name in enumerate(names) if counts[name] == 1}
+    return {**alone, **{file: place for place, file in enumerate(files)}}

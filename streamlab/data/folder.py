@@ -38,7 +38,8 @@ class _Pictures:
 def load(data: Path, what: str) -> Source:
     """The pictures below the folder that `what` names, at the size after `@`.
 
-    Grey where every picture is, else colour. Raises StreamlabError for a folder without classes,
+    Grey where every picture is, else colour. Factor: file, the path below the folder. Raises
+    StreamlabError for a folder without classes,
     a class without two pictures, or pictures of several sizes and no `@`; CorruptFile, naming it,
     for a picture that cannot be read.
     """
@@ -52,7 +53,13 @@ def load(data: Path, what: str) -> Source:
     arrays = {split: np.load(cached / f"{split}.npy", mmap_mode="r") for split in _SPLITS}
     labels = {split: np.array(splits[split].labels, np.int64) for split in _SPLITS}
     name = f"folder:{root}" + (f"@{side}" if side else "")
-    return Source(name, names, arrays["train"], labels["train"], arrays["test"], labels["test"])
+    train, test = ({"file": _names(root, splits[split].files)} for split in _SPLITS)
+    return Source(name, names, arrays["train"], labels["train"], arrays["test"], labels["test"], train, test)
+
+
+def _names(root: Path, files: list[Path]) -> NDArray[np.str_]:
+    """Paths below the folder, as index lists name them."""
+    return np.array([path.relative_to(root).as_posix() for path in files])
 
 
 def _find(root: Path) -> tuple[tuple[str, ...], dict[str, _Pictures]]:

@@ -164,6 +164,9 @@ def _finish(simulation: Simulation, folder: RunFolder) -> events.RunEnded:
         "held_bytes": float(sum(progress.held.values())),
         "exemplars": float(progress.exemplars),
     }
+    if progress.base is not None and simulation.strategy.setting.base.paper_compat:
+        own = 100 * simulation.evaluations[0].accuracy
+        progress.base["session_0_as_the_papers_report"] = max(progress.base["accuracy"], own)
     event = events.RunEnded(metrics, not_defined, resources)
     folder.log(events.to_plain(event))
     folder.write_result(

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from making import make_source
+from making import make_source, write_pictures
 
 import streamlab
+from streamlab.data.source import load_source
 from streamlab.errors import StreamlabError
 from streamlab.stream import StreamPlan
 
@@ -125,3 +126,25 @@ def test_a_plan_of_a_source_judges_each_session_on_its_own_classes() -> None:
     plan = streamlab.plan("fscil", source, 0, base_classes=4, sessions=2, way=2, shot=2)
     for experience in plan.experiences:
         assert set(source.test_labels[experience.test_indices]) == set(experience.classes)
+
+
+def test_lists_of_paths_are_followed_in_a_folder_of_pictures(tmp_path: Path) -> None:
+    """As miniImageNet's and CUB's, whose paths begin in a folder of their own."""
+    for label in range(6):
+        write_pictures(tmp_path / f"made-{label}", classes=1, count=10, seed=label)
+        (tmp_path / "pictures").mkdir(exist_ok=True)
+        (tmp_path / f"made-{label}/class-0").rename(tmp_path / f"pictures/{label}")
+    for path in (tmp_path / "pictures").rglob("*.png"):
+        path.rename(path.with_name(f"{path.parent.name}-{path.name}"))
+    source = load_source(f"folder:{tmp_path / 'pictures'}")
+    files = source.train_factors["file"]
+    shots = [str(files[source.train_labels == label][0]) for label in (4, 5)]
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/session_2.txt").write_text(
+        "\n".join(f"elsewhere/images/{Path(s).name}" for s in shots)
+    )
+    options = {"base_classes": 4, "sessions": 1, "way": 2, "class_order": "sorted"}
+    plan = streamlab.plan("fscil", source, 0, index_lists=str(tmp_path / "lists"), **options)
+    assert files[plan.experiences[1].indices].tolist() == shots
+    with pytest.raises(StreamlabError, match="the source has no factors, and so no domains"):
+        streamlab.plan("domain-incremental", source, 0)

@@ -51,7 +51,7 @@ FAULTS = {
     "overrun": (
         "    def setup(self):\n        self.kept = []\n"
         "    def remember(self, batch):\n        self.kept.append(torch.zeros(10000))\n",
-        r"^broken: \d+(\.\d)? [KM]iB held, budget 500 KiB: other \d+(\.\d)? [KM]iB, model 71.0 KiB; experience",
+        r"^broken: \d+(\.\d)? [KM]iB held, budget 500 KiB: other \d+(\.\d)? [KM]iB, model 65.0 KiB, head 6.0 KiB; experience",
     ),
     "dies": (
         "    def remember(self, batch):\n        os._exit(3)\n",
@@ -158,7 +158,9 @@ def test_a_strategy_that_does_not_fit_its_budget_says_what_it_needs(tmp_path: Pa
         show=False,
     )
     failure = experiment.runs[0].failure
-    assert failure == ("er: it needs 71.0 KiB for its own state, and the budget is 10.0 KiB: model 71.0 KiB")
+    assert failure == (
+        "er: it needs 71.0 KiB for its own state, and the budget is 10.0 KiB: model 65.0 KiB, head 6.0 KiB"
+    )
 
 
 def test_a_budget_in_bytes_becomes_exemplars(tmp_path: Path, tiny: Source) -> None:
