@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -110,6 +111,7 @@ def fit(
     same bits. Raises StreamlabError where the loss is no number.
     """
     images, labels = train
+    loss_of = loss_of or partial(_cross_entropy, recipe.smoothing)
     batch = min(recipe.batch_size, len(labels))
     per_epoch = len(labels) // batch
     steps = per_epoch * recipe.epochs
@@ -124,13 +126,7 @@ def fit(
                 rows = order[number * batch : (number + 1) * batch]
                 seed_torch(key(seed, "fit", "step", state.step))
                 _set_rate(state.optimizer, optimizer.lr * recipe.rate(state.step, steps))
-                seen = augmented(images[rows], augment)
-                if loss_of is None:
-                    loss = F.cross_entropy(
-                        state.network(seen), labels[rows], label_smoothing=recipe.smoothing
-                    )
-                else:
-                    loss = loss_of(state.network, seen, labels[rows])
+                loss = loss_of(state.network, augmented(images[rows], augment), labels[rows])
                 state.optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]  # torch's is untyped
                 state.optimizer.step()
@@ -138,18 +134,14 @@ def fit(
                 state.step += 1
                 _follow(state.average, state.network, recipe.average, state.step)
                 if time.perf_counter() > due and number + 1 < per_epoch:  # an epoch is saved with its figures
-                    mean = float(state.total) / (number + 1)
-                    if not math.isfinite(mean):
-                        raise StreamlabError(
-                            f"the loss is {mean} at step {state.step}; training has diverged"
-                        )
+                    mean = _mean_loss(state, number + 1)
                     began = time.perf_counter()
                     if folder is not None:
                         _save(folder, state)
                     due = time.perf_counter() + patience(time.perf_counter() - began)
                     last = state.history[-1][1:] if state.history else (None, None)
                     hear(Fitted(epoch, state.step, steps, mean, False, *last))
-            mean = float(state.total) / per_epoch
+            mean = _mean_loss(state, per_epoch)
             state.total.zero_()
             shown = state.average or state.network
             held_loss, accuracy = _held_out(shown, held_out, among) if held_out else (math.nan, math.nan)
@@ -160,6 +152,18 @@ def fit(
                 _save(folder, state)
             hear(Fitted(epoch, state.step, steps, mean, True, held_loss, accuracy))
     return state.best or state.average or state.network, state.history
+
+
+def _cross_entropy(smoothing: float, network: Network, images: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(network(images), labels, label_smoothing=smoothing)
+
+
+def _mean_loss(state: _State, steps: int) -> float:
+    """Of the epoch's steps so far; raises StreamlabError where it is no number."""
+    mean = float(state.total) / steps
+    if not math.isfinite(mean):
+        raise StreamlabError(f"the loss is {mean} at step {state.step}; training has diverged")
+    return mean
 
 
 def _begin(network: Network, recipe: Recipe, optimizer: OptimizerConfig, folder: Path | None) -> _State:

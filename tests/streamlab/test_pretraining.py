@@ -157,3 +157,8 @@ def test_a_request_is_kept_beside_the_weights(tmp_path: Path) -> None:
     about = json.loads((tmp_path / "out/pretraining.json").read_text())
     assert about["request"]["settings"]["recipe"]["epochs"] == 2
     assert about["provenance"]["packages"]["torch"] == torch.__version__.split("+")[0]
+
+
+def test_training_that_diverges_says_so(tmp_path: Path) -> None:
+    with pytest.raises(StreamlabError, match=r"the loss is (nan|inf) at step \d+; training has diverged"):
+        pretrain(asked(tmp_path, optimizer={"name": "sgd", "lr": 1e30}), tmp_path / "out")
