@@ -112,6 +112,7 @@ def accuracy_curves(shown: Mapping[str, tuple[Path, str]], path: Path, title: st
         low = [c - h for c, h in zip(centre, half, strict=True)]
         high = [c + h for c, h in zip(centre, half, strict=True)]
         axes.fill_between(common, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
+    axes.set_ylim(0, 100)
     axes.set_xlabel("samples seen")
     axes.set_ylabel("accuracy on the classes seen so far, %")
     axes.set_title(title, fontsize=10, loc="left")
