@@ -135,6 +135,8 @@ class FewShotSessions:
             lines = path.read_text(encoding="utf-8").split("\n")
         except OSError as error:
             raise StreamlabError(f"{self.name}: {path} cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise StreamlabError(f"{self.name}: {path} is no text file") from None
         places = _places(labels)
         indices = []
         for line, text in enumerate(lines, 1):
@@ -142,7 +144,7 @@ class FewShotSessions:
             if not entry:
                 continue
             where = f"{self.name}: {path}, line {line}"
-            place = int(entry) if entry.isdigit() else places.get(entry, places.get(Path(entry).name, -1))
+            place = int(entry) if entry.isdecimal() else places.get(entry, places.get(Path(entry).name, -1))
             if not 0 <= place < len(labels.train):
                 raise StreamlabError(f"{where}: {entry} is no training sample of the source")
             label = int(labels.train[place])
@@ -152,7 +154,14 @@ class FewShotSessions:
                     f"which is not in session {number}"
                 )
             indices.append(place)
-        return np.array(indices, np.int64)
+        found = np.array(indices, np.int64)
+        for label in sorted(set(parts[number - 1].tolist()) - set(labels.train[found].tolist())):
+            if len(found):
+                raise StreamlabError(
+                    f"{self.name}: {path} names no sample of class {labels.class_names[label]}, "
+                    f"which is in session {number}"
+                )
+        return found
 
     def _check_apart(self, experiences: list[Experience]) -> None:
         """Raise StreamlabError where a session is empty or lists a sample twice."""

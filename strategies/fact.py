@@ -6,8 +6,10 @@ first. Later classes get mean features, and a prediction blends cosine to them w
 prototypes say.
 
 Differs: mixtures are made of images, not of features half-way (no backbone here has a named middle);
-virtual prototypes are the rows of the classes to come, as in the authors' code. No reference numbers
-of the authors' are at hand: it is tested by its equations, not against their code.
+virtual prototypes are the rows of the classes to come, as in the authors' code, but begin as any
+linear layer does (theirs: orthogonal), and each may be any image's second choice (theirs: that of three
+base classes alone); prototypes are normalised one by one in a prediction. It is tested by its
+equations, not against the authors' numbers, which are not at hand.
 """
 
 from __future__ import annotations

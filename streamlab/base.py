@@ -45,6 +45,7 @@ class BaseRecipe:
         at_least("base", "epochs", self.epochs, 1)
         at_least("base", "batch_size", self.batch_size, 1)
         within("base", "validation", self.validation, 0, 0.9)
+        _ = self.augmentation, self.optimizer  # what they refuse is refused here
 
     @property
     def augmentation(self) -> Augmentation:

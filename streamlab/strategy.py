@@ -283,8 +283,10 @@ class Strategy:
                 )
 
     def train_mode(self, training: bool) -> None:
-        """Put the network into training or evaluation mode."""
+        """Put the network into training or evaluation mode; what is frozen stays in evaluation mode."""
         self.net.train(training)
+        if not any(parameter.requires_grad for parameter in self.net.backbone.parameters()):
+            self.net.backbone.eval()
 
     def take_state(self) -> tuple[Any, dict[str, Tensor]]:
         """Its whole state as JSON values and named tensors."""

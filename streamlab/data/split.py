@@ -26,6 +26,7 @@ class Split:
 
     def __init__(self, images: Tensor, labels: Tensor, transforms: Sequence[str] = ()) -> None:
         self.images, self.labels, self.device = images, labels, labels.device
+        self.transforms = tuple(transforms)
         self._orders = _pixel_orders(transforms, images.shape[2] * images.shape[3], self.device)
 
     def __len__(self) -> int:

@@ -63,9 +63,23 @@ class Evaluator:
         The kernel's own features of a frozen network are kept for other runs too.
         """
         if self._cache is None:
-            name = f"{self.source_digest} test"
-            self._cache = cache_of(strategy, self.test, name, self.batch_size, self.cache_bytes)
+            self._cache = self.cache_of(strategy, self.test, "test")
         return self._cache.at(self.candidates[places])
+
+    def cache_of(self, strategy: Strategy, split: Split, name: str) -> FeatureCache:
+        """A cache of what `frozen` names, by index of a split; on disk where the kernel defines it."""
+        shared = strategy.frozen == "features" and type(strategy).features is Strategy.features
+        images = repr((self.source_digest, name, len(split), split.transforms))
+        return FeatureCache(
+            len(split),
+            self.batch_size,
+            lambda rows: getattr(strategy, strategy.frozen)(
+                split.images_at(torch.from_numpy(rows).to(split.device))
+            ),
+            self.cache_bytes,
+            features_file(strategy.net, images) if shared and self.source_digest else None,
+            split.device,
+        )
 
     def keep(self) -> None:
         """Keep the features of a frozen network for other runs."""
@@ -107,21 +121,6 @@ class Evaluator:
         return Evaluation(
             samples_seen, task_ends, periodic, exposed, indices, labels, **arrays, unexposed=unexposed
         )
-
-
-def cache_of(strategy: Strategy, split: Split, name: str, batch: int, most_bytes: int) -> FeatureCache:
-    """A cache of what `frozen` names, by index of a split; on disk too where the kernel defines them."""
-    shared = strategy.frozen == "features" and type(strategy).features is Strategy.features
-    return FeatureCache(
-        len(split),
-        batch,
-        lambda rows: getattr(strategy, strategy.frozen)(
-            split.images_at(torch.from_numpy(rows).to(split.device))
-        ),
-        most_bytes,
-        features_file(strategy.net, name) if shared and not name.startswith(" ") else None,
-        split.device,
-    )
 
 
 class _Take:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..data.source import cache_folder
 from ..nets.network import Network
-from ..runs.files import write_bytes
+from ..runs.files import locked, write_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -81,14 +81,16 @@ class FeatureCache:
 
         if self._file is None or self._rows is None or self._known.sum() == self._read_count:
             return
-        known = torch.from_numpy(np.flatnonzero(self._known))
-        rows = self._rows[known.to(self._rows.device)].cpu()
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(self._file, save({"known": known, "features": rows}))
-            files = sorted(self._file.parent.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)
-            for old in files[:-_MOST_FILES]:
-                old.unlink(missing_ok=True)
+            with locked(self._file.parent, wait=True):
+                self._read()  # what other runs have kept meanwhile
+                known = torch.from_numpy(np.flatnonzero(self._known))
+                rows = self._rows[known.to(self._rows.device)].cpu()
+                write_bytes(self._file, save({"known": known, "features": rows}))
+                files = sorted(self._file.parent.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)
+                for old in files[:-_MOST_FILES]:
+                    old.unlink(missing_ok=True)
         except OSError:
             return
         self._read_count = len(known)
@@ -109,11 +111,13 @@ class FeatureCache:
             return
         if features[0].nbytes * len(self._known) > self._most_bytes:
             return
-        rows = features.new_zeros((len(self._known), *features.shape[1:]))
-        rows[torch.from_numpy(known)] = features
-        self._rows = rows.to(self._device)
+        if self._rows is None:
+            rows = features.new_zeros((len(self._known), *features.shape[1:]))
+            self._rows = rows.to(self._device)
+        fresh = ~self._known[known]
+        self._rows[torch.from_numpy(known[fresh]).to(self._device)] = features[fresh].to(self._device)
         self._known[known] = True
-        self._read_count = len(known)
+        self._read_count = max(self._read_count, len(known))
 
 
 def features_file(network: Network, images: str) -> Path | None:

@@ -22,6 +22,7 @@ from ..data.joined import joined
 from ..data.source import Source, load_source
 from ..errors import StreamlabError, unknown
 from ..nets.network import PixelStatistics, build_network
+from ..nets.transformer import PromptedTransformer, as_transformer
 from ..nets.weights import as_weights
 from ..parts.augment import Augmentation
 from ..randomness import global_randomness
@@ -77,6 +78,8 @@ def pretrain(
     augment = configure(Augmentation, request.section("augment"), "augment")
     backbone = request.section("backbone")
     known = plugins.load("backbones", str(backbone["name"])).__dataclass_fields__
+    if backbone.get("weights", "random") != "random":
+        raise StreamlabError("pretraining begins with random weights; leave backbone.weights out")
     if "weights" not in known:
         raise StreamlabError(f"backbone {backbone['name']} takes no weights; pretrain one that does, as vit")
     source = joined([load_source(name, request.data) for name in request.sources])
@@ -101,7 +104,7 @@ def pretrain(
                 network, samples[0], samples[1], recipe, optimizer, augment, request.seed, folder, hear
             )
             seconds = time.perf_counter() - began
-        header = _header(backbone, source)
+        header = _header(backbone, as_transformer("pretrain", trained.backbone))
         write_bytes(folder / WEIGHTS, as_weights(trained.backbone.get_submodule("model"), header))
         card = _card(request, source, trained, recipe, history, seconds)
         write_bytes(folder / "CARD.md", card.encode())
@@ -120,14 +123,13 @@ def _check_folder(folder: Path, request: Pretraining, source: Source) -> None:
         raise StreamlabError(f"{folder} holds another pretraining, begun with other settings; name another")
 
 
-def _header(backbone: Mapping[str, Any], source: Source) -> dict[str, Any]:
+def _header(backbone: Mapping[str, Any], trained: PromptedTransformer) -> dict[str, Any]:
     """The options that build this backbone again, whatever images it is then given."""
     left_out = ("name", "weights", "trained")
     own = {name: value for name, value in backbone.items() if name not in left_out}
     made = configure(plugins.load("backbones", str(backbone["name"])), own, "backbone")
     kept = {name: value for name, value in dataclasses.asdict(made).items() if name not in left_out}
-    channels, side, _ = source.image_shape
-    return {**kept, "image_size": kept.get("image_size") or side, "channels": channels}
+    return {**kept, "image_size": trained.side, "channels": trained.channels}
 
 
 def _card(

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..base import BaseRecipe, BaseTraining
 from ..data.source import cache_folder
+from ..errors import StreamlabError
 from ..nets.network import Network
 from ..nets.weights import as_weights, load_weights
 from ..randomness import Draws
@@ -47,9 +48,14 @@ def train_base(
     which images the epoch was chosen, which one it was, its accuracy on them in percent, and the folder.
     """
     kept, held_out = _split(view, recipe, seed)
-    looked_at = (*kept, *test) if recipe.paper_compat else kept
+    looked_at = (*kept, *(test if recipe.paper_compat else held_out or ()))
     place = cache_folder() / "base" / _fingerprint(training, network, backbone, looked_at, recipe, seed)[:24]
-    place.mkdir(parents=True, exist_ok=True)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StreamlabError(
+            f"cannot keep the base session in {place}: {error.strerror}; XDG_CACHE_HOME names another cache"
+        ) from None
     network.head = training.head(network.backbone.feature_size, network.num_classes, recipe).to(
         kept[1].device
     )
@@ -104,7 +110,8 @@ def _split(view: View, recipe: BaseRecipe, seed: int) -> tuple[Samples, Samples 
     for label in np.unique(labels):
         own = np.flatnonzero(labels == label)
         draws = Draws(seed, "base", "validation", int(label))
-        held[own[draws.permutation(len(own))[: round(recipe.validation * len(own))]]] = True
+        most = min(round(recipe.validation * len(own)), len(own) - 1)
+        held[own[draws.permutation(len(own))[:most]]] = True
     chosen = torch.from_numpy(held).to(whole[1].device)
     if not held.any():
         return whole, None
@@ -113,7 +120,7 @@ def _split(view: View, recipe: BaseRecipe, seed: int) -> tuple[Samples, Samples 
 
 def _fingerprint(
     training: BaseTraining,
-    network: nn.Module,
+    network: Network,
     backbone: dict[str, Any],
     samples: tuple[Tensor, ...],
     recipe: BaseRecipe,
@@ -121,6 +128,7 @@ def _fingerprint(
 ) -> str:
     """SHA-256 of all that the trained weights follow from: pixels and labels among it."""
     about = [training.name, backbone, dataclasses.asdict(recipe), seed, samples[0].device.type]
+    about += [network.backbone.precision, network.scale, network.shift]
     digest = hashlib.sha256(json.dumps([*about, torch.__version__, platform.machine()]).encode())
     for tensor in (*samples, *network.state_dict().values()):
         digest.update(np.ascontiguousarray(tensor.cpu().numpy()).data)

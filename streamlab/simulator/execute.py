@@ -165,7 +165,7 @@ def _finish(simulation: Simulation, folder: RunFolder) -> events.RunEnded:
         "exemplars": float(progress.exemplars),
     }
     if progress.base is not None and simulation.strategy.setting.base.paper_compat:
-        own = 100 * simulation.evaluations[0].accuracy
+        own = 100 * record.at_task_ends[0].accuracy
         progress.base["session_0_as_the_papers_report"] = max(progress.base["accuracy"], own)
     event = events.RunEnded(metrics, not_defined, resources)
     folder.log(events.to_plain(event))

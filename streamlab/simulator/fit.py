@@ -139,7 +139,7 @@ def fit(
                     if folder is not None:
                         _save(folder, state)
                     due = time.perf_counter() + patience(time.perf_counter() - began)
-                    last = state.history[-1][1:] if state.history else (None, None)
+                    last = state.history[-1][1:] if state.history and held_out else (None, None)
                     hear(Fitted(epoch, state.step, steps, mean, False, *last))
             mean = _mean_loss(state, per_epoch)
             state.total.zero_()
@@ -150,7 +150,8 @@ def fit(
                 state.best, state.best_accuracy = copy.deepcopy(shown), accuracy
             if folder is not None:
                 _save(folder, state)
-            hear(Fitted(epoch, state.step, steps, mean, True, held_loss, accuracy))
+            figures = (held_loss, accuracy) if held_out else (None, None)
+            hear(Fitted(epoch, state.step, steps, mean, True, *figures))
     return state.best or state.average or state.network, state.history
 
 

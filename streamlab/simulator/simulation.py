@@ -21,7 +21,7 @@ from ..batch import Batch
 from ..config import StreamConfig
 from ..data.split import Split
 from ..errors import StreamlabError
-from ..evaluation.evaluator import Evaluator, cache_of
+from ..evaluation.evaluator import Evaluator
 from ..evaluation.metrics import LIVE, measure
 from ..evaluation.record import Evaluation, Record, save_evaluation
 from ..memory.ledger import check_budget
@@ -261,11 +261,7 @@ class Simulation:
     def _frozen_features(self, strategy: Strategy, indices: Tensor) -> Tensor:
         """Training samples' features that never change, from the cache."""
         if self._train_cache is None:
-            evaluator = self.evaluator
-            name = f"{evaluator.source_digest} train"
-            self._train_cache = cache_of(
-                strategy, self.train, name, evaluator.batch_size, evaluator.cache_bytes
-            )
+            self._train_cache = self.evaluator.cache_of(strategy, self.train, "train")
         training = strategy.net.training
         strategy.train_mode(False)
         features = self._train_cache.at(indices.cpu().numpy())

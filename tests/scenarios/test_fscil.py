@@ -90,8 +90,9 @@ def test_official_lists_are_followed(tmp_path: Path) -> None:
     [
         ({"second": of(8) + of(7)}, r"session_3\.txt, line 4: \d+ is of class 7, which is not in session 3"),
         ({"second": [*of(8), 5000]}, r"session_3\.txt, line 4: 5000 is no training sample of the source"),
-        ({"second": [*of(8), *of(8)]}, "fscil: session 3 lists a sample twice"),
+        ({"second": [*of(8), *of(9), *of(8)]}, "fscil: session 3 lists a sample twice"),
         ({"second": []}, "fscil: session 3 has no training sample"),
+        ({"second": of(8)}, r"session_3\.txt names no sample of class 9, which is in session 3"),
         ({"missing": True}, r"session_4\.txt cannot be read: No such file"),
     ],
 )

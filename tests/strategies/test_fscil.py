@@ -69,9 +69,9 @@ def test_prototypes_are_means_and_only_the_sessions_own_move(source: Source) -> 
 
 
 def test_the_base_is_trained_once_and_shared(source: Source) -> None:
-    def trained_steps(name: str, seed: int = 0, **base: object) -> int:
+    def trained_steps(name: str, seed: int = 0, precision: str = "float32", **base: object) -> int:
         heard: list[events.Event] = []
-        own = settings(base={**BASE, "lr": 0.07, **base})
+        own = settings(base={**BASE, "lr": 0.07, **base}, compute={"precision": precision})
         simulate(source, name, heard.append, scenario="fscil", settings=own, plan_seed=seed)
         return max((e.step for e in heard if isinstance(e, events.BaseTrained)), default=0)
 
@@ -80,6 +80,7 @@ def test_the_base_is_trained_once_and_shared(source: Source) -> None:
     assert trained_steps("fscil-finetune") == 0
     assert trained_steps("teen", epochs=2) > 0, "another recipe"
     assert trained_steps("teen", seed=1) > 0, "another plan"
+    assert trained_steps("teen", precision="bfloat16") > 0, "another precision"
     assert list((cache_folder() / "base").glob("*/base.safetensors"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -215,3 +216,29 @@ def test_float16_gradients_are_scaled_and_steps_that_overflow_are_left_out() -> 
     assert all(torch.equal(a, b) for a, b in zip(before, one.net.parameters(), strict=True))
     assert one.loss_scale is not None
     assert one.loss_scale.scale == LossScale().scale / 2
+
+
+def test_features_kept_on_disk_are_those_of_the_same_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another permutation of the pixels is another image, though its index is the same."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    source = make_source(classes=6, train=10, test=10)
+
+    def predictions(seed: int, cache: str) -> np.ndarray:
+        settings = {"backbone": TINY, "scenario": {"tasks": 3}, "compute": {"cache": cache}}
+        run = simulate(source, "ncm", scenario="permuted", plan_seed=seed, settings=settings)
+        return np.concatenate([e.predictions for e in run.evaluations])
+
+    for seed in (0, 1, 0):
+        assert np.array_equal(predictions(seed, "1MiB"), predictions(seed, "0"))
+    assert len(list((tmp_path / "streamlab/features").glob("*.safetensors"))) == 2
+
+
+def test_a_frozen_backbones_batch_statistics_do_not_move() -> None:
+    source = make_source(classes=6, train=10, test=10, size=16)
+    settings = {"backbone": {"name": "convnet", "width": 8, "norm": "batch"}}
+    made = simulate(source, "ncm", settings=settings).strategy
+    means = [value for name, value in made.net.backbone.named_buffers() if name.endswith("running_mean")]
+    assert means
+    assert all(not mean.any() for mean in means), "as they began"

@@ -78,6 +78,10 @@ def test_what_cannot_be_pretrained_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(StreamlabError, match="backbone mlp takes no weights; pretrain one that does, as vit"):
         pretrain(asked(tmp_path, backbone={"name": "mlp"}), out)
+    with pytest.raises(
+        StreamlabError, match=r"pretraining begins with random weights; leave backbone.weights"
+    ):
+        pretrain(asked(tmp_path, backbone={"weights": "timm"}), out)
     with pytest.raises(StreamlabError, match="unknown section 'recipes'; did you mean 'recipe'"):
         pretrain(asked(tmp_path, recipes={}), out)
     with pytest.raises(StreamlabError, match="recipe: epochs is 0, and must be at least 1"):
