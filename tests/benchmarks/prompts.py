@@ -18,6 +18,7 @@ from torch import Tensor
 from streamlab.config import OptimizerConfig
 from streamlab.data.source import load_source
 from streamlab.nets.network import PixelStatistics
+from streamlab.nets.transformer import Appended, cosine_distances
 from streamlab.randomness import global_randomness
 from streamlab.strategies import mvp
 from streamlab.strategy import Batch, Setting
@@ -49,10 +50,37 @@ def their_scores(
     return torch.stack(scores)
 
 
+def their_query(strategy: mvp.MaskAndVisualPrompts, scaled: Tensor) -> Tensor:
+    """The class token without prompts, every token through every whole block."""
+    with torch.no_grad():
+        tokens = strategy.transformer.tokens(scaled)
+        for block in strategy.transformer.model.blocks:
+            tokens = block(tokens)
+    return tokens[:, 0]
+
+
+def their_forward(
+    strategy: mvp.MaskAndVisualPrompts, scaled: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Distances, choices, features and masks, prompts and all through every whole block."""
+    distance = cosine_distances(their_query(strategy, scaled), strategy.keys)
+    choice = mvp.choose(distance, strategy.counts, True)
+    prompts = {**strategy.general.at(torch.zeros_like(choice)), **strategy.expert.at(choice)}
+    tokens = strategy.transformer.tokens(scaled)
+    for number, block in enumerate(strategy.transformer.model.blocks):
+        prompt = prompts.get(number)
+        if isinstance(prompt, Appended):
+            tokens = block(torch.cat([tokens, prompt.rows], 1))[:, : tokens.shape[1]]
+        else:
+            tokens = block(tokens)
+    features = strategy.transformer.model.norm(tokens)[:, 0]
+    return distance, choice, features, 2 * torch.sigmoid(strategy.masks[choice])
+
+
 def their_update(strategy: mvp.MaskAndVisualPrompts, batch: Batch) -> Tensor:
     """One update as the authors' code orders it; returns the task loss."""
     scaled = strategy.net.scaled(batch.images)
-    distance, choice, features, masks = strategy._forward(scaled, strategy.transformer.query(scaled))
+    distance, choice, features, masks = their_forward(strategy, scaled)
     divisor = mvp.compensation_scores(features, batch.labels, strategy.net.head.weight, 0.5)
     logits = strategy.net.head(features / divisor[:, None]) * masks
     each = F.cross_entropy(logits, batch.labels, reduction="none")
@@ -106,7 +134,9 @@ def measure() -> dict[str, float]:
 
         @torch.no_grad()
         def their_test() -> list[Tensor]:
-            return [theirs.predict(part).argmax(1) for part in torch.split(test, 500)]
+            parts = torch.split(test, 500)
+            both = [their_forward(theirs, theirs.net.scaled(part))[2:] for part in parts]
+            return [(theirs.net.head(features) * masks).argmax(1) for features, masks in both]
 
         turns = {"ours": our_batch, "theirs": their_batch, "our test": our_test, "their test": their_test}
         for name, work in turns.items():

@@ -22,7 +22,7 @@ from streamlab.evaluation.few_shot import confusion
 HERE = Path(__file__).parent
 RUNS = Path("runs/few-shot")
 PAGE = HERE.parent / "few-shot.md"
-RECIPES = ("glyphs", "calibration", "fashion-mnist")
+RECIPES = ("glyphs", "glyphs-one-pass", "calibration", "fashion-mnist")
 METRICS = {
     "average": "a_avg",
     "last": "a_last",
@@ -131,12 +131,13 @@ def page() -> str:
             "Made by `python docs/studies/few-shot/study.py`; do not edit. Percent; means with a 95 %",
             "interval over seeds (Student's t), every seed with its own class order, shots and base. After",
             "the last session, all classes competing unless said. Recipes: [glyphs](few-shot/glyphs.toml),",
+            "[glyphs-one-pass](few-shot/glyphs-one-pass.toml) (`ncm` and `slda`, on glyph-vit),",
             "[calibration](few-shot/calibration.toml), [fashion-mnist](few-shot/fashion-mnist.toml).",
             "",
             (HERE / "notes.md").read_text(encoding="utf-8"),
             "## glyphs-100, 60 + 8 of 5-way 5-shot",
             "",
-            *metric_table([glyphs], METRICS),
+            *metric_table([glyphs, RUNS / "glyphs-one-pass"], METRICS),
             "",
             "Accuracy over all classes so far, session by session:",
             "",
