@@ -55,6 +55,13 @@ class PromptedTransformer(Backbone):
                 f"{type(model).__name__} is no vision transformer with blocks and a class token, "
                 f"and cannot take prompts"
             )
+        for block in model.blocks:
+            if not all(
+                hasattr(block, part) for part in ("norm1", "ls1", "norm2", "ls2", "mlp")
+            ) or not hasattr(getattr(block, "attn", None), "qkv"):
+                raise StreamlabError(
+                    f"{type(block).__name__} is no pre-norm block with a fused qkv, and cannot take prompts"
+                )
         self.model = model
         self.feature_size = int(model.embed_dim)
         self.depth = len(model.blocks)

@@ -288,7 +288,7 @@ def test_few_shot_sessions_have_a_column_each_and_their_figures(tmp_path: Path, 
     child.close()
     assert child.exitstatus == 0, child.before
     shown = ANSI.sub("", child.before).replace("\r", "\n")
-    assert re.search(r"strategy +run base +\+1 +\+2 avg % +drop +harm", shown)
+    assert re.search(r"strategy +run +base +\+1 +\+2 +avg % +drop +harm", shown)
     assert "base training" in shown
     assert max(len(line) for line in shown.splitlines()) <= 80
     folders = {

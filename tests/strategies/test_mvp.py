@@ -226,3 +226,13 @@ def test_without_prompts_it_is_timms_own_transformer(extra: dict[str, object]) -
     for block in model.blocks:
         tokens = block(tokens)
     torch.testing.assert_close(backbone.through(images, rows), model.norm(tokens)[:, -2:])
+
+
+def test_blocks_of_another_make_are_refused() -> None:
+    from timm.layers import Mlp
+    from timm.models.vision_transformer import ParallelThingsBlock, VisionTransformer
+
+    shape = {"img_size": 12, "patch_size": 4, "embed_dim": 16, "depth": 1, "num_heads": 2, "num_classes": 0}
+    model = VisionTransformer(**shape, block_fn=ParallelThingsBlock, mlp_layer=Mlp)
+    with pytest.raises(StreamlabError, match="ParallelThingsBlock is no pre-norm block with a fused qkv"):
+        PromptedTransformer(model)
