@@ -281,7 +281,7 @@ def test_few_shot_sessions_have_a_column_each_and_their_figures(tmp_path: Path, 
     sizes = [f"scenario.{name}" for name in ("base_classes=6", "sessions=2", "way=2", "shot=3")]
     arguments = ["run", "fscil", "--source", "fashion-mnist", "--data", str(tiny_data), "--seeds", "1"]
     arguments += ["--strategy", "teen", "--strategy", "proto-cosine", "--out", str(tmp_path / "out")]
-    for setting in (*sizes, "base.epochs=2", "backbone.name=mlp"):
+    for setting in (*sizes, "base.epochs=40", "backbone.name=mlp"):
         arguments += ["--set", setting]
     child = pexpect.spawn(COMMAND, arguments, dimensions=(24, 80), encoding="utf-8", timeout=90)
     child.expect(pexpect.EOF)
