@@ -123,7 +123,7 @@ def configure(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     """
     from pydantic import TypeAdapter, ValidationError
 
-    known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]  # T is a dataclass
     hints = get_type_hints(cls)
     settled: Tree = {}
     for name, value in values.items():
@@ -163,5 +163,5 @@ def merged(*trees: Mapping[str, Any]) -> Tree:
         for name, value in tree.items():
             below = result.get(name)
             both = isinstance(value, Mapping) and isinstance(below, Mapping)
-            result[name] = merged(below, value) if both else value  # type: ignore[arg-type]
+            result[name] = merged(below, value) if both else value  # type: ignore[arg-type]  # `both` says so
     return result

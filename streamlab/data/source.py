@@ -178,9 +178,9 @@ def share(source: Source) -> Path:
 def _put(array: NDArray[Any], path: Path) -> None:
     """Write an array file; one that is mapped from an array file already is linked, not copied."""
     whole_file = isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap)
-    if whole_file and Path(array.filename).suffix == ".npy":  # type: ignore[attr-defined]
+    if whole_file and Path(array.filename).suffix == ".npy":  # type: ignore[attr-defined]  # a memmap's
         try:
-            os.link(array.filename, path)  # type: ignore[attr-defined]
+            os.link(array.filename, path)  # type: ignore[attr-defined]  # the same
             return
         except OSError:  # another disk
             pass

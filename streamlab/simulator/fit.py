@@ -128,7 +128,7 @@ def fit(
                 _set_rate(state.optimizer, optimizer.lr * recipe.rate(state.step, steps))
                 loss = loss_of(state.network, augmented(images[rows], augment), labels[rows])
                 state.optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]  # torch's is untyped
+                torch.autograd.backward(loss)
                 state.optimizer.step()
                 state.total += loss.detach()
                 state.step += 1

@@ -93,14 +93,14 @@ def test_official_lists_are_followed(tmp_path: Path) -> None:
         ({"second": [*of(8), *of(9), *of(8)]}, "fscil: session 3 lists a sample twice"),
         ({"second": []}, "fscil: session 3 has no training sample"),
         ({"second": of(8)}, r"session_3\.txt names no sample of class 9, which is in session 3"),
-        ({"missing": True}, r"session_4\.txt cannot be read: No such file"),
+        ({"missing": []}, r"session_4\.txt cannot be read: No such file"),
     ],
 )
 def test_lists_that_are_wrong_are_refused_by_line(
-    change: dict[str, object], sentence: str, tmp_path: Path
+    change: dict[str, list[int]], sentence: str, tmp_path: Path
 ) -> None:
     sessions = [of(6) + of(7), change.get("second", of(8) + of(9)), of(10) + of(11)]
-    lists = write_lists(tmp_path / "lists", sessions)  # type: ignore[arg-type]
+    lists = write_lists(tmp_path / "lists", sessions)
     if "missing" in change:
         (tmp_path / "lists/session_4.txt").unlink()
     with pytest.raises(StreamlabError, match=sentence):
