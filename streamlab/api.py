@@ -17,19 +17,18 @@ from .runs import experiment as experiments
 from .runs.folder import RunFolder
 from .runs.spec import RunSpec
 from .simulator import events
-from .stream import Labels, StreamPlan, make_plan
+from .stream import Labels, Plan, make_plan
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+    from .evaluation.episodic import EpisodeRecord
     from .evaluation.record import Record
     from .strategy import Strategy
 
 
-def plan(
-    scenario: str, source_or_labels: str | Source | ArrayLike, seed: int = 0, **config: Any
-) -> StreamPlan:
-    """The stream plan of a scenario on a source (by name or in memory) or on bare labels (N,).
+def plan(scenario: str, source_or_labels: str | Source | ArrayLike, seed: int = 0, **config: Any) -> Plan:
+    """The plan of a scenario on a source (by name or in memory) or on bare labels (N,).
 
     config: the scenario's options. Raises StreamlabError for names, options or labels that do
     not fit.
@@ -79,7 +78,7 @@ class Run:
         return metrics
 
     @property
-    def record(self) -> Record:
+    def record(self) -> Record | EpisodeRecord:
         """Every prediction, with the plan: what metrics are computed from."""
         return RunFolder(self.folder).record()
 
@@ -138,7 +137,7 @@ def run(
     seeds: int = 3,
     plan_seed: int | None = None,
     budget: str = "500ex",
-    eval_every: int = 1000,
+    eval_every: int | None = None,
     record: Sequence[str] = (),
     settings: Mapping[str, Any] | Sequence[str] = (),
     out: str | Path | None = None,

@@ -18,22 +18,27 @@ _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2*
 
 @dataclass(frozen=True)
 class StreamConfig:
-    """How a stream is served to every strategy: the same batches for all."""
+    """How a stream is served to every strategy: the same batches for all.
 
-    batch_size: int = 10
+    batch_size: samples of a batch, or episodes (not given: 10 samples, 1 episode).
+    """
+
+    batch_size: int | None = None
     updates_per_batch: int = 1
     epochs: int = 1
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            at_least("stream", field.name, getattr(self, field.name), 1)
+            if getattr(self, field.name) is not None:
+                at_least("stream", field.name, getattr(self, field.name), 1)
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
     """The optimizer that a strategy's network is trained with (name: sgd, adam or adamw).
 
-    nesterov: of sgd's momentum.
+    nesterov: of sgd's momentum. halve_every: steps after which the rate is halved, again and again (0:
+    never).
     """
 
     name: str = "sgd"
@@ -41,12 +46,14 @@ class OptimizerConfig:
     momentum: float = 0.0
     weight_decay: float = 0.0
     nesterov: bool = False
+    halve_every: int = 0
 
     def __post_init__(self) -> None:
         if self.name not in ("sgd", "adam", "adamw"):
             raise unknown("optimizer", self.name, ("sgd", "adam", "adamw"))
         if self.lr <= 0:
             raise StreamlabError(f"optimizer: lr is {self.lr}, and must be above 0")
+        at_least("optimizer", "halve_every", self.halve_every, 0)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MASK_32 = (1 << 32) - 1
+_MASK_64 = (1 << 64) - 1
+_GAMMA = 0x9E3779B97F4A7C15  # 2^64 over the golden ratio, odd
 _BLOCK = 4096
 
 
@@ -86,6 +88,27 @@ class Uniforms:
             chosen.append(moved.get(other, other))
             moved[other] = moved.get(first, first)
         return chosen
+
+
+def hashed(own: int, counters: Any) -> Any:
+    """Integers in [0, 2^63), each depending on `own` and its counter alone, the same on every device.
+
+    own: a key; counters: any integers, an int64 tensor or array of any shape, which is the result's. SplitMix64's
+    output function (Steele et al. 2014) in wrapping 64-bit arithmetic.
+    """
+    state = counters * _signed(_GAMMA) + _signed(own & _MASK_64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        state = (state ^ _shifted(state, shift)) * _signed(factor)
+    return (state ^ _shifted(state, 31)) & ((1 << 63) - 1)
+
+
+def _shifted(values: Any, count: int) -> Any:
+    """A right shift that fills with zeros."""
+    return (values >> count) & ((1 << (64 - count)) - 1)
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >> 63 else value
 
 
 def seed_torch(value: int) -> None:

@@ -18,17 +18,18 @@ from torch import Tensor, nn
 from .base import BaseRecipe, BaseTraining
 from .batch import Batch
 from .config import Budget, OptimizerConfig, readable_bytes
+from .episodes import EpisodeBatch
 from .errors import StreamlabError, unknown
 from .memory.buffer import Buffer
 from .memory.ledger import Ledger, measure
 from .memory.policies import POLICIES
 from .memory.state import Putter, Taker
 from .nets.network import PixelStatistics, build_network
-from .nets.optimizer import Optimizer, build_optimizer, gradients_of
+from .nets.optimizer import Optimizer, build_optimizer, gradients_of, set_rate
 from .nets.precision import LossScale, Precision
 from .randomness import global_randomness
 
-__all__ = ["Batch", "ExperienceView", "NoOptions", "Setting", "Strategy"]
+__all__ = ["Batch", "EpisodeBatch", "ExperienceView", "NoOptions", "Setting", "Strategy"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,10 @@ class NoOptions:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a strategy is built for; the same for every strategy of a run except its options."""
+    """What a strategy is built for; the same for every strategy of a run except its options.
+
+    way: classes of a training episode (0: there are no episodes).
+    """
 
     num_classes: int
     image_shape: tuple[int, int, int]
@@ -49,6 +53,7 @@ class Setting:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     precision: Precision = "float32"
     base: BaseRecipe = field(default_factory=BaseRecipe)
+    way: int = 0
 
 
 class ExperienceView(Protocol):
@@ -95,7 +100,9 @@ class Strategy:
     that its buffers must hold);
     frozen ("features" or "query": the method of images that always says the same, so that each test
     image's is computed once a run and handed to `predict_given`); base (how the network is trained in
-    a base session, which is then not served batch by batch; such a strategy needs one);
+    a base session, which is then not served batch by batch; such a strategy needs one, or episodes,
+    whose meta-training classes it is then); fixed_way (it has an output for each class of an episode, and
+    is tested in the way that it was trained in);
     known_failures (check -> why this strategy does not pass it, for `streamlab check`).
 
     What the kernel keeps up to date, each (classes,) bool: `exposed`, the classes seen so far;
@@ -113,6 +120,7 @@ class Strategy:
     least_per_class: ClassVar[int] = 0
     frozen: ClassVar[Literal["", "features", "query"]] = ""
     base: ClassVar[BaseTraining | None] = None
+    fixed_way: ClassVar[bool] = False
     known_failures: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, setting: Setting, options: Any = None) -> None:
@@ -120,6 +128,7 @@ class Strategy:
         self.options = self.options_type()() if options is None else options
         self.exposed = torch.zeros(setting.num_classes, dtype=torch.bool, device=setting.device)
         self.own_classes = torch.ones_like(self.exposed)
+        self.steps = 0
         self.loss_scale = LossScale() if setting.precision == "float16" else None
         with global_randomness(setting.seed, "setup"):
             self.net = build_network(
@@ -189,6 +198,39 @@ class Strategy:
         """Bytes beyond today's that it will hold later (a teacher, say), set aside in a budget."""
         return 0
 
+    # What a plugin of episodes defines.
+
+    def episode_losses(self, episodes: EpisodeBatch) -> dict[str, Tensor]:
+        """Named scalar losses of a batch of training episodes; the kernel sums them and steps."""
+        raise StreamlabError(
+            f"{type(self).__name__} defines neither episode_losses(episodes) nor observe_episodes(episodes)"
+        )
+
+    def observe_episodes(self, episodes: EpisodeBatch) -> Mapping[str, Tensor]:
+        """Learn from a batch of training episodes; returns named numbers (0-dim tensors) for the log."""
+        losses = self.episode_losses(episodes)
+        self.step(losses)
+        return losses
+
+    def predict_episodes(self, support: Tensor, support_labels: Tensor, query: Tensor) -> Tensor:
+        """(E, S, C, H, W) uint8, (E, S) int64 in [0, way), (E, Q, C, H, W) uint8 -> (E, Q, way) scores.
+
+        The strategy is afterwards as it was. Where scores follow from features, `classify_episodes` is
+        defined instead; then each image is computed once, in however many episodes it appears.
+        """
+        images = torch.cat([support.flatten(0, 1), query.flatten(0, 1)])
+        features = self.features(images)
+        cut = support.shape[0] * support.shape[1]
+        return self.classify_episodes(
+            features[:cut].unflatten(0, support.shape[:2]),
+            support_labels,
+            features[cut:].unflatten(0, query.shape[:2]),
+        )
+
+    def classify_episodes(self, support: Tensor, support_labels: Tensor, query: Tensor) -> Tensor:
+        """Features (E, S, D), labels (E, S) int64 in [0, way), features (E, Q, D) -> (E, Q, way) scores."""
+        raise StreamlabError(f"{type(self).__name__} defines neither classify_episodes nor predict_episodes")
+
     # What a plugin uses.
 
     def step(self, losses: Mapping[str, Tensor]) -> None:
@@ -200,10 +242,18 @@ class Strategy:
         if self.loss_scale is None:
             torch.autograd.backward(total)
             self.optimizer.step()
-            return
-        torch.autograd.backward(total * self.loss_scale.scale)
-        if self.loss_scale.unscale(gradients_of(self.optimizer)):
-            self.optimizer.step()
+        else:
+            torch.autograd.backward(total * self.loss_scale.scale)
+            if self.loss_scale.unscale(gradients_of(self.optimizer)):
+                self.optimizer.step()
+        self.count_step()
+
+    def count_step(self) -> None:
+        """An optimizer step was taken: the learning rate falls where the configuration says so."""
+        self.steps += 1
+        config = self.setting.optimizer
+        if config.halve_every and self.steps % config.halve_every == 0 and self.optimizer is not None:
+            set_rate(self.optimizer, config.lr * 0.5 ** (self.steps // config.halve_every))
 
     @torch.no_grad()
     def features_of(self, images: Tensor) -> Tensor:

@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from .config import at_least
+from .episodes import EpisodePlan
 from .errors import CorruptFile, StreamlabError, unknown
 from .randomness import Draws
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
-
-KINDS = ("online", "sessions", "episodes")
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,11 @@ class Labels:
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def everything(self) -> NDArray[np.int64]:
+        """(N + M,) the labels of the training split, then of the test split."""
+        return np.concatenate([self.train, self.test])
 
     def only(self, kept: NDArray[np.int64]) -> Labels:
         """These of the training samples, and the whole test split."""
@@ -82,7 +86,7 @@ class Experience:
 class Scenario(Protocol):
     """A scenario plugin: a frozen dataclass of options that turns labels and a seed into a plan."""
 
-    def plan(self, labels: Labels, seed: int) -> StreamPlan: ...
+    def plan(self, labels: Labels, seed: int) -> Plan: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,6 +218,21 @@ class StreamPlan:
         return plan
 
 
+Plan = StreamPlan | EpisodePlan
+
+
+def load_plan(path: Path) -> Plan:
+    """Read a saved plan of either make; raises CorruptFile."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            kind = json.loads(file.metadata()["plan"])["kind"]
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise CorruptFile(f"{path} is not a saved plan: {error}") from None
+    return EpisodePlan.load(path) if kind == EpisodePlan.kind else StreamPlan.load(path)
+
+
 _HEAD = (
     "scenario",
     "kind",
@@ -225,6 +244,40 @@ _HEAD = (
     "class_counts",
     "has_base",
 )
+
+
+@dataclass(frozen=True)
+class Wearing:
+    """What every scenario's test images can be put in: an option that every scenario but episodes takes.
+
+    environment: clutter, small-target, low-light, blur, occlusion or low-contrast with a severity, as
+    low-light:3 (none: clean).
+    """
+
+    environment: str = ""
+
+    def __post_init__(self) -> None:
+        if self.environment:
+            from .data.environments import parse_environment
+
+            parse_environment(self.environment)
+
+    def over(self, plan: StreamPlan, size: int) -> StreamPlan:
+        """The plan with its test samples, of a split of `size`, in the environment."""
+        if not self.environment:
+            return plan
+        if plan.transforms:
+            raise StreamlabError(
+                f"{plan.scenario} transforms its images already, and its test cannot wear an environment"
+            )
+
+        def worn(experience: Experience) -> Experience:
+            return dataclasses.replace(experience, test_indices=experience.test_indices + size)
+
+        experiences = tuple(map(worn, plan.experiences))
+        transforms = ("identity", self.environment)
+        options = {**plan.options, "environment": self.environment}
+        return dataclasses.replace(plan, experiences=experiences, transforms=transforms, options=options)
 
 
 @dataclass(frozen=True)
@@ -264,34 +317,44 @@ class Distribution:
         return np.sort(np.concatenate(kept)).astype(np.int64)
 
 
-def make_plan(scenario: str, labels: Labels, seed: int, options: Mapping[str, Any]) -> StreamPlan:
+def make_plan(scenario: str, labels: Labels, seed: int, options: Mapping[str, Any]) -> Plan:
     """The plan that an installed scenario makes of these labels and this seed.
 
-    options: the scenario's, and those of `Distribution`. Raises StreamlabError for an unknown
+    options: the scenario's, and those of `Distribution` and `Wearing`. Raises StreamlabError for an unknown
     scenario, an unknown or mistyped option, or options that the labels cannot meet.
     """
     from . import plugins
     from .config import configure
 
     plugin = plugins.load("scenarios", scenario)
-    common = {field.name for field in dataclasses.fields(Distribution)}
-    known = common | {field.name for field in dataclasses.fields(plugin)}
+    parts = [_names(part) for part in (Distribution, Wearing, plugin)]
+    known = set().union(*parts)
     for name in options:
         if name not in known:
             raise unknown(f"option of {scenario}", name, known)
-    shape = configure(Distribution, {k: v for k, v in options.items() if k in common}, scenario)
-    chosen: Scenario = configure(plugin, {k: v for k, v in options.items() if k not in common}, scenario)
+    own = [{name: value for name, value in options.items() if name in part} for part in parts]
+    shape, wearing = configure(Distribution, own[0], scenario), configure(Wearing, own[1], scenario)
+    chosen: Scenario = configure(plugin, own[2], scenario)
     if shape == Distribution():
         plan = chosen.plan(labels, seed)
     else:
         kept = shape.keep(labels.train, labels.num_classes, seed)
-        plan = _spread(chosen.plan(labels.only(kept), seed), kept, len(labels.train))
+        plan = _spread(chosen.plan(labels.only(kept), seed), kept, labels)
         plan = dataclasses.replace(plan, options={**plan.options, **dataclasses.asdict(shape)})
+    if isinstance(plan, EpisodePlan):
+        if wearing.environment:
+            raise StreamlabError(f"{scenario}: environment is of streams; set scenario.environments")
+        return plan
+    plan = wearing.over(plan, len(labels.test))
     _, place = plan._test_owners
     if len(place) != len(np.unique(place)):
         raise StreamlabError(f"scenario {scenario} judges two experiences on one test sample")
     counts = np.bincount(labels_at(labels.train, plan.stream), minlength=plan.num_classes)
     return dataclasses.replace(plan, class_counts=tuple(counts.tolist()))
+
+
+def _names(options: type) -> set[str]:
+    return {field.name for field in dataclasses.fields(options)}
 
 
 def permutation(seed: int, number: int) -> str:
@@ -305,8 +368,11 @@ def labels_at(labels: NDArray[np.int64], indices: NDArray[np.int64]) -> NDArray[
     return own
 
 
-def _spread(plan: StreamPlan, kept: NDArray[np.int64], size: int) -> StreamPlan:
+def _spread(plan: Plan, kept: NDArray[np.int64], labels: Labels) -> Plan:
     """A plan over the kept samples as the same plan over the whole split."""
+    size = len(labels.train)
+    if isinstance(plan, EpisodePlan):
+        return plan.placed(np.concatenate([kept, size + np.arange(len(labels.test))]))
 
     def whole(experience: Experience) -> Experience:
         transform, row = np.divmod(experience.indices, len(kept))

@@ -117,10 +117,29 @@ def cache_folder() -> Path:
 
 
 def load_source(name: str, data: str | None = None) -> Source:
-    """The installed source of this name, or NAME:WHAT; raises StreamlabError or CorruptFile, by name."""
-    plugin, what = source_plugin(name)
-    source: Source = plugin(data_folder(data), *what)
-    return source
+    """The installed source of this name, or NAME:WHAT, or several joined with +.
+
+    Raises StreamlabError or CorruptFile, by name.
+    """
+    from .joined import joined
+
+    sources: list[Source] = []
+    for one in several(name):
+        plugin, what = source_plugin(one)
+        sources.append(plugin(data_folder(data), *what))
+    return joined(sources)
+
+
+def several(name: str) -> list[str]:
+    """`glyphs-100+mnist` as its sources; what stands after a colon may hold a plus of its own."""
+    known = plugins.names("sources")
+    parts: list[str] = []
+    for part in name.split("+"):
+        if parts and part.partition(":")[0] not in known and ":" in parts[-1]:
+            parts[-1] += f"+{part}"
+        else:
+            parts.append(part)
+    return parts
 
 
 def source_plugin(name: str) -> tuple[Any, tuple[str, ...]]:

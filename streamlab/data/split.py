@@ -7,44 +7,52 @@ Images that stay on the host (a mapped file, say) are gathered there and sent.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import StreamlabError
 from ..randomness import Draws
+from .environments import CONDITIONS, wear
+
+Transform = Callable[[Tensor, Tensor], Tensor]  # images (n, C, H, W) and which samples (n,) they are
 
 
 class Split:
     """images: (N, C, H, W) uint8; labels: (N,) int64 on the compute device.
 
-    transforms: "identity" or "permute:SEED/NUMBER" (one order of the pixels for all channels,
-    drawn from the two numbers; Goodfellow et al. 2013). Raises StreamlabError for any other.
+    transforms: "identity"; "permute:SEED/NUMBER" (one order of the pixels for all channels, drawn
+    from the two numbers; Goodfellow et al. 2013); or an environment, as "low-light:3". Raises
+    StreamlabError for any other.
     """
 
     def __init__(self, images: Tensor, labels: Tensor, transforms: Sequence[str] = ()) -> None:
         self.images, self.labels, self.device = images, labels, labels.device
         self.transforms = tuple(transforms)
-        self._orders = _pixel_orders(transforms, images.shape[2] * images.shape[3], self.device)
+        pixels = images.shape[2] * images.shape[3]
+        self._apply = [_transform(name, pixels, self.device) for name in transforms]
 
     def __len__(self) -> int:
         """Indices that there are: samples, or samples times transforms."""
-        return len(self.labels) * (1 if self._orders is None else len(self._orders))
+        return len(self.labels) * max(1, len(self._apply))
 
     def images_at(self, indices: Tensor) -> Tensor:
         """(n,) indices on the device -> (n, C, H, W) uint8 on the device."""
-        if self._orders is None:
+        if not self._apply:
             return self._gather(indices)
-        plain = self._gather(indices % len(self.labels)).flatten(2)
-        orders = self._orders.index_select(0, indices // len(self.labels))
-        permuted = plain.gather(2, orders[:, None].expand_as(plain))
-        return permuted.reshape(len(indices), *self.images.shape[1:])
+        samples, under = indices % len(self.labels), indices // len(self.labels)
+        images = self._gather(samples)
+        for number in under.unique().tolist():
+            own = self._apply[number]
+            if own is not None:
+                rows = (under == number).nonzero().flatten()
+                images[rows] = own(images[rows], samples[rows])
+        return images
 
     def labels_at(self, indices: Tensor) -> Tensor:
         """(n,) indices on the device -> (n,) int64."""
-        return self.labels.index_select(0, indices if self._orders is None else indices % len(self.labels))
+        return self.labels.index_select(0, indices % len(self.labels) if self._apply else indices)
 
     def _gather(self, rows: Tensor) -> Tensor:
         if self.images.device == self.device:
@@ -52,18 +60,18 @@ class Split:
         return self.images.index_select(0, rows.to(self.images.device)).to(self.device)
 
 
-def _pixel_orders(transforms: Sequence[str], pixels: int, device: torch.device) -> Tensor | None:
-    """(transforms, pixels) int64, or None where there are none."""
-    if not transforms:
+def _transform(name: str, pixels: int, device: torch.device) -> Transform | None:
+    """What is done to images under this name; None where that is nothing."""
+    kind, _, path = name.partition(":")
+    seed, _, number = path.partition("/")
+    if name == "identity":
         return None
-    orders = []
-    for name in transforms:
-        kind, _, path = name.partition(":")
-        seed, _, number = path.partition("/")
-        if kind == "permute" and seed.isdigit() and number.isdigit():
-            orders.append(Draws(int(seed), "permute", int(number)).permutation(pixels))
-        elif name == "identity":
-            orders.append(np.arange(pixels))
-        else:
-            raise StreamlabError(f"unknown transform {name!r}; known: identity, permute:SEED/NUMBER")
-    return torch.from_numpy(np.stack(orders)).to(device)
+    if kind == "permute" and seed.isdigit() and number.isdigit():
+        order = torch.from_numpy(Draws(int(seed), "permute", int(number)).permutation(pixels)).to(device)
+        return lambda images, samples: images.flatten(2)[:, :, order].view_as(images)
+    if kind in CONDITIONS:
+        return lambda images, samples: wear(images, samples, name)
+    raise StreamlabError(
+        f"unknown transform {name!r}; known: identity, permute:SEED/NUMBER, and environments "
+        f"({', '.join(CONDITIONS)}) with a severity, as low-light:3"
+    )

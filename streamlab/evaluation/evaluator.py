@@ -15,6 +15,7 @@ from ..errors import StreamlabError
 from ..parts.features import FeatureCache, features_file
 from ..strategy import Strategy
 from ..stream import StreamPlan, labels_at
+from .geometry import chosen, measure_geometry
 from .record import Evaluation, Unexposed
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ class Evaluator:
 
     A sample is exposed once its class is, and, where its class belongs to several experiences, its
     own experience has begun. record: "unexposed" keeps predictions without the class mask, and for
-    the samples not yet exposed; "neighbours" distances to training samples.
+    the samples not yet exposed; "neighbours" distances to training samples; "geometry" measures of
+    feature space.
     """
 
     def __init__(
@@ -118,9 +120,13 @@ class Evaluator:
             chosen = {name: others[name] for name in kept if name in others}
             unexposed = Unexposed(self.candidates[~known], self.labels[~known], **chosen)
         indices, labels = self.candidates[known], self.labels[known]
+        geometry = None
+        if task_ends and "geometry" in self.record:
+            geometry = take.geometry(np.flatnonzero(known), arrays["predictions"])
         return Evaluation(
-            samples_seen, task_ends, periodic, exposed, indices, labels, **arrays, unexposed=unexposed
-        )
+            samples_seen, task_ends, periodic, exposed, indices, labels, **arrays, unexposed=unexposed,
+            geometry=geometry,
+        )  # fmt: skip
 
 
 class _Take:
@@ -146,6 +152,27 @@ class _Take:
         if not batches:
             return {"predictions": np.zeros(0, np.int64)}
         return {name: torch.cat([b[name] for b in batches]).cpu().numpy() for name in batches[0]}
+
+    @torch.no_grad()
+    def geometry(self, places: NDArray[np.int64], predictions: NDArray[np.int64]) -> dict[str, float]:
+        """Measures of the features of these candidates, of at most geometry.MOST of them."""
+        evaluator, strategy = self.evaluator, self.strategy
+        some = chosen(len(places), evaluator.plan.seed)
+        own, size = places[some], evaluator.batch_size
+        parts = [
+            evaluator.frozen(strategy, part)
+            if strategy.frozen == "features"
+            else strategy.features(evaluator.images_of(part))
+            for part in np.split(own, range(size, len(own), size))
+        ]
+        device = evaluator.test.device
+        weights = getattr(strategy.net.head, "weight", None)
+        features = torch.cat(parts)
+        if weights is not None and tuple(weights.shape) != (evaluator.plan.num_classes, features.shape[1]):
+            weights = None
+        labels = torch.from_numpy(evaluator.labels[own]).to(device)
+        taken = torch.from_numpy(predictions[some]).to(device)
+        return measure_geometry(features, labels, weights, taken)
 
     @torch.no_grad()
     def _columns(self, places: NDArray[np.int64]) -> dict[str, Tensor]:

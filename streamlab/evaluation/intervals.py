@@ -10,6 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
+
+from ..randomness import Draws
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -46,6 +50,21 @@ def interval(values: Sequence[float]) -> Interval:
     if n == 1:
         return Interval(mean, None, 1)
     return Interval(mean, t_quantile(0.95, n - 1) * _deviation(values) / math.sqrt(n), n)
+
+
+def normal_interval(values: Sequence[float]) -> Interval:
+    """Mean ± 1.96 s / sqrt(n), as few-shot papers give it over episodes; at least one value."""
+    n = len(values)
+    mean = math.fsum(values) / n
+    return Interval(mean, 1.96 * _deviation(values) / math.sqrt(n) if n > 1 else None, n)
+
+
+def bootstrap(values: Sequence[float], draws: int = 10_000) -> tuple[float, float]:
+    """The middle 95 % of the means of resamples (percentile bootstrap; Efron 1979); draws are fixed."""
+    own = np.asarray(values, np.float64)
+    rows = Draws(0, "bootstrap").integers(len(own), draws * len(own)).reshape(draws, -1)
+    low, high = np.quantile(own[rows].mean(1), [0.025, 0.975])
+    return float(low), float(high)
 
 
 def paired_differences(

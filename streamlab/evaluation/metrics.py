@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import plugins
 
 if TYPE_CHECKING:
+    from .episodic import EpisodeRecord
     from .record import Record
 
 
@@ -26,7 +27,7 @@ class NotDefined:
 
 
 Value = float | NotDefined
-Metric = Callable[["Record"], Value]
+Metric = Callable[[Any], Value]
 M = TypeVar("M", bound=Metric)
 
 LIVE = ("a_auc", "a_avg", "a_last", "f_last", "harmonic_mean", "performance_drop")
@@ -36,6 +37,18 @@ CEILING = NotDefined("trained once on everything and evaluated at the end: it ha
 def lower_is_better(metric: M) -> M:
     """Mark a metric whose best value is its least."""
     metric.lower_is_better = True  # type: ignore[attr-defined]  # a function's own mark
+    return metric
+
+
+def of_episodes(metric: M) -> M:
+    """Mark a metric that takes an EpisodeRecord; without a mark it takes the Record of a stream."""
+    metric.takes = ("episodes",)  # type: ignore[attr-defined]  # a function's own mark
+    return metric
+
+
+def of_any(metric: M) -> M:
+    """Mark a metric that takes the record of a stream or of episodes."""
+    metric.takes = ("stream", "episodes")  # type: ignore[attr-defined]  # a function's own mark
     return metric
 
 
@@ -54,10 +67,17 @@ def _installed() -> dict[str, Metric]:
     return {name: plugins.load("metrics", name) for name in plugins.names("metrics")}
 
 
-def measure(record: Record, names: Sequence[str] = ()) -> tuple[dict[str, float], dict[str, str]]:
+def measure(
+    record: Record | EpisodeRecord, names: Sequence[str] = ()
+) -> tuple[dict[str, float], dict[str, str]]:
     """The metrics that are defined (of these names, or of all), and for the others the reason why not."""
     metrics = _installed()
-    values = {name: metrics[name](record) for name in names or metrics}
+    kind = "episodes" if record.plan.kind == "episodes" else "stream"
+    other = NotDefined("the run is of episodes" if kind == "episodes" else "the run is of a stream")
+    values = {
+        name: metrics[name](record) if kind in getattr(metrics[name], "takes", ("stream",)) else other
+        for name in names or metrics
+    }
     return (
         {name: value for name, value in values.items() if not isinstance(value, NotDefined)},
         {name: value.reason for name, value in values.items() if isinstance(value, NotDefined)},

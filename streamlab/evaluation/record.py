@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 RECORDABLE = {
     "unexposed": "predictions without the class mask, before training and for classes not yet seen",
     "neighbours": "distances to the nearest of 1,000 training samples, by feature",
+    "geometry": "how classes lie in feature space: ICNN score, intra/inter ratio, neural collapse",
 }
 
 
@@ -51,7 +53,8 @@ class Evaluation:
     session); confidence, the top softmax probability, and energy, the log-sum-exp of exposed logits
     (both None where scores are no logits); unmasked, the prediction over all classes, and unexposed
     (None unless --record unexposed); neighbour, 1 - cosine to the nearest training sample (None
-    unless --record neighbours).
+    unless --record neighbours). geometry: measures of feature space by name (None unless --record
+    geometry).
     """
 
     samples_seen: int
@@ -68,6 +71,7 @@ class Evaluation:
     unmasked: NDArray[np.int64] | None = None
     neighbour: NDArray[np.float32] | None = None
     unexposed: Unexposed | None = None
+    geometry: Mapping[str, float] | None = None
 
     @cached_property
     def correct(self) -> NDArray[np.bool_]:
@@ -159,6 +163,7 @@ def save_evaluation(evaluation: Evaluation, path: Path) -> None:
         "samples_seen": evaluation.samples_seen,
         "task_ends": evaluation.task_ends,
         "periodic": evaluation.periodic,
+        "geometry": evaluation.geometry,
     }
     write_bytes(path, save(arrays, metadata={"evaluation": json.dumps(about)}))
 

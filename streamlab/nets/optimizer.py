@@ -75,6 +75,15 @@ def build_optimizer(config: OptimizerConfig, parameters: list[nn.Parameter]) -> 
     return make(parameters, lr=config.lr, weight_decay=config.weight_decay)
 
 
+def set_rate(optimizer: Optimizer, rate: float) -> None:
+    """Change the learning rate."""
+    if isinstance(optimizer, SGD):
+        optimizer.lr = rate
+        return
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
 def gradients_of(optimizer: Optimizer) -> list[Tensor]:
     """The gradients that its next step will follow."""
     if isinstance(optimizer, SGD):

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from .. import plugins
 from ..config import ComputeConfig, OptimizerConfig, StreamConfig, configure, merged, parse_budget
-from ..data.source import Source, data_folder, load_source, share
+from ..data.source import Source, data_folder, load_source, several, share
+from ..episodes import EpisodePlan
 from ..errors import CorruptFile, StreamlabError, unknown
 from ..evaluation.record import RECORDABLE
 from ..simulator import events
 from ..simulator.pool import Job, run_jobs
 from ..simulator.resources import chosen_device
-from ..stream import StreamPlan, make_plan
+from ..stream import Plan, make_plan
 from .files import locked, write_json
 from .folder import RunFolder
 from .spec import SECTIONS, Row, RunSpec, check_strategy, load_strategy, parse_row, unique_labels
@@ -38,6 +39,7 @@ class Request:
     """What a person asks for; the defaults are the quickstart.
 
     strategies: names, files (./mine.py) or names with options (er:selection=balanced).
+    eval_every: samples between evaluations (None: 1000; of episodes, a tenth of those trained on).
     settings: a tree of sections (scenario, stream, backbone, optimizer, compute, or a strategy's label).
     workers: None takes as many as there are processors (one on a GPU). record: what is kept
     beside the rest (streamlab.evaluation.record.RECORDABLE).
@@ -49,7 +51,7 @@ class Request:
     seeds: int = 3
     plan_seed: int | None = None
     budget: str = "500ex"
-    eval_every: int = 1000
+    eval_every: int | None = None
     device: str = "auto"
     data: str | None = None
     workers: int | None = None
@@ -93,7 +95,7 @@ class Experiment:
     """A request, checked and resolved: every run's spec and plan, and the source."""
 
     specs: tuple[RunSpec, ...]
-    plans: Mapping[int, StreamPlan]
+    plans: Mapping[int, Plan]
     source: Source
     classes: Mapping[str, type[Strategy]]
 
@@ -122,7 +124,7 @@ def prepare(
     """
     if request.seeds < 1:
         raise StreamlabError(f"--seeds is {request.seeds}, and must be at least 1")
-    if request.eval_every < 1:
+    if request.eval_every is not None and request.eval_every < 1:
         raise StreamlabError(f"--eval-every is {request.eval_every}, and must be at least 1")
     parse_budget(request.budget)
     for name in request.record:
@@ -165,7 +167,7 @@ def prepare(
                 seed=seed,
                 plan_seed=plan_seed,
                 budget="none" if cls.learns_jointly else request.budget,
-                eval_every=request.eval_every,
+                eval_every=request.eval_every or _regular(plan),
                 device=device,
                 source_digest=source.digest,
                 plan_fingerprint=plan.fingerprint,
@@ -194,11 +196,18 @@ def prepare(
     return Experiment(tuple(specs), plans, source, own)
 
 
+def _regular(plan: Plan) -> int:
+    """How often a run is evaluated unless it is asked otherwise."""
+    return max(1, len(plan.train) // 10) if isinstance(plan, EpisodePlan) else 1000
+
+
 def _check_names(request: Request, strategies: list[str], needs_source: bool) -> None:
     """Raise for unknown names before anything heavy is imported; files get a hint of how they are named."""
     plugins.find("scenarios", request.scenario)
-    head = request.source.partition(":")[0]
-    if needs_source and head not in plugins.names("sources"):
+    for source in several(request.source) if needs_source else ():
+        head = source.partition(":")[0]
+        if head in plugins.names("sources"):
+            continue
         for prefix, there in (("folder", Path(head).is_dir()), ("npz", Path(head).suffix == ".npz")):
             if there:
                 raise StreamlabError(f"unknown source {head!r}; did you mean '{prefix}:{head}'?")

@@ -19,13 +19,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from ..episodes import EpisodePlan
 from ..errors import CorruptFile
-from ..stream import StreamPlan
+from ..stream import Plan, StreamPlan, load_plan
 from .checkpoints import remove_checkpoints
 from .files import locked, write_json
 from .spec import RunSpec
 
 if TYPE_CHECKING:
+    from ..evaluation.episodic import EpisodeRecord
     from ..evaluation.record import Record
 
 
@@ -57,7 +59,7 @@ class RunFolder:
         self._log: IO[bytes] | None = None
 
     @staticmethod
-    def create(path: Path, spec: RunSpec, plan: StreamPlan) -> RunFolder:
+    def create(path: Path, spec: RunSpec, plan: Plan) -> RunFolder:
         """Make the folder, its plan and run.json; what is there already is left as it is."""
         (path / "evaluations").mkdir(parents=True, exist_ok=True)
         if not (path / "plan.safetensors").exists():
@@ -147,17 +149,37 @@ class RunFolder:
     def evaluation_path(self, number: int) -> Path:
         return self.path / "evaluations" / f"{number:06}.safetensors"
 
-    def record(self, count: int | None = None) -> Record:
-        """The plan and the first `count` evaluations (all of them by default)."""
+    def record(self) -> Record | EpisodeRecord:
+        """The plan and all evaluations; raises CorruptFile."""
+        episodic = isinstance(self.plan(), EpisodePlan)
+        return self.episode_record() if episodic else self.stream_record()
+
+    def stream_record(self, count: int | None = None) -> Record:
+        """Of a stream or of sessions; the first `count` evaluations (all of them by default)."""
         from ..evaluation.record import Record, load_evaluation
 
-        paths = sorted((self.path / "evaluations").glob("*.safetensors"))[:count]
-        plan, ceiling = self.plan(), self.spec.ceiling
-        evaluations = tuple(load_evaluation(path) for path in paths)
-        return Record(
-            plan.merged() if ceiling else plan, evaluations, ceiling, "/".join(self.path.parts[-2:])
-        )
+        plan, ceiling = StreamPlan.load(self._plan_path), self.spec.ceiling
+        evaluations = tuple(load_evaluation(path) for path in self._evaluation_paths(count))
+        return Record(plan.merged() if ceiling else plan, evaluations, ceiling, self._name)
 
-    def plan(self) -> StreamPlan:
+    def episode_record(self, count: int | None = None) -> EpisodeRecord:
+        """Of episodes; the first `count` evaluations (all of them by default)."""
+        from ..evaluation.episodic import EpisodeRecord, load_episode_evaluation
+
+        evaluations = tuple(load_episode_evaluation(path) for path in self._evaluation_paths(count))
+        return EpisodeRecord(EpisodePlan.load(self._plan_path), evaluations, self._name)
+
+    def plan(self) -> Plan:
         """The plan of the run; raises CorruptFile."""
-        return StreamPlan.load(self.path / "plan.safetensors")
+        return load_plan(self._plan_path)
+
+    @property
+    def _plan_path(self) -> Path:
+        return self.path / "plan.safetensors"
+
+    @property
+    def _name(self) -> str:
+        return "/".join(self.path.parts[-2:])
+
+    def _evaluation_paths(self, count: int | None) -> list[Path]:
+        return sorted((self.path / "evaluations").glob("*.safetensors"))[:count]

@@ -89,7 +89,7 @@ def _time(simulation: Simulation) -> tuple[float, float]:
     if simulation.plan.kind == "sessions" or simulation.plan.shows_boundaries:
         simulation.begin(0)
     order = simulation.order(simulation.plan.experiences[0].indices)
-    size = simulation.stream.batch_size
+    size = simulation.batch_size
     served = batches = 0
     began = time.perf_counter()
     for start in range(0, len(order), size):

@@ -18,7 +18,7 @@ from ..errors import StreamlabError
 if TYPE_CHECKING:
     from ..base import BaseRecipe
     from ..strategy import Strategy
-    from ..stream import StreamPlan
+    from ..stream import Plan
 
 _KINDS = {"online": "an online stream", "sessions": "sessions", "episodes": "episodes"}
 SECTIONS = ("scenario", "stream", "backbone", "optimizer", "compute", "base")
@@ -114,17 +114,25 @@ def parse_row(text: str) -> Row:
     return Row(name, f"{shown} {rest}" if colon else shown, options)
 
 
-def check_strategy(strategy: type[Strategy], options: Any, name: str, plan: StreamPlan) -> None:
+def check_strategy(strategy: type[Strategy], options: Any, name: str, plan: Plan) -> None:
     """Refuse a strategy that cannot take this plan, with the reason, before anything is loaded.
 
     An option may decide whether boundaries are needed: its options then have `needs_boundaries`.
     """
-    if strategy.learns_jointly:
+    if strategy.learns_jointly and plan.kind != "episodes":
         return
     if plan.kind not in strategy.kinds:
         takes = " or ".join(_KINDS[kind] for kind in sorted(strategy.kinds))
         hint = "; --set scenario.kind=sessions makes it some" if "kind" in plan.options else ""
         raise StreamlabError(f"{name} learns from {takes}, and {plan.scenario} is {_KINDS[plan.kind]}{hint}")
+    if plan.kind == "episodes":
+        train, test = plan.train.way, plan.test.way
+        if strategy.fixed_way and train != test:
+            raise StreamlabError(
+                f"{name} has an output for each class of an episode, so that it must be tested as it is "
+                f"trained: scenario.train_way is {train}, and scenario.way {test}"
+            )
+        return
     if strategy.base is not None and not plan.has_base:
         raise StreamlabError(f"{name} needs a base session, as fscil has, and {plan.scenario} has none")
     if getattr(options, "needs_boundaries", strategy.needs_boundaries) and not plan.shows_boundaries:

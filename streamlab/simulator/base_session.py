@@ -28,7 +28,33 @@ from ..runs.files import locked, write_bytes
 from .fit import Fitted, Recipe, Samples, fit
 
 if TYPE_CHECKING:
+    from ..strategy import Strategy
     from .served import View
+
+
+def establish_base(
+    strategy: Strategy, view: View, judged: Samples | None, hear: Callable[[Fitted], None]
+) -> dict[str, Any] | None:
+    """Train a strategy's network as its `base` says, or take it from where it was kept.
+
+    view: the samples to train on; judged: the test images of its classes, if it has any. The network is frozen where
+    the strategy says that its features never change. Returns what a result says of it; None for a
+    backbone that is not learned, which only gets the head.
+    """
+    network, recipe = strategy.net, strategy.setting.base
+    assert strategy.base is not None
+    about = None
+    if any(parameter.requires_grad for parameter in network.backbone.parameters()):
+        backbone = dict(strategy.setting.backbone or strategy.backbone)
+        seed = strategy.setting.seed
+        about = train_base(strategy.base, network, backbone, view, judged, recipe, seed, hear)
+    else:
+        size = network.backbone.feature_size
+        network.head = strategy.base.head(size, network.num_classes, recipe).to(view.indices.device)
+    if strategy.frozen == "features":
+        network.requires_grad_(False)
+    strategy.replace_head(network.head)
+    return about
 
 
 def train_base(
@@ -36,7 +62,7 @@ def train_base(
     network: Network,
     backbone: dict[str, Any],
     view: View,
-    test: Samples,
+    test: Samples | None,
     recipe: BaseRecipe,
     seed: int,
     hear: Callable[[Fitted], None],
@@ -47,8 +73,10 @@ def train_base(
     where the recipe says `paper_compat`, and never otherwise. Returns what a result says of it: by
     which images the epoch was chosen, which one it was, its accuracy on them in percent, and the folder.
     """
+    if recipe.paper_compat and test is None:
+        raise StreamlabError("base.paper_compat is of few-shot sessions: these classes have no test images")
     kept, held_out = _split(view, recipe, seed)
-    looked_at = (*kept, *(test if recipe.paper_compat else held_out or ()))
+    looked_at = (*kept, *((test if recipe.paper_compat else held_out) or ()))
     place = cache_folder() / "base" / _fingerprint(training, network, backbone, looked_at, recipe, seed)[:24]
     try:
         place.mkdir(parents=True, exist_ok=True)

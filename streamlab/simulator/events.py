@@ -66,6 +66,9 @@ class Evaluated:
 
     task_ends: experiences that ended here. metrics: the run's metrics so far, where defined.
     losses: mean of each named number since the evaluation before. held: bytes by kind, now.
+    half_width: of accuracy over episodes, 1.96 s / sqrt(n); None on streams. On episodes,
+    samples_seen counts training episodes; meta-validation is judged, and at the end meta-test, which
+    ends the only experience.
     """
 
     samples_seen: int
@@ -77,6 +80,16 @@ class Evaluated:
     exemplars: int
     train_seconds: float
     evaluation_seconds: float
+    half_width: float | None = None
+
+
+@dataclass(frozen=True)
+class EnvironmentTested:
+    """Meta-test episodes were taken in an environment (low-light:3). half_width: 1.96 s / sqrt(n)."""
+
+    environment: str
+    accuracy: float
+    half_width: float
 
 
 @dataclass(frozen=True)
@@ -118,6 +131,7 @@ Event = (
     | Progressed
     | BaseTrained
     | Evaluated
+    | EnvironmentTested
     | ExperienceEnded
     | CheckpointWritten
     | RunEnded
@@ -133,6 +147,7 @@ EVENTS: dict[str, type[Event]] = {
         Progressed,
         BaseTrained,
         Evaluated,
+        EnvironmentTested,
         ExperienceEnded,
         CheckpointWritten,
         RunEnded,

@@ -18,19 +18,24 @@ import torch
 from ..config import Budget, StreamConfig
 from ..data.source import SharedSource, open_shared
 from ..data.split import Split
+from ..episodes import EpisodePlan
 from ..errors import StreamlabError
+from ..evaluation.episodic import EpisodeEvaluator, EpisodeRecord
 from ..evaluation.evaluator import BATCH_SIZE, CACHE_BYTES, Evaluator
 from ..evaluation.metrics import measure
-from ..evaluation.record import accuracy_matrix
+from ..evaluation.record import Record, accuracy_matrix
 from ..nets.network import PixelStatistics
 from ..randomness import global_randomness
 from ..runs.folder import RunFolder
 from ..runs.spec import RunSpec, load_strategy
 from ..strategy import Setting, Strategy
-from ..stream import StreamPlan
+from ..stream import Plan, StreamPlan
 from . import events
+from .episodes import run_episodes
+from .episodic import EpisodicSimulation
 from .online import run_online
 from .resources import peak_memory, reset_peak_memory
+from .running import Running
 from .sessions import run_sessions
 from .simulation import Simulation
 
@@ -46,7 +51,7 @@ def execute(path: Path, shared: Path, emit: events.Listener, strategy: type[Stra
     `strategy` is the class itself where it has no importable name.
     """
     folder = RunFolder(path)
-    simulation: Simulation | None = None
+    simulation: Simulation | EpisodicSimulation | None = None
     label = path.parent.name
     try:
         with folder.lock():
@@ -77,12 +82,12 @@ def execute(path: Path, shared: Path, emit: events.Listener, strategy: type[Stra
 
 def build(
     spec: RunSpec,
-    plan: StreamPlan,
+    plan: Plan,
     source: SharedSource,
     emit: events.Listener,
     folder: RunFolder | None,
     strategy: type[Strategy] | None = None,
-) -> Simulation:
+) -> Simulation | EpisodicSimulation:
     """The simulation of a spec, ready to be driven; raises StreamlabError."""
     if plan.fingerprint != spec.plan_fingerprint or source.digest != spec.source_digest:
         raise StreamlabError("its plan or its source is not the one that it was made for")
@@ -97,10 +102,13 @@ def build(
         optimizer=spec.optimizer_config(cls),
         precision=spec.compute_config().precision,
         base=spec.base_recipe(),
+        way=plan.train.way if isinstance(plan, EpisodePlan) else 0,
     )
     made = cls(setting, spec.own_options(cls))
     rest = (spec.stream_config(), spec.eval_every, spec.parsed_budget(), frozenset(spec.record))
     cache_bytes = spec.compute_config().cache_bytes
+    if isinstance(plan, EpisodePlan):
+        return assemble_episodes(made, plan, source, *rest, emit, folder, cache_bytes=cache_bytes)
     return assemble(made, plan, source, *rest, emit, folder, cache_bytes=cache_bytes)
 
 
@@ -131,9 +139,30 @@ def assemble(
     return kind(plan, strategy, train, evaluator, stream, eval_every, budget, emit, folder)
 
 
-def _split(
-    images: NDArray[np.uint8], labels: NDArray[np.int64], plan: StreamPlan, device: torch.device
-) -> Split:
+def assemble_episodes(
+    strategy: Strategy,
+    plan: EpisodePlan,
+    source: SharedSource,
+    stream: StreamConfig,
+    eval_every: int,
+    budget: Budget,
+    record: frozenset[str],
+    emit: events.Listener,
+    folder: RunFolder | None,
+    kind: type[EpisodicSimulation] = EpisodicSimulation,
+    evaluation_batch: int = BATCH_SIZE,
+    cache_bytes: int = CACHE_BYTES,
+) -> EpisodicSimulation:
+    """A strategy as it was made, put before a plan of episodes; raises StreamlabError."""
+    strategy.allot(budget)
+    images = np.concatenate([source.train_images, source.test_images])
+    labels = np.concatenate([source.train_labels, source.test_labels])
+    split = _split(images, labels, plan, strategy.setting.device)
+    evaluator = EpisodeEvaluator(plan, split, record, evaluation_batch, cache_bytes, source.digest)
+    return kind(plan, strategy, split, evaluator, stream, eval_every, budget, emit, folder)
+
+
+def _split(images: NDArray[np.uint8], labels: NDArray[np.int64], plan: Plan, device: torch.device) -> Split:
     """On the device, but for images that would fill more than half of what it has free."""
     held = torch.from_numpy(images)
     if device.type != "cuda" or held.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
@@ -141,18 +170,22 @@ def _split(
     return Split(held, torch.from_numpy(labels).to(device), plan.transforms)
 
 
-def drive(simulation: Simulation) -> None:
+def drive(simulation: Simulation | EpisodicSimulation) -> None:
     """Run a built simulation to its end."""
-    reset_peak_memory(simulation.train.device)
+    reset_peak_memory(simulation.device)
     simulation.start()
-    driver = run_online if simulation.plan.kind == "online" else run_sessions
-    driver(simulation)
+    if isinstance(simulation, EpisodicSimulation):
+        run_episodes(simulation)
+    elif simulation.plan.kind == "online":
+        run_online(simulation)
+    else:
+        run_sessions(simulation)
     simulation.keep_features()
-    peak = peak_memory(simulation.train.device)
+    peak = peak_memory(simulation.device)
     simulation.progress.peak_memory = max(simulation.progress.peak_memory, peak)
 
 
-def _finish(simulation: Simulation, folder: RunFolder) -> events.RunEnded:
+def _finish(simulation: Simulation | EpisodicSimulation, folder: RunFolder) -> events.RunEnded:
     progress, record = simulation.progress, simulation.record()
     metrics, not_defined = measure(record)
     resources = {
@@ -164,9 +197,6 @@ def _finish(simulation: Simulation, folder: RunFolder) -> events.RunEnded:
         "held_bytes": float(sum(progress.held.values())),
         "exemplars": float(progress.exemplars),
     }
-    if progress.base is not None and simulation.strategy.setting.base.paper_compat:
-        own = 100 * record.at_task_ends[0].accuracy
-        progress.base["session_0_as_the_papers_report"] = max(progress.base["accuracy"], own)
     event = events.RunEnded(metrics, not_defined, resources)
     folder.log(events.to_plain(event))
     folder.write_result(
@@ -175,13 +205,45 @@ def _finish(simulation: Simulation, folder: RunFolder) -> events.RunEnded:
             "not_defined": not_defined,
             "resources": resources,
             "held": progress.held,
-            "class_accuracy": [_plain(value) for value in record.evaluations[-1].class_accuracy],
-            "accuracy_matrix": [[_plain(value) for value in row] for row in accuracy_matrix(record)],
-            "base": progress.base,
-            "bit_reproducible": simulation.train.device.type == "cpu",
+            **_details(record),
+            "base": _base(simulation, record),
+            "bit_reproducible": simulation.device.type == "cpu",
         }
     )
     return event
+
+
+def _details(record: Record | EpisodeRecord) -> dict[str, Any]:
+    """What a result holds beside metrics, of a stream or of episodes."""
+    if isinstance(record, Record):
+        return {
+            "class_accuracy": [_plain(value) for value in record.evaluations[-1].class_accuracy],
+            "accuracy_matrix": [[_plain(value) for value in row] for row in accuracy_matrix(record)],
+        }
+    tests = {"clean": record.tested(), **record.environments}
+    return {
+        "episodes": {
+            name: {
+                "mean": tested.interval.mean,
+                "half_width": tested.interval.half_width,
+                "n": tested.interval.n,
+            }
+            for name, tested in tests.items()
+            if tested is not None
+        },
+        "chosen_at": next((e.samples_seen for e in reversed(record.evaluations) if e.phase == "test"), 0),
+    }
+
+
+def _base(
+    simulation: Simulation | EpisodicSimulation, record: Record | EpisodeRecord
+) -> dict[str, Any] | None:
+    """How the network of a base session came to be; with what papers report of it, where it was asked for."""
+    base = simulation.progress.base
+    if base is None or not simulation.strategy.setting.base.paper_compat or isinstance(record, EpisodeRecord):
+        return base
+    own = 100 * record.at_task_ends[0].accuracy
+    return {**base, "session_0_as_the_papers_report": max(base["accuracy"], own)}
 
 
 def _plain(value: Any) -> float | None:
@@ -208,7 +270,7 @@ def deterministic() -> Iterator[None]:
             torch.use_deterministic_algorithms(algorithms)
 
 
-def _sentence(label: str, problem: str, simulation: Simulation | None) -> str:
+def _sentence(label: str, problem: str, simulation: Running | None) -> str:
     if problem.startswith(f"{label}: "):
         return problem
     if simulation is None or simulation.progress.steps == 0:

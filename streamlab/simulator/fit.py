@@ -26,7 +26,7 @@ from ..config import OptimizerConfig, at_least, within
 from ..errors import StreamlabError
 from ..memory.state import Putter, Taker
 from ..nets.network import Network
-from ..nets.optimizer import SGD, build_optimizer
+from ..nets.optimizer import SGD, build_optimizer, set_rate
 from ..parts.augment import Augmentation, augmented
 from ..randomness import Draws, global_randomness, key, seed_torch
 from ..runs.checkpoints import Checkpoint, load_checkpoint, patience, save_checkpoint
@@ -125,7 +125,7 @@ def fit(
             for number in range(first, per_epoch):
                 rows = order[number * batch : (number + 1) * batch]
                 seed_torch(key(seed, "fit", "step", state.step))
-                _set_rate(state.optimizer, optimizer.lr * recipe.rate(state.step, steps))
+                set_rate(state.optimizer, optimizer.lr * recipe.rate(state.step, steps))
                 loss = loss_of(state.network, augmented(images[rows], augment), labels[rows])
                 state.optimizer.zero_grad()
                 torch.autograd.backward(loss)
@@ -185,14 +185,6 @@ def _save(folder: Path, state: _State) -> None:
     taker = Taker()
     plain = {name: taker.plain(value, name) for name, value in vars(state).items()}
     save_checkpoint(folder, Checkpoint(plain, {}, taker.tensors))
-
-
-def _set_rate(optimizer: SGD | torch.optim.Optimizer, rate: float) -> None:
-    if isinstance(optimizer, SGD):
-        optimizer.lr = rate
-        return
-    for group in optimizer.param_groups:
-        group["lr"] = rate
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ def run_online(simulation: Simulation) -> None:
     plan, progress = simulation.plan, simulation.progress
     shown = plan.shows_boundaries
     segments = [e.indices for e in plan.experiences] if shown else [plan.stream]
-    size = simulation.stream.batch_size
+    size = simulation.batch_size
     while progress.segment < len(segments):
         order = simulation.order(segments[progress.segment])
         if shown and progress.offset == 0:

@@ -23,7 +23,7 @@ from .simulation import Simulation
 def run_sessions(simulation: Simulation) -> None:
     """Drive the simulation from where it stands to the end of its last session."""
     plan, progress = simulation.plan, simulation.progress
-    size = simulation.stream.batch_size
+    size = simulation.batch_size
     while progress.segment < len(plan.experiences):
         session = plan.experiences[progress.segment].indices
         if progress.epoch == 0 and progress.offset == 0:

@@ -1,0 +1,226 @@
+"""What every run in progress has: a strategy, counters, a log, checkpoints, and memory that is watched.
+
+Streams and sessions (simulation.py) and episodes (episodic.py) are runs of their own kinds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..errors import StreamlabError
+from ..memory.ledger import check_budget
+from ..randomness import key, put_host_state, seed_torch, take_host_state
+from ..runs.checkpoints import Checkpoint, load_checkpoint, patience, save_checkpoint
+from ..runs.folder import RunFolder
+from ..strategy import Strategy
+from . import events
+from .fit import Fitted
+from .resources import flops_of
+
+if TYPE_CHECKING:
+    from ..config import Budget
+
+_FLUSH_EVERY = 64
+_FLOPS_STEP = 20
+_STEP_STRIDE = 0x9E3779B97F4A7C15
+
+
+@dataclass
+class Progress:
+    """Where a run is, and what it has counted: plain values that a checkpoint can hold.
+
+    samples_seen: training samples, or episodes. best: of episodes, the state that was best on
+    meta-validation, its tensors beside.
+    """
+
+    segment: int = 0
+    epoch: int = 0
+    offset: int = 0
+    samples_seen: int = 0
+    steps: int = 0
+    started: int = 0
+    ended: int = 0
+    evaluations: int = 0
+    evaluated_at: int = -1
+    train_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+    flops_per_step: float = 0.0
+    peak_memory: int = 0
+    held: dict[str, int] = field(default_factory=dict)
+    exemplars: int = 0
+    log_length: int = 0
+    losses: dict[str, list[float]] = field(default_factory=dict)
+    host_random: Any = None
+    base: dict[str, Any] | None = None
+    best: dict[str, Any] | None = None
+
+
+class Running:
+    """A strategy's run: emits events, times, counts, writes checkpoints.
+
+    folder is None for a run that leaves nothing on disk. device: where it is computed.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        budget: Budget,
+        device: torch.device,
+        emit: events.Listener,
+        folder: RunFolder | None,
+    ) -> None:
+        self.strategy, self.budget, self.device, self.folder = strategy, budget, device, folder
+        self.seed = strategy.setting.seed
+        self.progress = Progress()
+        self.best_tensors: dict[str, Tensor] = {}
+        self._listener = emit
+        self._pending: list[dict[str, Tensor]] = []
+        self._random_base = key(self.seed, "step")
+        self._sign_of_life = self._next_checkpoint = 0.0
+
+    def restore(self) -> None:
+        """Take up the newest whole checkpoint, if there is one."""
+        checkpoint = load_checkpoint(self.folder.path) if self.folder else None
+        if checkpoint is not None:
+            tensors = checkpoint.tensors
+            self.best_tensors = {
+                name.removeprefix("best."): tensors.pop(name) for name in list(tensors) if name[:5] == "best."
+            }
+            self.strategy.put_state(checkpoint.state, tensors)
+            self.progress = Progress(**checkpoint.progress)
+            put_host_state(self.progress.host_random)
+        if self.folder:
+            self.folder.open_log(self.progress.log_length)
+        self._next_checkpoint = time.perf_counter() + patience()
+
+    def observe(self, learn: Callable[[], Mapping[str, Tensor]]) -> None:
+        """One update of the strategy, its global draws named by the step, its numbers kept for the log."""
+        progress = self.progress
+        progress.steps += 1
+        seed_torch(self._random_base + progress.steps * _STEP_STRIDE)
+        if progress.steps == _FLOPS_STEP:
+            numbers, progress.flops_per_step = flops_of(learn)
+        else:
+            numbers = learn()
+        self._pending.append({name: value.detach() for name, value in numbers.items()})
+
+    def count(self, samples: int, began: float) -> None:
+        """So many samples were served since this moment; a sign of life now and then."""
+        now = time.perf_counter()
+        self.progress.train_seconds += now - began
+        self.progress.samples_seen += samples
+        if len(self._pending) >= _FLUSH_EVERY:
+            self.flush_numbers()
+        if now - self._sign_of_life > 0.1:
+            self._sign_of_life = now
+            self.emit(events.Progressed(self.progress.samples_seen, self.progress.train_seconds))
+
+    def checkpoint_if_due(self) -> None:
+        """Write a checkpoint by the clock: at most every second, at most 3 % of the time."""
+        if self.folder is None or time.perf_counter() < self._next_checkpoint:
+            return
+        began = time.perf_counter()
+        self.write_checkpoint()
+        cost = time.perf_counter() - began
+        self.emit(events.CheckpointWritten(self.progress.samples_seen, cost))
+        self._next_checkpoint = time.perf_counter() + patience(cost)
+
+    def write_checkpoint(self) -> None:
+        """Write the state that a killed run goes on from."""
+        assert self.folder is not None
+        self.flush_numbers()
+        self.progress.log_length = self.folder.log_length()
+        self.progress.host_random = take_host_state()
+        plain, tensors = self.strategy.take_state()
+        tensors = {**tensors, **{f"best.{name}": tensor for name, tensor in self.best_tensors.items()}}
+        save_checkpoint(self.folder.path, Checkpoint(plain, dataclasses.asdict(self.progress), tensors))
+
+    def emit(self, event: events.Event) -> None:
+        """Log an event, and tell it."""
+        if self.folder and not isinstance(event, (*events.BY_THE_CLOCK, events.RunStarted)):
+            self.folder.log(events.to_plain(event))
+        self._listener(event)
+
+    def training(self) -> _Training:
+        """Times what belongs to training between steps."""
+        return _Training(self)
+
+    def hear_fit(self, fitted: Fitted) -> None:
+        """Tell how far base training is."""
+        self.emit(
+            events.BaseTrained(
+                fitted.step, fitted.steps, fitted.loss, fitted.held_out_loss, fitted.held_out_accuracy
+            )
+        )
+
+    def measure_memory(self) -> None:
+        """Keep the most that was held; raises BudgetExceeded where that is too much."""
+        ledger = self.strategy.ledger()
+        if ledger.total > sum(self.progress.held.values()):
+            self.progress.held = dict(ledger.bytes_by_kind)
+        self.progress.exemplars = max(self.progress.exemplars, ledger.exemplars_held)
+        if not self.strategy.learns_jointly:
+            check_budget(ledger, self.budget)
+
+    def evaluated(
+        self,
+        task_ends: tuple[int, ...],
+        accuracy: float,
+        metrics: Mapping[str, float],
+        half_width: float | None = None,
+    ) -> None:
+        """Tell of an evaluation, and begin new means of the named numbers."""
+        ledger, progress = self.strategy.ledger(), self.progress
+        self.emit(
+            events.Evaluated(
+                progress.samples_seen,
+                task_ends,
+                accuracy,
+                metrics,
+                {name: math.fsum(values) / len(values) for name, values in progress.losses.items()},
+                dict(ledger.bytes_by_kind),
+                ledger.exemplars_held,
+                progress.train_seconds,
+                progress.evaluation_seconds,
+                half_width,
+            )
+        )
+        progress.losses.clear()
+
+    def flush_numbers(self) -> None:
+        """Fetch the pending named numbers from the device; raises where one is not finite."""
+        if not self._pending:
+            return
+        first = self.progress.steps - len(self._pending) + 1
+        for name in {name: None for numbers in self._pending for name in numbers}:
+            rows = [
+                (first + row, numbers[name]) for row, numbers in enumerate(self._pending) if name in numbers
+            ]
+            values = torch.stack([value.reshape(()) for _, value in rows]).tolist()
+            for (step, _), value in zip(rows, values, strict=True):
+                if not math.isfinite(value):
+                    raise StreamlabError(f"{name} is {value} at step {step}; the run has diverged")
+            self.progress.losses.setdefault(name, []).extend(values)
+        self._pending.clear()
+
+
+class _Training:
+    """Times what belongs to training outside `learn`, with global draws named by the step."""
+
+    def __init__(self, running: Running) -> None:
+        self._running = running
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+        seed_torch(key(self._running.seed, "between", self._running.progress.steps))
+
+    def __exit__(self, *error: Any) -> None:
+        self._running.progress.train_seconds += time.perf_counter() - self._began
