@@ -38,7 +38,7 @@ def print_sessions(folder: Path) -> None:
     rows: dict[str, list[Record]] = {}
     for run in _runs(folder):
         if run.result is not None and not run.spec.ceiling:
-            rows.setdefault(run.spec.label, []).append(run.record())
+            rows.setdefault(run.spec.label, []).append(run.stream_record())
     console = Console()
     for label, records in rows.items():
         figures = [by_session(record) for record in records]
@@ -64,7 +64,7 @@ def draw_confusion(folder: Path, picture: Path) -> None:
     run = next((run for run in _runs(folder) if run.result is not None), None)
     if run is None:
         raise StreamlabError(f"{folder} has no complete run")
-    shares, order, sizes = confusion(run.record())
+    shares, order, sizes = confusion(run.stream_record())
     names = load_source(run.spec.source, run.spec.data).class_names
     figure, axes = pyplot.subplots(figsize=(7.5, 7), layout="constrained")
     image = axes.imshow(100 * shares, cmap="magma_r", vmin=0, vmax=100, interpolation="nearest")

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from streamlab.runs.folder import RunFolder
 from streamlab.runs.spec import RunSpec
 from streamlab.simulator import events
+from streamlab.stream import Plan
+
+Layout = Literal["stream", "sessions", "episodes"]
 
 
 @dataclass(frozen=True)
 class RunState:
-    """One run as far as it has been heard of. Curves are accuracies in the order taken."""
+    """One run as far as it has been heard of. Curves are accuracies in the order taken.
+
+    half_width: of the newest accuracy, over episodes. environments: accuracy in each that was tested.
+    """
 
     label: str
     seed: int
@@ -31,6 +38,8 @@ class RunState:
     evaluation_seconds: float = 0.0
     experience: int = 0
     experiences: int = 0
+    half_width: float | None = None
+    environments: Mapping[str, float] = field(default_factory=dict)
     message: str = ""
 
     @property
@@ -43,12 +52,12 @@ class RunState:
 
 @dataclass(frozen=True)
 class LiveState:
-    """All runs by folder, and the last thing that happened. few_shot: its table has a column a session."""
+    """All runs by folder, and the last thing that happened. layout: which table is drawn."""
 
     title: str
     runs: Mapping[str, RunState]
     happening: str = ""
-    few_shot: bool = False
+    layout: Layout = "stream"
 
     @property
     def labels(self) -> list[str]:
@@ -60,10 +69,17 @@ class LiveState:
         return [run for run in self.runs.values() if run.label == label]
 
 
-def first_state(title: str, specs: tuple[RunSpec, ...], few_shot: bool = False) -> LiveState:
+def layout_of(plan: Plan) -> Layout:
+    """A column a session where there is a base session; accuracy with its interval of episodes."""
+    if plan.kind == "episodes":
+        return "episodes"
+    return "sessions" if plan.has_base else "stream"
+
+
+def first_state(title: str, specs: tuple[RunSpec, ...], layout: Layout = "stream") -> LiveState:
     """Nothing has happened yet."""
     runs = {spec.folder: RunState(spec.label, spec.seed, bounded=not spec.ceiling) for spec in specs}
-    return LiveState(title, runs, few_shot=few_shot)
+    return LiveState(title, runs, layout=layout)
 
 
 def fold(
@@ -105,7 +121,11 @@ def fold_run(run: RunState, event: events.Event) -> RunState:
                 exemplars=event.exemplars,
                 train_seconds=event.train_seconds,
                 evaluation_seconds=event.evaluation_seconds,
+                half_width=event.half_width,
             )
+        case events.EnvironmentTested():
+            tested = {**run.environments, event.environment: event.accuracy}
+            return replace(run, environments=tested)
         case events.RunEnded():
             return replace(run, status="complete", metrics=event.metrics, samples_seen=run.samples)
         case events.RunFailed():
@@ -147,6 +167,8 @@ def _happening(run: RunState, event: events.Event, class_names: tuple[str, ...])
             judged = "" if event.held_out_accuracy is None else f", held out {event.held_out_accuracy:.1f} %"
             share = event.step / event.steps
             return f"{where}: base training, {share:.0%}, loss {event.loss:.3f}{judged}"
+        case events.EnvironmentTested():
+            return f"{where}: {event.environment}, accuracy {event.accuracy:.1%} ± {event.half_width:.1%}"
         case events.RunFailed():
             return event.message
         case _:

@@ -65,7 +65,9 @@ Setting = Annotated[
 SourceName = Annotated[
     str | None,
     typer.Option(
-        "--source", help="Labelled images. [default: glyphs-100]", autocompletion=complete("sources")
+        "--source",
+        help="Labelled images; a+b joins two. [default: glyphs-100]",
+        autocompletion=complete("sources"),
     ),
 ]
 Data = Annotated[str | None, typer.Option("--data", metavar="FOLDER", help="Where downloaded sources lie.")]
@@ -94,7 +96,8 @@ def run(
     ] = None,
     settings: Setting = None,
     eval_every: Annotated[
-        int | None, typer.Option(help="Samples between evaluations. [default: 1000]")
+        int | None,
+        typer.Option(help="Samples (or episodes) between evaluations. [default: 1000, or a tenth]"),
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda. [default: auto]")] = None,
     data: Data = None,
@@ -113,7 +116,7 @@ def run(
         list[str] | None,
         typer.Option(
             "--record",
-            metavar="unexposed|neighbours",
+            metavar="unexposed|neighbours|geometry",
             help="Keep more at task ends, for metrics that need it; repeatable.",
         ),
     ] = None,
@@ -306,14 +309,22 @@ def describe(
         Path | None,
         typer.Option(metavar="FILE.png", help="Write the plan as a picture (png, svg or pdf)."),
     ] = None,
+    episode: Annotated[
+        int | None, typer.Option(metavar="NUMBER", help="Of few-shot episodes: show this one.")
+    ] = None,
+    phase: Annotated[
+        str, typer.Option(metavar="train|validation|test", help="Whose episode it is.")
+    ] = "test",
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")] = False,
 ) -> None:
-    """Show a plan: which class appears when, counts, imbalance."""
+    """Show a plan: which class appears when, counts, imbalance; or one few-shot episode."""
     from streamlab.config import parse_settings
     from streamlab.data.source import load_source
+    from streamlab.episodes import PHASES, EpisodePlan
     from streamlab.stream import make_plan
 
     from .describe import draw_plan, print_plan
+    from .episodes import print_episode, print_episode_plan
 
     loaded = load_source(source or "glyphs-100", data)
     tree = parse_settings(settings or ())
@@ -321,6 +332,16 @@ def describe(
         if section != "scenario":
             raise unknown("section", section, ("scenario",))
     plan = make_plan(scenario, loaded.labels, seed, tree.get("scenario", {}))
+    if isinstance(plan, EpisodePlan):
+        if phase not in PHASES:
+            raise unknown("phase", phase, PHASES)
+        if episode is None:
+            print_episode_plan(plan, loaded)
+        if episode is not None or picture is not None:
+            print_episode(plan, loaded, episode or 0, phase, picture)  # type: ignore[arg-type]  # checked above
+        return
+    if episode is not None:
+        raise StreamlabError(f"--episode is of few-shot episodes, and {scenario} is a stream")
     print_plan(plan, loaded)
     if picture is not None:
         draw_plan(plan, loaded, picture)

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streamlab.errors import StreamlabError
+from streamlab.evaluation.episodic import EpisodeRecord
 from streamlab.evaluation.intervals import Interval
 from streamlab.evaluation.libraries import as_libraries
 from streamlab.evaluation.metrics import NotDefined, Value
@@ -75,6 +76,8 @@ def print_matrices(folder: Path) -> None:
     for path in one:
         run = RunFolder(path)
         record = run.record()
+        if isinstance(record, EpisodeRecord):
+            raise StreamlabError(f"{folder} is of episodes, which have no tasks; see streamlab runs episodes")
         if record.ceiling or not record.at_task_ends:
             continue
         matrix = 100 * accuracy_matrix(record)

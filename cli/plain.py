@@ -21,7 +21,7 @@ from streamlab.runs.spec import RunSpec
 from streamlab.simulator import events
 
 from .lines import hanging
-from .live import LiveState, fold, restored
+from .live import LiveState, fold, layout_of, restored
 from .table import accuracy_table
 from .view import state_of, title_of
 
@@ -49,6 +49,8 @@ class PlainView:
                     f"sample {event.samples_seen:,}",
                     flush=True,
                 )
+            case events.EnvironmentTested():
+                print(f"{where}: {event.environment}, accuracy {event.accuracy:.1%}", flush=True)
             case events.RunEnded():
                 shown = ", ".join(f"{name} {value:.4f}" for name, value in event.metrics.items())
                 print(f"{where}: done, {shown}", flush=True)
@@ -143,8 +145,8 @@ def experiment_state(folder: Path) -> LiveState:
     runs = {spec.folder: restored(spec, RunFolder(places[spec.folder])) for spec in specs}
     seeds = len({spec.seed for spec in specs})
     title = f"{specs[0].scenario} on {specs[0].source} · {seeds} seed{'s' if seeds > 1 else ''} "
-    few_shot = RunFolder(next(iter(places.values()))).plan().has_base
-    return LiveState(title, runs, few_shot=few_shot)
+    layout = layout_of(RunFolder(next(iter(places.values()))).plan())
+    return LiveState(title, runs, layout=layout)
 
 
 def print_experiments(folder: Path) -> None:

@@ -93,3 +93,26 @@ def confusion(
 
     draw_confusion(folder, picture)
     print(f"written: {picture}")
+
+
+@runs_app.command()
+def episodes(
+    folder: Annotated[Path, typer.Argument(help="An experiment's folder, or a run's.")],
+) -> None:
+    """Show few-shot episodes: accuracy by seed and over seeds, by environment, confusion by way."""
+    from .episodes import print_episodes
+
+    print_episodes(folder)
+
+
+@runs_app.command()
+def geometry(
+    folder: Annotated[Path, typer.Argument(help="An experiment's folder, or a run's.")],
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw it instead (png, svg or pdf).")
+    ] = None,
+) -> None:
+    """Show how classes lay in feature space over the stream, where --record geometry kept it."""
+    from .episodes import print_geometry
+
+    print_geometry(folder, picture)

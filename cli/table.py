@@ -35,7 +35,7 @@ def accuracy_table(state: LiveState, width: int = 80) -> RenderableType:
     jointly trained ceiling is not ranked).
     """
     table = Table(box=None, pad_edge=False, padding=(0, 2 if width >= WIDE else 1, 0, 0), header_style="dim")
-    shown = session_columns(state, width) if state.few_shot else columns(width)
+    shown = _columns_of(state, width)
     longest = 20 if width >= WIDE else 11
     table.add_column("strategy", no_wrap=True)
     for column in shown:
@@ -58,6 +58,12 @@ def accuracy_table(state: LiveState, width: int = 80) -> RenderableType:
     if state.happening and not messages:
         lines.append(Text(state.happening, style="dim", no_wrap=True, overflow="ellipsis"))
     return Group(*lines)
+
+
+def _columns_of(state: LiveState, width: int) -> list[Column]:
+    if state.layout == "sessions":
+        return session_columns(state, width)
+    return episode_columns(state, width) if state.layout == "episodes" else columns(width)
 
 
 def short_label(label: str, width: int) -> str:
@@ -208,6 +214,44 @@ def _mean_metric(name: str) -> Callable[[list[RunState]], Text]:
         return Text(f"{100 * sum(now) / len(now):.1f}") if now else Text("–", style="dim")
 
     return cell
+
+
+def episode_columns(state: LiveState, width: int) -> list[Column]:
+    """Accuracy over episodes: meta-validation while training, at last meta-test, which ranks the rows.
+
+    ±ep: 1.96 s / sqrt(n) over episodes, the mean of the seeds; ±seeds: Student's t at 95 % over seeds.
+    """
+    wide = width >= WIDE
+    shown = [
+        Column("run", _done),
+        Column("acc %", _mean_accuracy, metric="episode_accuracy"),
+        Column("±ep", _half_width),
+        Column("±seeds", _over_seeds),
+        Column("accuracy so far" if wide else "curve", _curve(20 if wide else 8), left=True),
+        Column("memory", _short_memory),
+        Column("episodes/s" if wide else "ep/s", _speed),
+        Column("left", _left),
+    ]
+    if any(run.environments for run in state.runs.values()):
+        shown.insert(4, Column("worn %", _worn))
+    return shown
+
+
+def _half_width(runs: list[RunState]) -> Text:
+    now = [run.half_width for run in runs if run.half_width is not None]
+    return Text(f"{100 * sum(now) / len(now):.1f}") if now else Text("–", style="dim")
+
+
+def _over_seeds(runs: list[RunState]) -> Text:
+    now = [run.metrics["episode_accuracy"] for run in runs if "episode_accuracy" in run.metrics]
+    half = interval(now).half_width if now else None
+    return Text("–", style="dim") if half is None else Text(f"{100 * half:.1f}")
+
+
+def _worn(runs: list[RunState]) -> Text:
+    """Mean accuracy over the environments tested so far."""
+    now = [sum(run.environments.values()) / len(run.environments) for run in runs if run.environments]
+    return Text(f"{100 * sum(now) / len(now):.1f}") if now else Text("–", style="dim")
 
 
 def columns(width: int) -> list[Column]:

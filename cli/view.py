@@ -9,12 +9,13 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 from rich.live import Live
 
+from streamlab.episodes import EpisodePlan
 from streamlab.runs.experiment import Experiment
 from streamlab.runs.folder import RunFolder
 from streamlab.runs.spec import RunSpec
 from streamlab.simulator import events
 
-from .live import LiveState, first_state, fold, restored
+from .live import LiveState, first_state, fold, layout_of, restored
 from .table import accuracy_table
 
 
@@ -22,18 +23,29 @@ def title_of(experiment: Experiment) -> str:
     """`si-blurry on glyphs-100 · 20,000 samples in 5 experiences · 500ex · 3 seeds`."""
     first = experiment.specs[0]
     plan = experiment.plans[first.plan_seed]
-    budgets = [spec.budget for spec in experiment.specs if not spec.ceiling] or ["none"]
+    if isinstance(plan, EpisodePlan):
+        what = f"{plan.test.way}-way {_shots(plan)}-shot, {len(plan.train):,} + {len(plan.test):,} episodes"
+    else:
+        what = f"{plan.num_samples:,} samples in {len(plan.experiences)} experiences · {_budget(experiment)}"
     seeds = len({spec.seed for spec in experiment.specs})
-    return (
-        f"{first.scenario} on {first.source} · {plan.num_samples:,} samples in "
-        f"{len(plan.experiences)} experiences · {budgets[0]} · {seeds} seed{'s' if seeds > 1 else ''}"
-    )
+    return f"{first.scenario} on {first.source} · {what} · {seeds} seed{'s' if seeds > 1 else ''}"
+
+
+def _budget(experiment: Experiment) -> str:
+    return next((spec.budget for spec in experiment.specs if not spec.ceiling), "none")
+
+
+def _shots(plan: EpisodePlan) -> str:
+    """`1`, or `1–9` where a support is not even."""
+    few, most = min(plan.test.shots), max(plan.test.shots)
+    return str(few) if few == most else f"{few}–{most}"
 
 
 def state_of(experiment: Experiment, folder: Path) -> LiveState:
     """What the folder already holds: complete runs are shown as they ended."""
-    few_shot = next(iter(experiment.plans.values())).has_base
-    state = first_state(title_of(experiment), experiment.specs, few_shot)
+    state = first_state(
+        title_of(experiment), experiment.specs, layout_of(next(iter(experiment.plans.values())))
+    )
     held = {spec.folder: RunFolder(folder / spec.folder) for spec in experiment.specs}
     known = {
         spec.folder: restored(spec, held[spec.folder])

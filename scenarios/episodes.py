@@ -255,8 +255,8 @@ class FewShotEpisodes:
                 table = found.pop(phase)
                 if table.ndim != 3 or not np.issubdtype(table.dtype, np.integer):
                     raise CorruptFile(
-                        f"{self.name}: {path}: {phase} is {table.dtype} of shape {table.shape}, and should be "
-                        f"integers of shape (episodes, way, shot + query)"
+                        f"{self.name}: {path}: {phase} is {table.dtype} of shape {table.shape}, and should "
+                        f"be integers of shape (episodes, way, shot + query)"
                     )
                 tables[phase] = table.astype(np.int64)
         if found:

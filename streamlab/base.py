@@ -80,3 +80,15 @@ class CosineBase:
 
     def loss(self, network: Network, images: Tensor, labels: Tensor, among: Tensor) -> Tensor:
         return cross_entropy(network(images), labels, among)
+
+
+class LinearBase:
+    """A linear classifier and cross-entropy among the base classes."""
+
+    name = "linear"
+
+    def head(self, feature_size: int, num_classes: int, recipe: BaseRecipe) -> nn.Module:
+        return nn.Linear(feature_size, num_classes)
+
+    def loss(self, network: Network, images: Tensor, labels: Tensor, among: Tensor) -> Tensor:
+        return cross_entropy(network(images), labels, among)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -45,8 +45,8 @@ class Episode:
 
 
 @dataclass(frozen=True, eq=False)
-class Episodes(Sequence[Episode]):
-    """One phase: a lazy sequence of `count` episodes; any other number can be drawn as well.
+class Episodes:
+    """One phase: `count` episodes, each made when it is asked for; any other number can be drawn as well.
 
     classes: those that may appear. samples: (M,) int64, each class's samples in turn, and sizes: how
     many each has; an index names a sample of the training split, then of the test split. shots: of
@@ -68,6 +68,13 @@ class Episodes(Sequence[Episode]):
     def way(self) -> int:
         """Classes of an episode."""
         return len(self.shots)
+
+    def parted(self, drawn: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Drawn (E, way, …) as support (E, S) and query (E, Q), and the labels of each, (S,) and (Q,)."""
+        import torch
+
+        s, q = (torch.from_numpy(slots).to(drawn.device) for slots in (self.support_slots, self.query_slots))
+        return drawn[:, s[:, 0], s[:, 1]], drawn[:, q[:, 0], q[:, 1]], s[:, 0], q[:, 0]
 
     @cached_property
     def support_slots(self) -> NDArray[np.int64]:
@@ -117,14 +124,13 @@ class Episodes(Sequence[Episode]):
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, number: Any) -> Any:
-        """The episode of this number, beyond the count too; or a list of those of a slice."""
+    def __iter__(self) -> Iterator[Episode]:
+        return (self[number] for number in range(len(self)))
+
+    def __getitem__(self, number: int) -> Episode:
+        """The episode of this number, beyond the count too."""
         import torch
 
-        if isinstance(number, slice):
-            return [self[each] for each in range(*number.indices(len(self)))]
-        if number < 0:
-            number += len(self)
         drawn = self.draw(torch.tensor([number]))[0].numpy()
         owner = self._owners[np.searchsorted(self._sorted, drawn[:, -1])]
         support, query = self.support_slots, self.query_slots
@@ -135,9 +141,6 @@ class Episodes(Sequence[Episode]):
             drawn[query[:, 0], query[:, 1]],
             query[:, 0],
         )
-
-    def __iter__(self) -> Any:
-        return (self[number] for number in range(len(self)))
 
     @cached_property
     def _sorted(self) -> NDArray[np.int64]:
@@ -261,16 +264,16 @@ class EpisodePlan:
             with safe_open(path, "numpy") as file:
                 head = json.loads(file.metadata()["plan"])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  a file is no mapping
-            phases = {}
+            parts: dict[str, Any] = {}
             for phase in PHASES:
-                own = {
+                own: dict[str, Any] = {
                     name: tuple(value) if isinstance(value, list) else value
                     for name, value in head[phase].items()
                 }
                 own |= {name: arrays.get(f"{phase}.{name}") for name in ("samples", "listed")}
-                phases[phase] = Episodes(**own)
-            rest = {name: head[name] for name in _HEAD} | {"environments": tuple(head["environments"])}
-            plan = EpisodePlan(**rest, **phases)
+                parts[phase] = Episodes(**own)
+            parts |= {name: head[name] for name in _HEAD} | {"environments": tuple(head["environments"])}
+            plan = EpisodePlan(**parts)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise CorruptFile(f"{path} is not a saved plan of episodes: {error}") from None
         if plan.fingerprint != head["fingerprint"]:
@@ -305,13 +308,3 @@ class EpisodeBatch:
         import torch
 
         return torch.cat([self.support.flatten(0, 1), self.query.flatten(0, 1)])
-
-
-def slots_of(episodes: Episodes, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The support's and the query's slots on a device: (S, 2) and (Q, 2)."""
-    import torch
-
-    return (
-        torch.from_numpy(episodes.support_slots).to(device),
-        torch.from_numpy(episodes.query_slots).to(device),
-    )

@@ -93,7 +93,7 @@ class Uniforms:
 def hashed(own: int, counters: Any) -> Any:
     """Integers in [0, 2^63), each depending on `own` and its counter alone, the same on every device.
 
-    own: a key; counters: any integers, an int64 tensor or array of any shape, which is the result's. SplitMix64's
+    own: a key; counters: an int64 tensor or array of any shape, which is the result's. SplitMix64's
     output function (Steele et al. 2014) in wrapping 64-bit arithmetic.
     """
     state = counters * _signed(_GAMMA) + _signed(own & _MASK_64)

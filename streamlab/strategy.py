@@ -222,9 +222,9 @@ class Strategy:
         features = self.features(images)
         cut = support.shape[0] * support.shape[1]
         return self.classify_episodes(
-            features[:cut].unflatten(0, support.shape[:2]),
+            features[:cut].view(*support.shape[:2], -1),
             support_labels,
-            features[cut:].unflatten(0, query.shape[:2]),
+            features[cut:].view(*query.shape[:2], -1),
         )
 
     def classify_episodes(self, support: Tensor, support_labels: Tensor, query: Tensor) -> Tensor:

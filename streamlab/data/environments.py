@@ -34,7 +34,8 @@ class _Noise:
     def __call__(self, what: str, count: int) -> Tensor:
         """(B, count) float32."""
         counters = self.samples[:, None] * (1 << 24) + torch.arange(count, device=self.samples.device)
-        return (hashed(key(0, "environment", self.name, what), counters) >> 39).float() / (1 << 24)
+        bits: Tensor = hashed(key(0, "environment", self.name, what), counters) >> 39
+        return bits.float() / (1 << 24)
 
 
 def wear(images: Tensor, samples: Tensor, environment: str) -> Tensor:

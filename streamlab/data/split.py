@@ -43,7 +43,7 @@ class Split:
             return self._gather(indices)
         samples, under = indices % len(self.labels), indices // len(self.labels)
         images = self._gather(samples)
-        for number in under.unique().tolist():
+        for number in torch.unique(under).tolist():
             own = self._apply[number]
             if own is not None:
                 rows = (under == number).nonzero().flatten()

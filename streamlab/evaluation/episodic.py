@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..data.split import Split
-from ..episodes import EpisodePlan, Phase
+from ..episodes import EpisodePlan, Episodes, Phase
 from ..errors import CorruptFile, StreamlabError
 from ..parts.features import FeatureCache, features_file
 from ..strategy import Strategy
@@ -106,80 +106,71 @@ class EpisodeEvaluator:
         """Judge the strategy on a phase's episodes; raises StreamlabError for scores of a wrong shape."""
         episodes, device = self.plan.phases[phase], self.images.device
         under = 1 + self.plan.environments.index(environment) if environment else 0
-        worn = self.plan.worn_by
-        shifts = (
-            under * self.samples if worn != "queries" else 0,
-            under * self.samples if worn != "supports" else 0,
-        )
-        s, q = (
-            torch.from_numpy(slots).to(device) for slots in (episodes.support_slots, episodes.query_slots)
-        )
+        shift = under * self.samples
+        support_shift = shift if self.plan.worn_by != "queries" else 0
+        query_shift = shift if self.plan.worn_by != "supports" else 0
         from_features = type(strategy).predict_episodes is Strategy.predict_episodes
-        each = len(s) + len(q)
-        together = _TOGETHER if from_features else max(1, self.batch_size // each)
         if not strategy.frozen:
             self._caches = {number: cache for number, cache in self._caches.items() if number == 0}
+        if from_features:
+            self._compute(strategy, episodes, support_shift, query_shift)
+        each = len(episodes.support_slots) + len(episodes.query_slots)
+        together = _TOGETHER if from_features else max(1, self.batch_size // each)
         accuracy: list[Tensor] = []
         confusion = torch.zeros(episodes.way, episodes.way, dtype=torch.int64, device=device)
-        labels = s[:, 0].expand(together, -1)
-        if from_features:
-            self._prepare(strategy, episodes.draw(torch.arange(len(episodes), device=device)), s, q, shifts)
         for start in range(0, len(episodes), together):
             count = min(together, len(episodes) - start)
             numbers = torch.arange(start, start + together, device=device).clamp(max=start + count - 1)
-            rows = episodes.draw(numbers)
-            support, query = rows[:, s[:, 0], s[:, 1]] + shifts[0], rows[:, q[:, 0], q[:, 1]] + shifts[1]
+            support, query, labels, answers = episodes.parted(episodes.draw(numbers))
+            support, query, labels = support + support_shift, query + query_shift, labels.expand(together, -1)
             if from_features:
-                seen = self._features(strategy, support), labels, self._features(strategy, query)
-                scores = strategy.classify_episodes(*seen)
+                given = self._features(strategy, support), labels, self._features(strategy, query)
+                scores = strategy.classify_episodes(*given)
             else:
-                seen = self._images(support), labels, self._images(query)
-                scores = strategy.predict_episodes(*seen)
-            taken = _checked(scores, (together, len(q), episodes.way))[:count].argmax(2)
-            accuracy.append((taken == q[:, 0]).float().mean(1))
-            confusion += torch.bincount(
-                (q[:, 0] * episodes.way + taken).flatten(), minlength=confusion.numel()
-            ).view_as(confusion)
+                scores = strategy.predict_episodes(self._images(support), labels, self._images(query))
+            taken = _checked(scores, (together, query.shape[1], episodes.way))[:count].argmax(2)
+            accuracy.append((taken == answers).float().mean(1))
+            pairs = (answers * episodes.way + taken).flatten()
+            confusion += torch.bincount(pairs, minlength=confusion.numel()).view_as(confusion)
         kept = self._geometry(strategy, phase) if "geometry" in self.record and not environment else None
         shares = torch.cat(accuracy).cpu().numpy()
         return EpisodeEvaluation(samples_seen, phase, environment, shares, confusion.cpu().numpy(), kept)
 
-    def _prepare(
-        self, strategy: Strategy, rows: Tensor, s: Tensor, q: Tensor, shifts: tuple[int, int]
-    ) -> None:
-        """All features that are needed, in full batches."""
-        wanted = zip((rows[:, s[:, 0], s[:, 1]], rows[:, q[:, 0], q[:, 1]]), shifts, strict=True)
-        for number, group in _grouped(wanted).items():
-            self._cache(strategy, number // self.samples).at(np.unique(group.cpu().numpy()))
+    def _compute(self, strategy: Strategy, episodes: Episodes, support_shift: int, query_shift: int) -> None:
+        """Every feature that the episodes need, in full batches."""
+        numbers = torch.arange(len(episodes), device=self.images.device)
+        support, query, _, _ = episodes.parted(episodes.draw(numbers))
+        needed = [support + support_shift, query + query_shift]
+        rows = np.unique(torch.cat([part.flatten() for part in needed]).cpu().numpy())
+        for under in np.unique(rows // self.samples).tolist():
+            self._cache(strategy, under).at(rows[rows // self.samples == under] % self.samples)
 
     def _features(self, strategy: Strategy, rows: Tensor) -> Tensor:
-        """(E, n) indices of one transform -> (E, n, D)."""
+        """(E, n) indices under one transform -> (E, n, D)."""
         under = int(rows[0, 0]) // self.samples
         own = rows.flatten().cpu().numpy() % self.samples
-        return self._cache(strategy, under).at(own).unflatten(0, rows.shape)
+        return self._cache(strategy, under).at(own).view(*rows.shape, -1)
 
     def _images(self, rows: Tensor) -> Tensor:
         """(E, n) indices -> (E, n, C, H, W) uint8."""
-        return self.images.images_at(rows.flatten()).unflatten(0, rows.shape)
+        images = self.images.images_at(rows.flatten())
+        return images.view(*rows.shape, *images.shape[1:])
 
     def _cache(self, strategy: Strategy, under: int) -> FeatureCache:
         """The features of all samples under one transform."""
         if under not in self._caches:
             shared = strategy.frozen == "features" and type(strategy).features is Strategy.features
-            name = repr(
-                (self.source_digest, "both", self.samples, ("identity", *self.images.transforms[1:])[under])
-            )
+            worn = self.images.transforms[under] if under else "identity"
+            name = repr((self.source_digest, "both", self.samples, worn))
+            device = self.images.device
+
+            def compute(rows: NDArray[np.int64]) -> Tensor:
+                own = torch.from_numpy(rows).to(device) + under * self.samples
+                return strategy.features(self.images.images_at(own))
+
+            file = features_file(strategy.net, name) if shared and self.source_digest else None
             self._caches[under] = FeatureCache(
-                self.samples,
-                self.batch_size,
-                lambda rows: strategy.features(
-                    self.images.images_at(
-                        torch.from_numpy(rows).to(self.images.device) + under * self.samples
-                    )
-                ),
-                self.cache_bytes,
-                features_file(strategy.net, name) if shared and self.source_digest else None,
-                self.images.device,
+                self.samples, self.batch_size, compute, self.cache_bytes, file, device
             )
         return self._caches[under]
 
@@ -189,14 +180,6 @@ class EpisodeEvaluator:
         rows = samples[chosen(len(samples), self.plan.seed)]
         labels = self.images.labels[torch.from_numpy(rows).to(self.images.device)]
         return measure_geometry(self._cache(strategy, 0).at(rows), labels)
-
-
-def _grouped(wanted: zip[tuple[Tensor, int]]) -> dict[int, Tensor]:
-    """Sample indices by the shift that they are under."""
-    groups: dict[int, list[Tensor]] = {}
-    for rows, shift in wanted:
-        groups.setdefault(shift, []).append(rows.flatten())
-    return {shift: torch.cat(parts) for shift, parts in groups.items()}
 
 
 def _checked(scores: Tensor, expected: tuple[int, int, int]) -> Tensor:
@@ -215,7 +198,7 @@ def save_episode_evaluation(evaluation: EpisodeEvaluation, path: Path) -> None:
     from ..runs.files import write_bytes
 
     about = {name: getattr(evaluation, name) for name in ("samples_seen", "phase", "environment", "geometry")}
-    arrays = {"accuracy": evaluation.accuracy, "confusion": evaluation.confusion}
+    arrays: dict[str, NDArray[Any]] = {"accuracy": evaluation.accuracy, "confusion": evaluation.confusion}
     write_bytes(path, save(arrays, metadata={"episodes": json.dumps(about)}))
 
 

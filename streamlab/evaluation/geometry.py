@@ -34,12 +34,12 @@ def chosen(count: int, seed: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
 def measure_geometry(
     features: Tensor, labels: Tensor, weights: Tensor | None = None, predictions: Tensor | None = None
 ) -> dict[str, float]:
-    """The measures by name, of features (N, D) and labels (N,) int64; those that are not defined are left out.
+    """The measures by name, of features (N, D) and labels (N,) int64; what is not defined is left out.
 
     weights: (classes, D) of a linear classifier; predictions: (N,) of the strategy. At least two
     classes and three samples are needed.
     """
-    present, own = labels.unique(return_inverse=True)
+    present, own = torch.unique(labels, return_inverse=True)
     if len(present) < 2 or len(labels) < 3:
         return {}
     points = features.double()
@@ -101,7 +101,7 @@ def _last(record: Record | EpisodeRecord, name: str) -> Value:
 
 @of_any
 def icnn_score(record: Record | EpisodeRecord) -> Value:
-    """ICNN score of the test features, 0 to 1: how near a class's samples lie to one another (--record geometry)."""
+    """ICNN score of the test features, 0 to 1, 1 is best (Mendez-Ruiz et al. 2023; --record geometry)."""
     return _last(record, "icnn_score")
 
 

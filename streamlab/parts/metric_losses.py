@@ -168,7 +168,7 @@ class MetricTerms:
             score = icnn_score(features, labels, features, labels)
             terms["icnn"] = -self.icnn * score.clamp(min=1e-12).log()
         if self.proto_triplet:
-            present, own = labels.unique(return_inverse=True)
+            present, own = torch.unique(labels, return_inverse=True)
             if len(present) > 1:
                 means = prototypes_of(features, own, len(present))
                 terms["proto_triplet"] = self.proto_triplet * proto_triplet_loss(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..errors import StreamlabError, unknown
+from ..evaluation.episodic import EpisodeRecord
 from ..evaluation.intervals import Interval, interval
 from ..evaluation.metrics import NotDefined, measure
 from ..evaluation.record import Record
@@ -41,17 +42,20 @@ def measure_experiment(folder: Path, names: Sequence[str] = ()) -> Measured:
     }
 
 
-def _records(folder: Path) -> list[tuple[str, Record]]:
+def _records(folder: Path) -> list[tuple[str, Record | EpisodeRecord]]:
     """(label, record) of every complete run; each names its joint run, where there is one."""
     specs = read_specs(folder)
     complete = [spec for spec in specs if RunFolder(folder / spec.folder).result is not None]
-    ceilings = {spec.seed: RunFolder(folder / spec.folder).record() for spec in complete if spec.ceiling}
+    read = [(spec, RunFolder(folder / spec.folder).record()) for spec in complete]
+    ceilings = {spec.seed: record for spec, record in read if isinstance(record, Record) and record.ceiling}
     return [
         (
             spec.label,
-            dataclasses.replace(RunFolder(folder / spec.folder).record(), joint=ceilings.get(spec.seed)),
+            dataclasses.replace(record, joint=ceilings.get(spec.seed))
+            if isinstance(record, Record)
+            else record,
         )
-        for spec in complete
+        for spec, record in read
     ]
 
 

@@ -5,6 +5,7 @@ Nothing is written. What a budget buys is exact; times are extrapolated from the
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +16,13 @@ import torch
 
 from ..data.source import open_shared, share
 from ..errors import StreamlabError
+from ..evaluation.episodic import EpisodeEvaluator
 from ..parts.augment import augmented
+from ..simulator.episodic import EpisodicSimulation
 from ..simulator.execute import build, deterministic
+from ..simulator.served import View
 from ..simulator.simulation import Simulation
+from ..strategy import Strategy
 from ..stream import StreamPlan, labels_at
 from .experiment import Experiment
 
@@ -52,14 +57,17 @@ def take_pilots(experiment: Experiment) -> Mapping[str, Pilot]:
         try:
             with deterministic():
                 made = build(spec, plan, shared, lambda event: None, None, cls)
-                predictions = expected_predictions(
-                    made.plan, shared.train_labels, shared.test_labels, spec.eval_every
-                )
-                train, each = _time_base(made) if made.strategy.base else _time(made)
+                if isinstance(made, EpisodicSimulation):
+                    train, testing = _time_episodes(made)
+                else:
+                    train, each = _time_base(made) if made.strategy.base else _time(made)
+                    testing = each * expected_predictions(
+                        made.plan, shared.train_labels, shared.test_labels, spec.eval_every
+                    )
         except StreamlabError as error:
             raise StreamlabError(f"{spec.label}: {error}") from None
         capacity = sum(buffer.capacity for buffer in made.strategy.buffers)
-        pilots[spec.label] = Pilot(capacity, train, each * predictions)
+        pilots[spec.label] = Pilot(capacity, train, testing)
     return pilots
 
 
@@ -104,13 +112,45 @@ def _time(simulation: Simulation) -> tuple[float, float]:
     return training, _predicting(simulation)
 
 
+def _time_episodes(simulation: EpisodicSimulation) -> tuple[float, float]:
+    """Seconds of training and of all evaluations, from the first steps and a small evaluation."""
+    simulation.start()
+    plan, strategy, training = simulation.plan, simulation.strategy, 0.0
+    if strategy.base is not None:
+        training = _base_seconds(strategy, simulation.view())
+    else:
+        simulation.begin()
+        taken: list[float] = []
+        began = time.perf_counter()
+        while len(taken) < _WARM_UP or time.perf_counter() - began < _PATIENCE_SECONDS:
+            start = time.perf_counter()
+            simulation.learn(0)
+            taken.append((time.perf_counter() - start) / min(simulation.batch_size, len(plan.train)))
+        training = sorted(taken)[len(taken) // 2] * len(plan.train)
+    strategy.train_mode(False)
+    few = dataclasses.replace(plan, test=dataclasses.replace(plan.test, count=10))
+    small = EpisodeEvaluator(few, simulation.images, batch_size=simulation.evaluator.batch_size)
+    began = time.perf_counter()
+    small.evaluate(strategy, "test", 0)
+    each = (time.perf_counter() - began) / 10
+    if type(strategy).predict_episodes is Strategy.predict_episodes:  # each image once, not each episode
+        each *= 1 / max(1.0, len(plan.test) * len(plan.test.query_slots) / len(plan.test.samples))
+    points = len(plan.train) // simulation.eval_every if strategy.base is None else 0
+    return training, each * (len(plan.test) * (1 + len(plan.environments)) + len(plan.validation) * points)
+
+
 def _time_base(simulation: Simulation) -> tuple[float, float]:
     """The same where a base is trained: from a few of its steps, whether or not one is kept already."""
-    strategy, recipe = simulation.strategy, simulation.strategy.setting.base
-    view, net = simulation.view(0), strategy.net
+    seconds = _base_seconds(simulation.strategy, simulation.view(0))
+    return seconds, _predicting(simulation)
+
+
+def _base_seconds(strategy: Strategy, view: View) -> float:
+    """Seconds of base training."""
+    recipe, net = strategy.setting.base, strategy.net
     assert strategy.base is not None
     net.head = strategy.base.head(net.backbone.feature_size, net.num_classes, recipe)
-    net.head.to(simulation.train.device)
+    net.head.to(view.indices.device)
     strategy.exposed[view.labels] = True
     seconds = 0.0
     if any(parameter.requires_grad for parameter in net.backbone.parameters()):
@@ -124,7 +164,7 @@ def _time_base(simulation: Simulation) -> tuple[float, float]:
             taken.append(time.perf_counter() - began)
         learned = len(view) if recipe.paper_compat else round(len(view) * (1 - recipe.validation))
         seconds = min(taken) * recipe.epochs * learned / len(batch)
-    return seconds, _predicting(simulation)
+    return seconds
 
 
 def _predicting(simulation: Simulation) -> float:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import plugins
 from ..config import Budget, ComputeConfig, OptimizerConfig, StreamConfig, configure, merged, parse_budget
+from ..episodes import EpisodePlan
 from ..errors import StreamlabError
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def check_strategy(strategy: type[Strategy], options: Any, name: str, plan: Plan
         takes = " or ".join(_KINDS[kind] for kind in sorted(strategy.kinds))
         hint = "; --set scenario.kind=sessions makes it some" if "kind" in plan.options else ""
         raise StreamlabError(f"{name} learns from {takes}, and {plan.scenario} is {_KINDS[plan.kind]}{hint}")
-    if plan.kind == "episodes":
+    if isinstance(plan, EpisodePlan):
         train, test = plan.train.way, plan.test.way
         if strategy.fixed_way and train != test:
             raise StreamlabError(

@@ -37,9 +37,9 @@ def establish_base(
 ) -> dict[str, Any] | None:
     """Train a strategy's network as its `base` says, or take it from where it was kept.
 
-    view: the samples to train on; judged: the test images of its classes, if it has any. The network is frozen where
-    the strategy says that its features never change. Returns what a result says of it; None for a
-    backbone that is not learned, which only gets the head.
+    view: the samples to train on; judged: the test images of its classes, if it has any. The network
+    is frozen where the strategy says that its features never change. Returns what a result says of it;
+    None for a backbone that is not learned, which only gets the head.
     """
     network, recipe = strategy.net, strategy.setting.base
     assert strategy.base is not None

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..config import Budget, StreamConfig
 from ..data.split import Split
@@ -73,18 +74,16 @@ class EpisodicSimulation(Running):
 
     def batch(self, number: int, count: int) -> EpisodeBatch:
         """So many training episodes from this number on."""
-        episodes, device = self.plan.train, self.device
-        rows = episodes.draw(torch.arange(number, number + count, device=device))
-        s, q = (
-            torch.from_numpy(slots).to(device) for slots in (episodes.support_slots, episodes.query_slots)
-        )
+        episodes = self.plan.train
+        rows = episodes.draw(torch.arange(number, number + count, device=self.device))
+        support, query, labels, answers = episodes.parted(rows)
 
-        def at(slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            own = rows[:, slots[:, 0], slots[:, 1]]
-            images = self.images.images_at(own.flatten()).unflatten(0, own.shape)
-            return images, slots[:, 0].expand(count, -1)
+        def images(of: Tensor) -> Tensor:
+            taken = self.images.images_at(of.flatten())
+            return taken.view(*of.shape, *taken.shape[1:])
 
-        return EpisodeBatch(*at(s), *at(q), episodes.way)
+        spread = (labels.expand(count, -1), answers.expand(count, -1))
+        return EpisodeBatch(images(support), spread[0], images(query), spread[1], episodes.way)
 
     def learn(self, number: int) -> None:
         """Serve the batch of training episodes that begins with this one."""

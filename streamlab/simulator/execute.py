@@ -5,6 +5,7 @@ This is all that a worker does; `streamlab run`, `resume` and the Python API end
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import traceback
 from collections.abc import Iterator
@@ -223,15 +224,8 @@ def _details(record: Record | EpisodeRecord) -> dict[str, Any]:
     tests = {"clean": record.tested(), **record.environments}
     return {
         "episodes": {
-            name: {
-                "mean": tested.interval.mean,
-                "half_width": tested.interval.half_width,
-                "n": tested.interval.n,
-            }
-            for name, tested in tests.items()
-            if tested is not None
-        },
-        "chosen_at": next((e.samples_seen for e in reversed(record.evaluations) if e.phase == "test"), 0),
+            name: dataclasses.asdict(tested.interval) for name, tested in tests.items() if tested is not None
+        }
     }
 
 

@@ -1,0 +1,48 @@
+"""Meta-SGD (Li et al. 2017, arXiv 1707.09835) through learn2learn: MAML with a learned rate for each weight.
+
+Differs as `maml` does; the rates begin at `inner_lr`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from streamlab.interop.learn2learn import library
+from streamlab.strategy import EpisodeBatch, Strategy
+
+from .adaptation import InnerLoop, losses_after_adaptation, predict_after_adaptation
+
+CITATION = """
+@article{li2017metasgd,
+  title = {Meta-SGD: Learning to Learn Quickly for Few-Shot Learning},
+  author = {Li, Zhenguo and Zhou, Fengwei and Chen, Fei and Li, Hang},
+  journal = {arXiv:1707.09835},
+  year = {2017},
+}
+"""
+
+
+class MetaSGD(Strategy):
+    """The whole network is adapted, each weight at its own learned rate."""
+
+    options: InnerLoop
+    kinds: ClassVar[frozenset[str]] = frozenset({"episodes"})
+    fixed_way = True
+    backbone: ClassVar[Mapping[str, Any]] = {"name": "convnet"}
+    default_optimizer: ClassVar[Mapping[str, Any]] = {"name": "adam", "lr": 0.001}
+    ledger_kinds: ClassVar[dict[str, str]] = {"learner": "model"}
+
+    def setup(self) -> None:
+        self.net.head = nn.Linear(self.net.backbone.feature_size, self.setting.way).to(self.setting.device)
+        options = self.options
+        self.learner = library().algorithms.MetaSGD(self.net, options.inner_lr, options.first_order)
+        self.optimizer = self.make_optimizer(self.learner.parameters())
+
+    def episode_losses(self, episodes: EpisodeBatch) -> dict[str, Tensor]:
+        return losses_after_adaptation(self.learner, episodes, self.options)
+
+    def predict_episodes(self, support: Tensor, support_labels: Tensor, query: Tensor) -> Tensor:
+        return predict_after_adaptation(self.learner, support, support_labels, query, self.options)
