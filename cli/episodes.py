@@ -21,6 +21,7 @@ from streamlab.runs.experiment import read_specs
 from streamlab.runs.folder import RunFolder
 
 _SHOWN_QUERIES = 3
+_SHADES = " ░▒▓█"
 _MEASURES = ("icnn_score", "intra_inter_ratio", "nc1", "nc2", "nc3", "nc4")
 
 
@@ -66,7 +67,8 @@ def print_episode(plan: EpisodePlan, source: Source, number: int, phase: Phase, 
         query = episode.query[episode.query_labels == place]
         shown = support[: max(1, room - _SHOWN_QUERIES)]
         asked = query[: max(0, room - len(shown))]
-        lines = [_half_blocks(_pixels(source, index)) for index in (*shown, *asked)]
+        coloured = console.is_terminal and not console.no_color
+        lines = [_half_blocks(_pixels(source, index), coloured) for index in (*shown, *asked)]
         name = source.class_names[label][:6]
         for row in range(len(lines[0])):
             text = Text(f"{name if row == 0 else '':<7}")
@@ -83,8 +85,10 @@ def _pixels(source: Source, index: int) -> np.ndarray[tuple[int, ...], np.dtype[
     return np.asarray(chosen)
 
 
-def _half_blocks(image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], size: int = 14) -> list[Text]:
-    """A picture as lines of half blocks, two pixels a character."""
+def _half_blocks(
+    image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], coloured: bool, size: int = 14
+) -> list[Text]:
+    """A picture as lines of half blocks, two pixels a character; of shades where there is no colour."""
     from PIL import Image
 
     grey = Image.fromarray(image.mean(0).astype(np.uint8)).resize((size, size), Image.Resampling.BOX)
@@ -94,7 +98,10 @@ def _half_blocks(image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], size: i
         line = Text()
         for upper, lower in zip(top.tolist(), bottom.tolist(), strict=True):
             style = Style(color=f"rgb({upper},{upper},{upper})", bgcolor=f"rgb({lower},{lower},{lower})")
-            line.append("▀", style)
+            if coloured:
+                line.append("▀", style)
+            else:
+                line.append(_SHADES[(upper + lower) * 5 // 512])
         lines.append(line)
     return lines
 

@@ -338,7 +338,7 @@ def describe(
         if episode is None:
             print_episode_plan(plan, loaded)
         if episode is not None or picture is not None:
-            print_episode(plan, loaded, episode or 0, phase, picture)  # type: ignore[arg-type]  # checked above
+            print_episode(plan, loaded, episode or 0, phase, picture)
         return
     if episode is not None:
         raise StreamlabError(f"--episode is of few-shot episodes, and {scenario} is a stream")

@@ -44,8 +44,8 @@ def losses_after_adaptation(
     losses = []
     for number in range(len(episodes)):
         support, query = given(episodes.support[number]), given(episodes.query[number])
-        own = learner.clone(first_order=loop.first_order)
-        _adapt(own, support, episodes.support_labels[number], loop.inner_steps)
+        own = learner.clone()
+        _adapt(own, support, episodes.support_labels[number], loop.inner_steps, loop.first_order)
         losses.append(F.cross_entropy(own(query), episodes.query_labels[number]))
     return {"task": torch.stack(losses).mean()}
 
@@ -62,13 +62,13 @@ def predict_after_adaptation(
     scores = []
     for number in range(len(support)):
         with torch.enable_grad():
-            own = learner.clone(first_order=True)
-            _adapt(own, given(support[number]).detach(), labels[number], loop.test_steps or loop.inner_steps)
+            own, steps = learner.clone(), loop.test_steps or loop.inner_steps
+            _adapt(own, given(support[number]).detach(), labels[number], steps, first_order=True)
         with torch.no_grad():
             scores.append(own(given(query[number])))
     return torch.stack(scores)
 
 
-def _adapt(learner: Any, support: Tensor, labels: Tensor, steps: int) -> None:
+def _adapt(learner: Any, support: Tensor, labels: Tensor, steps: int, first_order: bool) -> None:
     for _ in range(steps):
-        learner.adapt(F.cross_entropy(learner(support), labels))
+        learner.adapt(F.cross_entropy(learner(support), labels), first_order=first_order)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from ..simulator.episodic import EpisodicSimulation
 from ..simulator.execute import deterministic
 from .promises import check_it_runs, strategy_checks
 from .subject import BATCH, Broken, NoState, Subject
@@ -69,6 +70,8 @@ def check_strategy(subject: Subject) -> Iterator[Outcome]:
 def step_seconds(subject: Subject, steps: int = 30) -> float:
     """Median seconds of a learning step on the tiny stream, with its replay."""
     simulation = subject.simulation()
+    if isinstance(simulation, EpisodicSimulation):
+        return _episode_seconds(simulation, steps)
     order = simulation.order(simulation.plan.stream)
     taken = []
     with deterministic():
@@ -79,5 +82,20 @@ def step_seconds(subject: Subject, steps: int = 30) -> float:
             start = number * BATCH % (len(order) - BATCH + 1)
             began = time.perf_counter()
             simulation.learn(order[start : start + BATCH])
+            taken.append(time.perf_counter() - began)
+    return sorted(taken)[len(taken) // 2]
+
+
+def _episode_seconds(simulation: EpisodicSimulation, steps: int) -> float:
+    """The same of steps on episodes; 0 where the network is trained on classes at large."""
+    if simulation.strategy.base is not None:
+        return 0.0
+    taken = []
+    with deterministic():
+        simulation.start()
+        simulation.begin()
+        for _ in range(steps):
+            began = time.perf_counter()
+            simulation.learn(0)
             taken.append(time.perf_counter() - began)
     return sorted(taken)[len(taken) // 2]

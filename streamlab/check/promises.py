@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import numpy as np
@@ -19,19 +19,33 @@ import torch
 
 from ..batch import Batch
 from ..config import Budget
+from ..episodes import EpisodeBatch
 from ..errors import BudgetExceeded, StreamlabError
 from ..memory.ledger import check_budget
 from ..memory.state import Taker
 from ..randomness import take_host_state
 from ..runs.folder import RunFolder
 from ..runs.spec import RunSpec
-from ..simulator.execute import deterministic
-from ..simulator.online import run_online
-from ..simulator.served import Order
-from ..simulator.sessions import run_sessions
+from ..simulator.episodic import EpisodicSimulation
+from ..simulator.execute import deterministic, drive
+from ..simulator.running import Running
 from ..simulator.simulation import Simulation
+from ..stream import StreamPlan
 from .devices import DeviceWatch
-from .subject import BATCH, CLASSES, Broken, Killed, NoState, Subject, difference, state_of, tiny_source
+from .subject import (
+    BATCH,
+    CLASSES,
+    WAY,
+    Broken,
+    Killed,
+    NoState,
+    Subject,
+    Watch,
+    difference,
+    state_of,
+    tiny_episodes,
+    tiny_source,
+)
 
 Check = Callable[[Subject], None]
 
@@ -49,6 +63,7 @@ def strategy_checks() -> Iterator[Check]:
     yield check_stops_growing
     yield check_scores_every_class
     yield check_predictions_leave_no_trace
+    yield check_episodes_leave_no_trace
     yield check_survives_small_experiences
     yield check_takes_labels_in_any_order
     yield check_stays_on_its_device
@@ -116,14 +131,14 @@ def check_resumes_mid_stream(subject: Subject) -> None:
     whole = state_of(subject.run(seed=1).strategy)
     with tempfile.TemporaryDirectory() as place:
         plan = subject.plan()
-        if subject.strategy.learns_jointly:
+        if subject.strategy.learns_jointly and isinstance(plan, StreamPlan):
             plan = plan.merged()
         spec = RunSpec(
             "check", "check", subject.name, subject.name, 1, 0, "12ex", 1000, "cpu", "", plan.fingerprint
         )
         folder = RunFolder.create(Path(place) / "run", spec, plan)
         with contextlib.suppress(Killed):
-            subject.run(seed=1, plan=plan, folder=folder, kind=_KilledHalfWay)
+            subject.run(seed=1, plan=plan, folder=folder, watch=_KilledHalfWay)
         folder.close_log()
         resumed = subject.run(seed=1, plan=plan, folder=folder)
         folder.close_log()
@@ -187,9 +202,9 @@ def check_keeps_its_budget(subject: Subject) -> None:
     exemplars = max(4, subject.strategy.least_per_class * CLASSES)
     budget = Budget(bytes=own + sum(exemplars * buffer.exemplar_bytes for buffer in strategy.buffers))
     try:
-        simulation = subject.simulation(budget=budget, kind=_Weighed)
+        simulation = subject.simulation(budget=budget, watch=_Weighed)
         with deterministic():
-            run_online(simulation) if simulation.plan.kind == "online" else run_sessions(simulation)
+            drive(simulation)
     except BudgetExceeded as error:
         raise Broken(
             str(error), subject.line_of("def bytes_to_come") or subject.line_of("def setup")
@@ -204,7 +219,8 @@ def check_stops_growing(subject: Subject) -> None:
     everything = tuple(range(CLASSES))
     rows = [np.arange(len(tiny_source().train_labels))] * 3
     sizes: list[int] = []
-    subject.run(plan=subject.plan([everything] * 3, rows), kind=_weighing(sizes))
+    plan = tiny_episodes(count=24) if subject.episodic else subject.stream([everything] * 3, rows)
+    subject.run(plan=plan, watch=_weighing(sizes))
     if len(sizes) > 1 and sizes[-1] > sizes[0]:
         raise Broken(
             f"it holds {sizes[0]} bytes after a pass over all classes, and {sizes[-1]} after two more",
@@ -218,8 +234,12 @@ def check_scores_every_class(subject: Subject) -> None:
     The kernel masks classes that were not seen yet; a strategy that returns columns for some classes
     alone would be judged on other columns than it meant.
     """
-    strategy = subject.run(plan=subject.plan([(0, 1), (2, 3)])).strategy
-    if not torch.isfinite(_scores(strategy)[:, strategy.exposed]).all():
+    if subject.episodic:
+        scores = _scores(subject.run().strategy)
+    else:
+        strategy = subject.run(plan=subject.stream([(0, 1), (2, 3)])).strategy
+        scores = _scores(strategy)[:, strategy.exposed]
+    if not torch.isfinite(scores).all():
         line = subject.line_of("def predict") or subject.line_of("def classify")
         raise Broken("predict returned a score that is not finite for a class that it has seen", line)
 
@@ -242,16 +262,46 @@ def check_predictions_leave_no_trace(subject: Subject) -> None:
         raise Broken(f"predicting changed {name}", line)
 
 
+def check_episodes_leave_no_trace(subject: Subject) -> None:
+    """An episode's answers do not depend on the episodes before it, or beside it.
+
+    What adapts to a support must forget it: else test episodes teach, and the order of a test set decides
+    its figures.
+    """
+    if "episodes" not in subject.strategy.kinds:
+        return
+    plan = tiny_episodes()
+    simulation = subject.run(plan=plan)
+    strategy, line = simulation.strategy, ""
+    for word in ("def predict_episodes", "def classify_episodes"):
+        line = line if ", line" in line else subject.line_of(word)
+    assert isinstance(simulation, EpisodicSimulation)
+    strategy.train_mode(False)
+    first, second = simulation.batch(0, 1), simulation.batch(1, 1)
+    with torch.no_grad():
+        alone = _answer(strategy, first)
+        _answer(strategy, second)
+        again = _answer(strategy, first)
+        both = _answer(strategy, simulation.batch(0, 2))
+    if not torch.equal(alone, again):
+        raise Broken("an episode gets other scores after another episode was predicted", line)
+    if not torch.allclose(both[:1], alone, rtol=1e-3, atol=1e-4):
+        raise Broken("an episode gets other scores beside another episode than alone", line)
+
+
 def check_survives_small_experiences(subject: Subject) -> None:
     """It survives experiences of one sample, of one class, and of no sample.
 
     Stochastic streams have them: sooner or later a task gets no class of one kind, or no sample.
     """
+    if subject.episodic:
+        subject.run(plan=tiny_episodes(query=1, count=1))
+        return
     labels = tiny_source().train_labels
     of_two = np.flatnonzero(labels == 2)
     rest = np.flatnonzero(labels != 2)
     rows = [of_two[:1], of_two[1:], np.zeros(0, np.int64), rest]
-    subject.run(plan=subject.plan([(2,), (2,), (2,), (0, 1, 3, 4, 5)], rows))
+    subject.run(plan=subject.stream([(2,), (2,), (2,), (0, 1, 3, 4, 5)], rows))
 
 
 def check_takes_labels_in_any_order(subject: Subject) -> None:
@@ -260,7 +310,9 @@ def check_takes_labels_in_any_order(subject: Subject) -> None:
     In a shuffled stream class 97 comes before class 3; a head of "largest label so far" columns, or a
     range of labels, is then wrong without a word.
     """
-    strategy = subject.run(plan=subject.plan([(5, 3), (4, 0)])).strategy
+    if subject.episodic:  # an episode's labels are places
+        return
+    strategy = subject.run(plan=subject.stream([(5, 3), (4, 0)])).strategy
     if not torch.isfinite(_scores(strategy)[:, strategy.exposed]).all():
         raise Broken(
             "a class of a high number, seen before lower ones, has no finite score",
@@ -292,13 +344,23 @@ def check_stays_on_its_device(subject: Subject) -> None:
 
 
 def _scores(strategy: Any) -> Any:
-    source = tiny_source()
-    images = torch.from_numpy(source.test_images).to(strategy.setting.device)
+    source, device = tiny_source(), strategy.setting.device
+    images = torch.from_numpy(source.test_images).to(device)
     strategy.train_mode(False)
     with torch.no_grad():
-        scores = strategy.predict(images)
+        if strategy.kinds == {"episodes"}:
+            shown = images[None, : 2 * WAY]
+            scores = strategy.predict_episodes(
+                shown, torch.arange(2 * WAY, device=device)[None] % WAY, images[None]
+            )
+        else:
+            scores = strategy.predict(images)
     strategy.train_mode(True)
     return scores
+
+
+def _answer(strategy: Any, episodes: EpisodeBatch) -> Any:
+    return strategy.predict_episodes(episodes.support, episodes.support_labels, episodes.query)
 
 
 def _outside(subject: Subject) -> dict[str, str]:
@@ -328,9 +390,16 @@ def _other_bytes(subject: Subject, strategy: Any, name: str) -> int:
     return alone.bytes_by_kind.get("other", 0)
 
 
-def _serve_by_hand(simulation: Simulation) -> None:
-    """Its methods called on the tiny stream, without the kernel's own draws."""
+def _serve_by_hand(simulation: Simulation | EpisodicSimulation) -> None:
+    """Its methods called on the tiny stream or episodes, without the kernel's own draws."""
     strategy = simulation.strategy
+    if isinstance(simulation, EpisodicSimulation):
+        if strategy.base is None:
+            strategy.observe_episodes(simulation.batch(0, 2))
+        else:
+            strategy.begin_experience(simulation.view())
+        _scores(strategy)
+        return
     for number in range(len(simulation.plan.experiences)):
         view = simulation.view(number)
         strategy.exposed[view.labels] = True
@@ -346,31 +415,39 @@ def _serve_by_hand(simulation: Simulation) -> None:
     _scores(strategy)
 
 
-class _KilledHalfWay(Simulation):
-    """Writes a checkpoint after its seventh batch, and is gone one later."""
+class _KilledHalfWay(Watch):
+    """Writes a checkpoint after its seventh batch (third, of episodes), and is gone one later."""
 
     calls = 0
 
     def checkpoint_if_due(self) -> None:
+        running = cast(Running, self)
         self.calls += 1
-        if self.calls == 7:
-            self.write_checkpoint()
-        elif self.calls == 8:
+        last = 3 if isinstance(self, EpisodicSimulation) else 7
+        if self.calls == last:
+            running.write_checkpoint()
+        elif self.calls == last + 1:
             raise Killed
 
 
-class _Weighed(Simulation):
+class _Weighed(Watch):
     """Held to its budget after every batch, not only where the kernel looks."""
 
-    def learn(self, served: Order) -> None:
-        super().learn(served)
-        check_budget(self.strategy.ledger(), self.budget)
+    def learn(self, served: Any) -> None:
+        super().learn(served)  # type: ignore[misc]  # the simulation's, which this is mixed into
+        running = cast(Running, self)
+        check_budget(running.strategy.ledger(), running.budget)
 
 
-def _weighing(sizes: list[int]) -> type[Simulation]:
-    class Weighing(Simulation):
+def _weighing(sizes: list[int]) -> type[Watch]:
+    class Weighing(Watch):
         def end(self, number: int) -> None:
-            super().end(number)
-            sizes.append(self.strategy.ledger().total)
+            super().end(number)  # type: ignore[misc]  # the simulation's, which this is mixed into
+            sizes.append(cast(Running, self).strategy.ledger().total)
+
+        def learn(self, served: Any) -> None:
+            super().learn(served)  # type: ignore[misc]  # the same
+            if isinstance(self, EpisodicSimulation):
+                sizes.append(self.strategy.ledger().total)
 
     return Weighing

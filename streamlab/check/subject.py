@@ -18,18 +18,21 @@ from torch import Tensor
 from ..base import BaseRecipe
 from ..config import Budget, StreamConfig, configure
 from ..data.source import SharedSource
+from ..episodes import EpisodePlan, Episodes, Phase
 from ..errors import StreamlabError
 from ..nets.network import PixelStatistics
 from ..randomness import Draws, global_randomness
 from ..runs.folder import RunFolder
 from ..runs.spec import load_strategy, parse_row
-from ..simulator.execute import assemble, deterministic, drive
+from ..simulator.episodic import EpisodicSimulation
+from ..simulator.execute import assemble, assemble_episodes, deterministic, drive
 from ..simulator.simulation import Simulation
 from ..strategy import Setting, Strategy
-from ..stream import Experience, StreamPlan
+from ..stream import Experience, Plan, StreamPlan
 
 CLASSES, TRAIN, TEST, SIZE = 6, 8, 4, 28
 BATCH = 4
+WAY = 2
 SMALL: dict[str, dict[str, Any]] = {
     "mlp": {"widths": (32,)},
     "convnet": {"width": 8},
@@ -70,6 +73,11 @@ class Subject:
         """The file that defines it."""
         return inspect.getsourcefile(self.strategy) or ""
 
+    @property
+    def episodic(self) -> bool:
+        """Whether it takes episodes, and no stream."""
+        return self.strategy.kinds == {"episodes"}
+
     def make(self, seed: int = 0) -> Strategy:
         """A fresh instance for the tiny source, its budget not yet allotted."""
         source, device = tiny_source(), "cuda" if torch.cuda.is_available() else "cpu"
@@ -78,26 +86,33 @@ class Subject:
         setting = Setting(
             CLASSES, source.image_shape, seed, torch.device(device),
             PixelStatistics(source.mean, source.deviation), small,
-            base=BaseRecipe(epochs=1, batch_size=BATCH, validation=0),
+            base=BaseRecipe(epochs=1, batch_size=BATCH, validation=0), way=WAY if self.episodic else 0,
         )  # fmt: skip
         return self.strategy(setting, self.options)
 
     def simulation(
         self,
-        plan: StreamPlan | None = None,
+        plan: Plan | None = None,
         seed: int = 0,
         budget: Budget | None = None,
         folder: RunFolder | None = None,
-        kind: type[Simulation] = Simulation,
-    ) -> Simulation:
-        """A run of at most 60 steps, ready to be driven."""
+        watch: type[Watch] | None = None,
+    ) -> Simulation | EpisodicSimulation:
+        """A run of at most 60 steps, ready to be driven. watch: what its steps are mixed with."""
         chosen = plan or self.plan()
+        rest = (budget or Budget(exemplars=12), frozenset[str](), lambda event: None, folder)
+        if isinstance(chosen, EpisodePlan):
+            kind = EpisodicSimulation if watch is None else type("Watched", (watch, EpisodicSimulation), {})
+            stream = StreamConfig(batch_size=2)
+            return assemble_episodes(
+                self.make(seed), chosen, tiny_source(), stream, 4, *rest, kind, CLASSES * TEST
+            )
+        own = Simulation if watch is None else type("Watched", (watch, Simulation), {})
         return assemble(
-            self.make(seed), chosen, tiny_source(), StreamConfig(BATCH), 1000, budget or Budget(exemplars=12),
-            frozenset(), lambda event: None, folder, kind, CLASSES * TEST,
-        )  # fmt: skip
+            self.make(seed), chosen, tiny_source(), StreamConfig(BATCH), 1000, *rest, own, CLASSES * TEST
+        )
 
-    def run(self, **about: Any) -> Simulation:
+    def run(self, **about: Any) -> Simulation | EpisodicSimulation:
         """The same, driven to its end; a crash is Broken, at the plugin's line."""
         try:
             with deterministic(), global_randomness(about.get("seed", 0), "run"):
@@ -109,7 +124,11 @@ class Subject:
             raise Broken(f"{type(error).__name__}: {error}", self.line_of_error(error)) from error
         return simulation
 
-    def plan(
+    def plan(self) -> Plan:
+        """What it is run on: experiences of two classes each, or episodes."""
+        return tiny_episodes() if self.episodic else self.stream()
+
+    def stream(
         self, parts: Sequence[Sequence[int]] | None = None, rows: Sequence[Any] | None = None
     ) -> StreamPlan:
         """Experiences of these classes (three of two each), or of these training rows."""
@@ -149,6 +168,25 @@ class Subject:
         """The innermost line of the strategy's own file in a traceback."""
         frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == self.file]
         return f"{Path(self.file).name}, line {frames[-1].lineno}" if frames else ""
+
+
+class Watch:
+    """What a check mixes into a simulation: it sees every step."""
+
+
+def tiny_episodes(query: int = 2, count: int = 8) -> EpisodePlan:
+    """2-way 2-shot episodes, two classes a phase."""
+
+    def phase(name: Phase, classes: tuple[int, ...], episodes: int) -> Episodes:
+        everything = np.concatenate([tiny_source().train_labels, tiny_source().test_labels])
+        members = [np.flatnonzero(everything == label) for label in classes]
+        sizes = tuple(len(own) for own in members)
+        return Episodes(0, name, classes, np.concatenate(members), sizes, (2,) * WAY, query, episodes)
+
+    return EpisodePlan(
+        "check", CLASSES, 0, {}, phase("train", (0, 1), count), phase("validation", (2, 3), 2),
+        phase("test", (4, 5), 4),
+    )  # fmt: skip
 
 
 @cache

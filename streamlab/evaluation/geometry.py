@@ -81,10 +81,12 @@ def _gap(one: Tensor, other: Tensor) -> float:
 
 
 def curve(record: Record | EpisodeRecord, name: str) -> list[tuple[int, float]]:
-    """(samples or episodes seen, value) of one measure at every point where it is defined."""
-    points = [
-        (evaluation.samples_seen, (evaluation.geometry or {}).get(name)) for evaluation in record.evaluations
-    ]
+    """(samples or episodes seen, value) of one measure at every point where it is defined.
+
+    Of episodes: of meta-validation.
+    """
+    judged = [e for e in record.evaluations if getattr(e, "phase", "") != "test"]
+    points = [(evaluation.samples_seen, (evaluation.geometry or {}).get(name)) for evaluation in judged]
     return [(seen, value) for seen, value in points if value is not None]
 
 

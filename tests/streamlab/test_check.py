@@ -14,7 +14,7 @@ from streamlab import plugins
 from streamlab.batch import Batch
 from streamlab.check import Broken, Subject, check_strategy, strategy_checks
 from streamlab.check.devices import DeviceWatch
-from streamlab.strategy import NoOptions, Strategy
+from streamlab.strategy import EpisodeBatch, NoOptions, Strategy
 
 CHECKS = {check.__name__: check for check in strategy_checks()}
 FAST = {"gdumb": "gdumb:passes=3", "ranpac": "ranpac:projections=50"}
@@ -162,7 +162,26 @@ class MakesTensorsOnTheHost(Plain):
         return {"task": F.cross_entropy(self.net(batch.images), batch.labels, weights)}
 
 
+class LearnsFromTests(Strategy):
+    """Its prototypes drift with every support that it is shown."""
+
+    kinds: ClassVar[frozenset[str]] = frozenset({"episodes"})
+
+    def setup(self) -> None:
+        self.shown = 0
+
+    def episode_losses(self, episodes: EpisodeBatch) -> dict[str, torch.Tensor]:
+        return {"task": self.net.features(episodes.images).square().mean()}
+
+    def predict_episodes(
+        self, support: torch.Tensor, support_labels: torch.Tensor, query: torch.Tensor
+    ) -> torch.Tensor:
+        self.shown += 1
+        return query.float().mean((2, 3, 4))[..., None] * torch.tensor([1.0, self.shown])
+
+
 CULPRITS = [
+    ("check_episodes_leave_no_trace", LearnsFromTests, "other scores after another episode"),
     ("check_it_runs", Crashes, "RuntimeError: only in the third experience"),
     ("check_same_seed_same_bits", DrawsUnseeded, "two runs of one seed end with another noise"),
     ("check_state_lives_in_attributes", KeepsStateInItsModule, "SEEN changed during a run"),
