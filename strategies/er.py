@@ -16,6 +16,7 @@ from torch import Tensor
 
 from streamlab.config import at_least
 from streamlab.memory import HerdedBuffer
+from streamlab.parts.metric_losses import MetricTerms
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
 CITATION = """
@@ -30,13 +31,16 @@ CITATION = """
 
 
 @dataclass(frozen=True)
-class Options:
-    """replay_size: exemplars replayed beside each batch; selection: how the buffer chooses."""
+class Options(MetricTerms):
+    """replay_size: exemplars replayed beside each batch; selection: how the buffer chooses. icnn,
+    proto_triplet, margin: metric losses on new and replayed features (`streamlab.strategies.losses`).
+    """
 
     replay_size: int = 10
     selection: Literal["reservoir", "balanced", "herding"] = "reservoir"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least("er", "replay_size", self.replay_size, 1)
 
     @property
@@ -54,7 +58,9 @@ class ExperienceReplay(Strategy):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         both = batch.joined(self.buffer.draw(self.options.replay_size))
-        return {"task": F.cross_entropy(self.net(both.images), both.labels)}
+        features = self.net.features(both.images)
+        task = F.cross_entropy(self.net.head(features), both.labels)
+        return {"task": task, **self.options.of(features, both.labels)}
 
     def remember(self, batch: Batch) -> None:
         if self.options.selection != "herding":

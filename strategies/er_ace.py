@@ -16,6 +16,7 @@ from torch import Tensor
 from streamlab.config import at_least
 from streamlab.nets.network import CosineHead
 from streamlab.parts.losses import cross_entropy
+from streamlab.parts.metric_losses import MetricTerms
 from streamlab.strategy import Batch, Strategy
 
 CITATION = """
@@ -30,14 +31,17 @@ CITATION = """
 
 
 @dataclass(frozen=True)
-class Options:
-    """replay_size: exemplars replayed beside each batch; selection: of the buffer; head: see above."""
+class Options(MetricTerms):
+    """replay_size: exemplars replayed beside each batch; selection: of the buffer; head: see above. icnn,
+    proto_triplet, margin: metric losses on new and replayed features (`streamlab.strategies.losses`).
+    """
 
     replay_size: int = 10
     selection: Literal["reservoir", "balanced"] = "reservoir"
     head: Literal["linear", "cosine"] = "linear"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least("er-ace", "replay_size", self.replay_size, 1)
 
 
@@ -54,12 +58,14 @@ class AsymmetricReplay(Strategy):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         replayed = self.buffer.draw(self.options.replay_size)
-        logits = self.net(batch.joined(replayed).images)
+        both = batch.joined(replayed)
+        features = self.net.features(both.images)
+        logits = self.net.head(features)
         present = torch.zeros_like(self.exposed).index_fill_(0, batch.labels, True)
         losses = {"task": cross_entropy(logits[: len(batch)], batch.labels, present)}
         if len(replayed):
             losses["replay"] = cross_entropy(logits[len(batch) :], replayed.labels, self.exposed)
-        return losses
+        return {**losses, **self.options.of(features, both.labels)}
 
     def remember(self, batch: Batch) -> None:
         self.buffer.add(batch)

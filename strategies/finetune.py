@@ -11,12 +11,15 @@ from typing import Literal
 from torch import Tensor
 
 from streamlab.parts.losses import cross_entropy
+from streamlab.parts.metric_losses import MetricTerms
 from streamlab.strategy import Batch, Strategy
 
 
 @dataclass(frozen=True)
-class Options:
-    """heads: while learning all classes compete (shared), or the experience's own alone (own)."""
+class Options(MetricTerms):
+    """heads: while learning all classes compete (shared), or the experience's own alone (own). icnn,
+    proto_triplet, margin: metric losses beside it (streamlab.parts.metric_losses; 0: none).
+    """
 
     heads: Literal["shared", "own"] = "shared"
 
@@ -28,4 +31,6 @@ class Finetune(Strategy):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         among = self.own_classes if self.options.heads == "own" else None
-        return {"task": cross_entropy(self.net(batch.images), batch.labels, among)}
+        features = self.net.features(batch.images)
+        task = cross_entropy(self.net.head(features), batch.labels, among)
+        return {"task": task, **self.options.of(features, batch.labels)}

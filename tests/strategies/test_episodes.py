@@ -1,0 +1,485 @@
+"""Strategies of episodes: equal to reference numbers, to learn2learn by hand, and to plain loops."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from making import VECTORS, make_source
+
+import streamlab
+from streamlab.data.source import Source
+from streamlab.episodes import EpisodeBatch, EpisodePlan
+from streamlab.errors import StreamlabError
+from streamlab.evaluation.episodic import EpisodeRecord, by_condition
+from streamlab.evaluation.geometry import measure_geometry
+from streamlab.evaluation.intervals import bootstrap, normal_interval
+from streamlab.nets.network import PixelStatistics
+from streamlab.runs.folder import RunFolder
+from streamlab.strategies.losses import (
+    VARIANTS,
+    MetricTerms,
+    icnn_loss,
+    icnn_score,
+    icnn_score_of,
+    proto_triplet_loss,
+    prototypes_of,
+)
+from streamlab.strategies.protonet import Options, PrototypicalNetwork
+from streamlab.strategy import Setting
+from streamlab.stream import make_plan
+
+NAMES = {
+    "support": "support",
+    "query_vs_support": "query-support",
+    "query_vs_prototypes": "query-prototypes",
+    "full": "all",
+}
+SMALL = {
+    "backbone": {"name": "convnet", "width": 8, "blocks": 2},
+    "scenario": {
+        "way": 3, "shot": 2, "query": 3, "episodes": 12, "validation_episodes": 4, "test_episodes": 10
+    },
+    "base": {"epochs": 2},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def source() -> Source:
+    return make_source(classes=20, train=12, test=4)
+
+
+def _close(found: torch.Tensor, reference: np.ndarray, dtype: torch.dtype) -> None:
+    bound = 1e-9 if dtype == torch.float64 else 1e-5
+    off = np.abs(found.detach().double().numpy() - reference).max()
+    assert off <= bound * max(np.abs(reference).max(), 1e-300), off
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("file", sorted(VECTORS.glob("icnn_prototriplet_*.npz")), ids=lambda p: p.stem)
+def test_losses_equal_the_authors_code_gradients_included(file: Path, dtype: torch.dtype) -> None:
+    with np.load(file) as held:
+        given = dict(held)
+    support, query = (
+        torch.tensor(given[name], dtype=dtype).requires_grad_() for name in ("support", "query")
+    )
+    labels, answers = (torch.tensor(given[f"{name}_labels"]) for name in ("support", "query"))
+    way, compared = int(given["way"]), 0
+    for name in sorted(given):
+        if name.startswith("icnn_score") and "grad" not in name:
+            variant = NAMES[name.removeprefix("icnn_score_")]
+            value = icnn_score_of(variant, support, labels, query, answers, way)  # type: ignore[arg-type]
+        elif name.startswith("proto_triplet") and "grad" not in name:
+            means = prototypes_of(support, labels, way)
+            value = proto_triplet_loss(query, answers, means, float(name.rpartition("_")[2]))
+        else:
+            continue
+        _close(value, given[name], dtype)
+        gradients = torch.autograd.grad(value, (support, query), allow_unused=True)
+        for part, gradient in zip(("support", "query"), gradients, strict=True):
+            if f"{name}_grad_{part}" in given:
+                assert gradient is not None
+                _close(gradient, given[f"{name}_grad_{part}"], dtype)
+                compared += 1
+    assert compared >= 8
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_episodes_side_by_side_lose_what_they_lose_alone(variant: str) -> None:
+    torch.manual_seed(0)
+    support, query = torch.randn(4, 10, 6, dtype=torch.float64), torch.randn(4, 15, 6, dtype=torch.float64)
+    labels, answers = torch.arange(5).repeat_interleave(2), torch.arange(5).repeat_interleave(3)
+    together = icnn_loss(support, labels.expand(4, -1), query, answers.expand(4, -1), 5, variant)  # type: ignore[arg-type]
+    alone = [icnn_loss(s, labels, q, answers, 5, variant) for s, q in zip(support, query, strict=True)]  # type: ignore[arg-type]
+    assert together == pytest.approx(float(torch.stack(alone).mean()), abs=1e-12)
+    hinges = [
+        proto_triplet_loss(q, answers, prototypes_of(s, labels, 5))
+        for s, q in zip(support, query, strict=True)
+    ]
+    means = prototypes_of(support, labels.expand(4, -1), 5)
+    hinge = proto_triplet_loss(query, answers.expand(4, -1), means)
+    assert hinge == pytest.approx(float(torch.stack(hinges).mean()), abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_losses_are_stable_in_half_precision(kind: torch.dtype) -> None:
+    torch.manual_seed(0)
+    points = (300 * torch.randn(2, 20, 8)).to(kind).requires_grad_()
+    labels = torch.arange(4).repeat_interleave(5).expand(2, -1)
+    wide = points.detach().float()
+    exact = icnn_loss(wide, labels, wide, labels, 4)
+    value = icnn_loss(points, labels, points, labels, 4) + proto_triplet_loss(
+        points, labels, prototypes_of(points, labels, 4)
+    )
+    value.backward()
+    assert points.grad is not None
+    assert torch.isfinite(points.grad).all()
+    assert icnn_loss(points.detach(), labels, points.detach(), labels, 4) == pytest.approx(float(exact))
+
+
+def test_the_corrected_score_counts_the_nearest_target() -> None:
+    targets = torch.tensor([[0.0], [1.0], [2.0], [10.0], [11.0], [12.0], [13.0]])
+    labels = torch.tensor([0, 0, 0, 1, 1, 1, 1])
+    origins, own = torch.tensor([[0.1]]), torch.tensor([0])
+    reference = icnn_score(origins, own, targets, labels)
+    corrected = icnn_score(origins, own, targets, labels, drops_nearest=False)
+    assert corrected > reference
+    with pytest.raises(StreamlabError, match="2 points are too few"):
+        icnn_score(origins, own, targets[:2], labels[:2])
+
+
+def test_perfect_clusters_score_one_and_mixed_ones_less() -> None:
+    labels = torch.arange(4).repeat_interleave(8)
+    tight = torch.eye(4)[labels] * 100 + 0.01 * torch.randn(32, 4)
+    mixed = torch.randn(32, 4)
+    assert icnn_score(tight, labels, tight, labels) > 0.95
+    assert icnn_score(mixed, labels, mixed, labels) < 0.7
+
+
+def _batch(source: Source, way: int = 3, shot: int = 2) -> EpisodeBatch:
+    plan = make_plan("episodes", source.labels, 0, {"way": way, "shot": shot, "query": 3})
+    assert isinstance(plan, EpisodePlan)
+    images = torch.from_numpy(np.concatenate([source.train_images, source.test_images]))
+    support, query, labels, answers = plan.train.parted(plan.train.draw(torch.arange(2)))
+    return EpisodeBatch(images[support], labels.expand(2, -1), images[query], answers.expand(2, -1), way)
+
+
+def _setting(source: Source, way: int = 3) -> Setting:
+    pixels = PixelStatistics(*source.mean_and_deviation)
+    return Setting(20, source.image_shape, 0, torch.device("cpu"), pixels, SMALL["backbone"], way=way)
+
+
+def test_protonet_classifies_by_squared_distance_to_prototypes(source: Source) -> None:
+    strategy, batch = PrototypicalNetwork(_setting(source)), _batch(source)
+    with torch.no_grad():
+        scores = strategy.predict_episodes(batch.support, batch.support_labels, batch.query)
+        for number in range(2):
+            support, query = (strategy.net.features(part[number]) for part in (batch.support, batch.query))
+            means = torch.stack(
+                [support[batch.support_labels[number] == label].mean(0) for label in range(3)]
+            )
+            plain = -(query[:, None] - means[None]).square().sum(-1)
+            assert torch.allclose(scores[number].log_softmax(1), plain.log_softmax(1), atol=1e-4)
+
+
+def test_a_mix_is_the_plain_mean_of_its_losses_unless_weights_are_given(source: Source) -> None:
+    batch, setting = _batch(source), _setting(source)
+    alone = {
+        name: float(PrototypicalNetwork(setting, Options(loss=name)).episode_losses(batch)[name])
+        for name in ("cross-entropy", "proto-triplet", "icnn")
+    }
+    mixed = PrototypicalNetwork(setting, Options(loss="cross-entropy+proto-triplet+icnn"))
+    for name, value in mixed.episode_losses(batch).items():
+        assert float(value) == pytest.approx(alone[name] / 3)
+    weighed = PrototypicalNetwork(setting, Options(loss="cross-entropy+icnn", weights=(1.0, 0.2)))
+    assert float(weighed.episode_losses(batch)["icnn"]) == pytest.approx(0.2 * alone["icnn"])
+
+
+@pytest.mark.parametrize(
+    ("strategy", "scenario", "message"),
+    [
+        ("protonet:loss=icn", {}, "unknown loss of protonet 'icn'; did you mean 'icnn'"),
+        ("protonet:icnn=every", {}, "unknown icnn variant of protonet 'every'"),
+        ("maml", {"train_way": 4}, "maml has an output for each class of an episode"),
+        ("er", {}, "er learns from an online stream or sessions, and episodes is episodes"),
+        ("joint", {}, "joint learns from"),
+    ],
+)
+def test_what_does_not_fit_episodes_is_refused(
+    source: Source, strategy: str, scenario: dict[str, int], message: str
+) -> None:
+    with pytest.raises(StreamlabError, match=message):
+        streamlab.run(
+            "episodes", source, [strategy], settings={**SMALL, "scenario": {**SMALL["scenario"], **scenario}}
+        )
+
+
+def test_an_icnn_of_one_shot_supports_says_what_it_lacks(source: Source, tmp_path: Path) -> None:
+    scenario = {**SMALL["scenario"], "shot": 1}
+    done = streamlab.run(
+        "episodes", source, ["protonet:loss=icnn,icnn=support"], seeds=1, out=tmp_path / "r", show=False,
+        settings={**SMALL, "scenario": scenario}, workers=0,
+    )  # fmt: skip
+    assert "a support of one shot has none" in str(done.runs[0].failure)
+
+
+def test_environments_are_tested_and_reported_by_condition_and_severity(
+    source: Source, tmp_path: Path
+) -> None:
+    scenario = {**SMALL["scenario"], "environments": "occlusion,low-light:5", "worn_by": "both"}
+    done = streamlab.run(
+        "episodes", source, ["protonet", "simpleshot"], seeds=1, out=tmp_path / "r", show=False,
+        settings={**SMALL, "scenario": scenario}, workers=0, record=["geometry"],
+    )  # fmt: skip
+    for run in done.runs:
+        record = run.record
+        assert isinstance(record, EpisodeRecord)
+        table = by_condition(record)
+        assert {name: sorted(own) for name, own in table.items()} == {
+            "occlusion": [1, 2, 3, 4, 5],
+            "low-light": [5],
+        }
+        clean = record.tested()
+        assert clean is not None
+        worn = np.mean([tested.accuracy.mean() for tested in record.environments.values()])
+        assert run.metrics["environment_accuracy"] == pytest.approx(worn)
+        assert run.metrics["relative_drop"] == pytest.approx(
+            (clean.accuracy.mean() - worn) / clean.accuracy.mean()
+        )
+        assert clean.confusion.sum() == 10 * 3 * 3
+        assert run.metrics["episode_accuracy"] == pytest.approx(np.trace(clean.confusion) / 90)
+        assert 0 < run.metrics["icnn_score"] <= 1
+        assert "episodes" in run.result["not_defined"]["a_auc"]
+
+
+def test_the_weights_that_were_best_on_meta_validation_are_tested(source: Source, tmp_path: Path) -> None:
+    kept = {}
+    for keep in ("best", "last"):
+        scenario = {**SMALL["scenario"], "keep": keep}
+        done = streamlab.run(
+            "episodes", source, ["protonet"], seeds=1, out=tmp_path / keep, show=False, workers=0,
+            settings={**SMALL, "scenario": scenario, "optimizer": {"name": "sgd", "lr": 100.0}},
+        )  # fmt: skip
+        record = done.runs[0].record
+        assert isinstance(record, EpisodeRecord)
+        judged = [e.interval.mean for e in record.evaluations if e.phase == "validation"]
+        kept[keep] = (judged, done.runs[0].metrics["episode_accuracy"])
+    assert kept["best"][0] == kept["last"][0]
+    assert max(kept["best"][0]) > kept["best"][0][-1]  # so large a rate makes it worse
+    assert kept["best"][1] > kept["last"][1]
+
+
+@pytest.mark.parametrize("strategy", ["protonet", "simpleshot"])
+def test_killed_at_any_instant_and_resumed_episodes_end_with_the_same_bits(
+    source: Source, tmp_path: Path, strategy: str
+) -> None:
+    from streamlab.simulator import events
+    from streamlab.simulator.episodic import EpisodicSimulation
+    from streamlab.simulator.execute import execute
+
+    class Gone(BaseException):
+        pass
+
+    settings = {**SMALL, "scenario": {**SMALL["scenario"], "environments": "blur"}}
+    request = {"settings": settings, "seeds": 1, "show": False, "workers": 0}
+    whole = streamlab.run("episodes", source, [strategy], out=tmp_path / "whole", **request).runs[0]
+
+    from streamlab.data.source import share
+    from streamlab.runs.experiment import Request, prepare
+
+    prepared = prepare(
+        Request(scenario="episodes", strategies=(strategy,), seeds=1, settings=settings), source
+    )
+    prepared.create(tmp_path / "cut")
+    folder, shared = tmp_path / "cut" / prepared.specs[0].folder, share(source)
+    due = EpisodicSimulation.checkpoint_if_due
+    calls = [0]
+
+    def always(self: EpisodicSimulation) -> None:
+        self.write_checkpoint()
+        calls[0] += 1
+        if calls[0] in (3, 9, 16):
+            self.folder.close_log()  # type: ignore[union-attr]  # it has one
+            raise Gone
+
+    EpisodicSimulation.checkpoint_if_due = always  # type: ignore[method-assign]  # a kill at this instant
+    try:
+        for _ in range(4):
+            try:
+                if execute(folder, shared, lambda event: None):
+                    break
+            except Gone:
+                continue
+    finally:
+        EpisodicSimulation.checkpoint_if_due = due  # type: ignore[method-assign]  # as it was
+    assert RunFolder(folder).result is not None
+    for path in sorted((whole.folder / "evaluations").iterdir()):
+        assert path.read_bytes() == (folder / "evaluations" / path.name).read_bytes(), path.name
+    timed = ("train_seconds", "evaluation_seconds", "seconds")
+    ours, theirs = (
+        [{k: v for k, v in event.items() if k not in timed and k != "resources"} for event in own]
+        for own in (whole.events, RunFolder(folder).events())
+    )
+    assert ours == theirs
+    assert events.from_plain(ours[-1] | {"resources": {}})
+
+
+def test_the_learning_rate_halves(source: Source) -> None:
+    import dataclasses
+
+    from streamlab.config import OptimizerConfig
+
+    setting = dataclasses.replace(_setting(source), optimizer=OptimizerConfig("adam", 0.01, halve_every=2))
+    strategy, batch = PrototypicalNetwork(setting), _batch(source)
+    rates = []
+    for _ in range(5):
+        rates.append(strategy.optimizer.param_groups[0]["lr"])  # type: ignore[union-attr]  # Adam's
+        strategy.observe_episodes(batch)
+    assert rates == [0.01, 0.01, 0.005, 0.005, 0.0025]
+
+
+# Streams
+
+
+def test_a_stream_strategy_takes_a_metric_term(source: Source, tmp_path: Path) -> None:
+    done = streamlab.run(
+        "class-incremental", source, ["er", "er:icnn=0.5,proto_triplet=0.1"], seeds=1, out=tmp_path / "r",
+        show=False, workers=0, settings={"scenario": {"tasks": 2}},
+    )  # fmt: skip
+    named = [
+        {name for event in run.events if event["event"] == "Evaluated" for name in event["losses"]}
+        for run in done.runs
+    ]
+    assert named == [{"task"}, {"task", "icnn", "proto_triplet"}]
+
+
+def test_terms_leave_out_batches_that_are_too_small() -> None:
+    terms = MetricTerms(icnn=1.0, proto_triplet=1.0)
+    assert terms.of(torch.randn(2, 4), torch.tensor([1, 1])) == {}
+    assert set(terms.of(torch.randn(3, 4), torch.tensor([1, 1, 5]))) == {"icnn", "proto_triplet"}
+
+
+# Diagnostics and intervals
+
+
+def test_collapsed_features_have_no_neural_collapse_left_to_do() -> None:
+    labels = torch.arange(4).repeat_interleave(10)
+    means = torch.eye(4, dtype=torch.float64) - 0.25
+    found = measure_geometry(means[labels], labels, weights=3 * means, predictions=labels)
+    assert {name: round(value, 6) for name, value in found.items() if name[:2] == "nc"} == {
+        "nc1": 0.0, "nc2": 0.0, "nc3": 0.0, "nc4": 0.0
+    }  # fmt: skip
+    assert found["intra_inter_ratio"] == pytest.approx(0, abs=1e-9)
+    spread = measure_geometry(torch.randn(40, 4), labels, torch.randn(4, 4), torch.zeros(40).long())
+    assert spread["nc1"] > 1
+    assert min(spread[name] for name in ("nc2", "nc3", "nc4")) > 0.1
+
+
+def test_intervals_over_episodes_and_bootstrap_over_seeds() -> None:
+    values = [0.2, 0.4, 0.6, 0.8]
+    shown = normal_interval(values)
+    assert shown.mean == pytest.approx(0.5)
+    assert shown.half_width == pytest.approx(1.96 * np.std(values, ddof=1) / 2)
+    low, high = bootstrap(values)
+    assert 0.2 < low < 0.5 < high < 0.8
+    assert (low, high) == bootstrap(values)
+    assert bootstrap([0.3, 0.3]) == pytest.approx((0.3, 0.3))
+
+
+# learn2learn
+
+
+def test_without_learn2learn_the_docs_page_is_named() -> None:
+    code = (
+        "import sys; sys.modules['learn2learn'] = None\n"
+        "from streamlab.interop.learn2learn import library\n"
+        "from streamlab.errors import StreamlabError\n"
+        "try: library()\n"
+        "except StreamlabError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "docs/how-to/install.md says how to install it" in done.stdout
+
+
+def _learn2learn() -> object:
+    from streamlab.interop.learn2learn import library
+
+    try:
+        return library()
+    except StreamlabError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+def test_mamls_gradient_is_the_one_derived_by_hand_on_a_linear_model(first_order: bool) -> None:
+    """One step on a squared error: w' = w - a X'(Xw - y)·2/n; dL/dw = (I - a·2/n·X'X) · dL/dw'."""
+    l2l = _learn2learn()
+    torch.manual_seed(0)
+    x, y, xq, yq = (torch.randn(*shape, dtype=torch.float64) for shape in ((6, 3), (6, 1), (5, 3), (5, 1)))
+    model = torch.nn.Linear(3, 1, bias=False).double()
+    learner = l2l.algorithms.MAML(model, 0.1, first_order)  # type: ignore[attr-defined]  # a module
+    own = learner.clone()
+    own.adapt(F.mse_loss(own(x), y), first_order=first_order)
+    F.mse_loss(own(xq), yq).backward()
+    w = model.weight.detach().T
+    adapted = w - 0.1 * 2 / 6 * x.T @ (x @ w - y)
+    outer = 2 / 5 * xq.T @ (xq @ adapted - yq)
+    if not first_order:
+        outer = (torch.eye(3, dtype=torch.float64) - 0.1 * 2 / 6 * x.T @ x) @ outer
+    assert torch.allclose(model.weight.grad.T, outer, atol=1e-12)  # type: ignore[union-attr]  # it has one
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+def test_maml_steps_as_learn2learn_by_hand(source: Source, first_order: bool) -> None:
+    l2l = _learn2learn()
+    from streamlab.strategies.adaptation import InnerLoop
+    from streamlab.strategies.maml import ModelAgnosticMetaLearning
+
+    batch = _batch(source)
+    strategy = ModelAgnosticMetaLearning(_setting(source), InnerLoop(first_order=first_order, inner_steps=2))
+    by_hand = ModelAgnosticMetaLearning(_setting(source), InnerLoop()).net
+    learner = l2l.algorithms.MAML(by_hand, 0.1, first_order)  # type: ignore[attr-defined]  # a module
+    losses = []
+    for number in range(2):
+        own = learner.clone()
+        for _ in range(2):
+            own.adapt(F.cross_entropy(own(batch.support[number]), batch.support_labels[number]))
+        losses.append(F.cross_entropy(own(batch.query[number]), batch.query_labels[number]))
+    torch.stack(losses).mean().backward()
+    strategy.episode_losses(batch)["task"].backward()
+    for mine, its in zip(strategy.net.parameters(), by_hand.parameters(), strict=True):
+        assert torch.equal(mine.grad, its.grad)  # type: ignore[arg-type]  # both have one
+
+
+def test_tasks_are_the_same_through_learn2learn_and_back(source: Source, tmp_path: Path) -> None:
+    """MAML trained on our task set, and on learn2learn's read as ours: the same tasks, so the same losses."""
+    l2l = _learn2learn()
+    from streamlab.interop.learn2learn import as_task_set, from_task_set
+
+    plan = make_plan("episodes", source.labels, 0, {"way": 3, "shot": 2, "query": 3, "episodes": 5})
+    assert isinstance(plan, EpisodePlan)
+    tasks = as_task_set(plan, source)
+    assert len(tasks) == 5
+    images, labels = tasks.sample()
+    episode = plan.train[0]
+    everything = np.concatenate([source.train_images, source.test_images])
+    first = images.view(3, 5, *images.shape[1:])[:, :2].flatten(0, 1)
+    assert np.array_equal((first * 255).round().byte().numpy(), everything[episode.support])
+    assert labels.tolist() == np.repeat(np.arange(3), 5).tolist()
+
+    pictures = torch.from_numpy(source.train_images).float() / 255
+    data = torch.utils.data.TensorDataset(pictures, torch.from_numpy(source.train_labels))
+    meta = l2l.data.MetaDataset(data)  # type: ignore[attr-defined]  # a module
+    theirs = l2l.data.TaskDataset(  # type: ignore[attr-defined]  # the same
+        meta,
+        [
+            l2l.data.transforms.NWays(meta, 3),  # type: ignore[attr-defined]  # the same
+            l2l.data.transforms.KShots(meta, 5),  # type: ignore[attr-defined]  # the same
+            l2l.data.transforms.LoadData(meta),  # type: ignore[attr-defined]  # the same
+        ],
+        num_tasks=4,
+    )
+    held, table = from_task_set(theirs, 4)
+    np.savez(tmp_path / "tasks.npz", train=table)
+    own = make_plan("episodes", held.labels, 0, {"way": 3, "query": 3, "listed": str(tmp_path / "tasks.npz")})
+    assert isinstance(own, EpisodePlan)
+    again = as_task_set(own, held)
+    losses = {}
+    for name, given in (("theirs", theirs), ("ours", again)):
+        torch.manual_seed(0)
+        learner = l2l.algorithms.MAML(torch.nn.Linear(64, 3), 0.5)  # type: ignore[attr-defined]  # the same
+        losses[name] = []
+        for number in range(4):
+            x, y = given[number]
+            rows = torch.cat([(y == label).nonzero().flatten() for label in dict.fromkeys(y.tolist())])
+            x = x[rows].flatten(1)
+            y = torch.arange(3).repeat_interleave(5)
+            clone = learner.clone()
+            clone.adapt(F.cross_entropy(clone(x), y))
+            losses[name].append(float(F.cross_entropy(clone(x), y)))
+    assert losses["theirs"] == pytest.approx(losses["ours"], abs=1e-6)
