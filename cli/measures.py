@@ -15,7 +15,7 @@ from streamlab.errors import StreamlabError
 from streamlab.evaluation.episodic import EpisodeRecord
 from streamlab.evaluation.intervals import Interval
 from streamlab.evaluation.libraries import as_libraries
-from streamlab.evaluation.metrics import NotDefined, Value
+from streamlab.evaluation.metrics import NotDefined, Value, is_share
 from streamlab.evaluation.record import accuracy_matrix
 from streamlab.runs.experiment import read_specs
 from streamlab.runs.folder import RunFolder
@@ -45,7 +45,8 @@ def print_metrics(folder: Path, names: tuple[str, ...], as_json: bool) -> None:
     for label in measured:
         table.add_column(label, justify="right")
     for name in dict.fromkeys(name for row in measured.values() for name in row):
-        table.add_row(name, *(_cell(row[name]) for row in measured.values()))
+        scale = 100 if is_share(name) else 1
+        table.add_row(name, *(_cell(row[name], scale) for row in measured.values()))
     Console().print(table, highlight=False)
     if any(isinstance(row.get("intransigence"), Interval) for row in measured.values()):
         ceilings = dict.fromkeys(spec.label for spec in read_specs(folder) if spec.ceiling)
@@ -60,11 +61,13 @@ def print_metrics(folder: Path, names: tuple[str, ...], as_json: bool) -> None:
         print(hanging("n/a  ", f"{reason} ({shown})"))
 
 
-def _cell(value: Interval | NotDefined) -> Text:
+def _cell(value: Interval | NotDefined, scale: int) -> Text:
+    """In percent (scale 100), or as it is."""
     if isinstance(value, NotDefined):
         return Text("n/a", style="dim")
-    text = Text(f"{100 * value.mean:.1f}")
-    half = "" if value.half_width is None else f" ±{100 * value.half_width:4.1f}"
+    digits = 1 if scale == 100 else 2
+    text = Text(f"{scale * value.mean:.{digits}f}")
+    half = "" if value.half_width is None else f" ±{scale * value.half_width:4.{digits}f}"
     return text.append(half, "dim")
 
 

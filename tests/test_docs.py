@@ -116,7 +116,7 @@ def test_the_table_of_streams_and_sources_is_whole_and_each_command_runs(tmp_pat
             command = command.replace(short, whole)
         done = CliRunner().invoke(app, [*command.split(), "--data", str(tmp_path / "data")])
         assert done.exit_code == 0, f"{name}: {command}\n{done.output}\n{done.exception}"
-        assert "experiences" in done.output
+        assert "fingerprint" in done.output
 
 
 def test_every_option_of_a_plugin_is_in_the_reference() -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..parts.metric_losses import icnn_score as icnn
 from ..randomness import Draws
-from .metrics import NotDefined, Value, lower_is_better, not_recorded, of_any
+from .metrics import NotDefined, Value, lower_is_better, not_recorded, of_any, plain_number
 
 if TYPE_CHECKING:
     from .episodic import EpisodeRecord
@@ -109,6 +109,7 @@ def icnn_score(record: Record | EpisodeRecord) -> Value:
 
 @of_any
 @lower_is_better
+@plain_number
 def intra_inter_ratio(record: Record | EpisodeRecord) -> Value:
     """Mean distance to the own class's mean over the mean distance of class means (--record geometry)."""
     return _last(record, "intra_inter_ratio")
@@ -116,6 +117,7 @@ def intra_inter_ratio(record: Record | EpisodeRecord) -> Value:
 
 @of_any
 @lower_is_better
+@plain_number
 def nc1(record: Record | EpisodeRecord) -> Value:
     """NC1: variability within classes, trace of its covariance over the between one's, by classes."""
     return _last(record, "nc1")
@@ -123,6 +125,7 @@ def nc1(record: Record | EpisodeRecord) -> Value:
 
 @of_any
 @lower_is_better
+@plain_number
 def nc2(record: Record | EpisodeRecord) -> Value:
     """NC2: distance of the class means from a simplex equiangular tight frame, 0 to 2."""
     return _last(record, "nc2")
@@ -130,6 +133,7 @@ def nc2(record: Record | EpisodeRecord) -> Value:
 
 @of_any
 @lower_is_better
+@plain_number
 def nc3(record: Record | EpisodeRecord) -> Value:
     """NC3: distance of the classifier's rows from the class means, 0 to 2."""
     return _last(record, "nc3")

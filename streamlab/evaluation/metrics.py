@@ -52,6 +52,17 @@ def of_any(metric: M) -> M:
     return metric
 
 
+def plain_number(metric: M) -> M:
+    """Mark a metric that is no share: it is not shown in percent."""
+    metric.plain = True  # type: ignore[attr-defined]  # a function's own mark
+    return metric
+
+
+def is_share(name: str) -> bool:
+    """Whether the values of the installed metric `name` are shares, shown in percent."""
+    return not getattr(plugins.load("metrics", name), "plain", False)
+
+
 def is_better_lower(name: str) -> bool:
     """Whether the least value of the installed metric `name` is the best."""
     return bool(getattr(plugins.load("metrics", name), "lower_is_better", False))

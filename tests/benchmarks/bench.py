@@ -19,6 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import episodes
 import few_shot
 import prompts
 from jobs import JOBS
@@ -166,12 +167,15 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--write", type=Path)
     parser.add_argument(
-        "--only", choices=("prompts", "few-shot"), help="take one section anew, and leave the others"
+        "--only",
+        choices=("prompts", "few-shot", "episodes"),
+        help="take one section anew, and leave the others",
     )
     given = parser.parse_args()
     if given.only:
-        chosen = prompts if given.only == "prompts" else few_shot
-        replace_section(given.write, chosen.section())
+        sections = {"prompts": prompts.section, "few-shot": few_shot.section}
+        sections["episodes"] = lambda: episodes.section(given.data)
+        replace_section(given.write, sections[given.only]())
         return
     lines = head()
     for job in JOBS:
@@ -179,7 +183,7 @@ def main() -> None:
             continue
         lines += section(job, take_turns(job, given.data, given.turns if job != "offline-convnet" else 3))
     lines += steps_section(measure("steps", "steps", given.data))
-    lines += prompts.section() + few_shot.section()
+    lines += prompts.section() + few_shot.section() + episodes.section(given.data)
     lines += whole_commands(*grid(given.data))
     live = measure("live share", "online-mlp", given.data)
     memory = [
