@@ -321,3 +321,63 @@ def test_pretraining_shows_a_bar_and_is_refused_in_a_sentence(tmp_path: Path, ti
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)
     assert "holds weights.safetensors already" in again.stderr
     assert "did you mean 'fashion-mnist'?" in call("pretrain", "fashon-mnist").stderr
+
+
+def test_episodes_show_accuracy_with_its_interval_and_their_tests(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["run", "episodes", "--strategy", "protonet", "--strategy", "protonet:loss=icnn"]
+    arguments += ["--seeds", "2"]
+    for setting in (
+        "scenario.episodes=20",
+        "scenario.validation_episodes=5",
+        "scenario.test_episodes=10",
+        "scenario.environments=blur,low-light:5",
+        "backbone.name=convnet",
+        "backbone.width=8",
+    ):
+        arguments += ["--set", setting]
+    arguments += ["--record", "geometry", "--out", str(out)]
+    child = pexpect.spawn(COMMAND, arguments, dimensions=(24, 80), encoding="utf-8", timeout=90)
+    child.expect(pexpect.EOF)
+    child.close()
+    shown = ANSI.sub("", child.before).replace("\r", "\n")
+    assert child.exitstatus == 0, shown
+    assert "episodes on glyphs-100 · 5-way 1-shot, 20 + 10 episodes · 2 seeds" in shown
+    for heading in ("acc %", "±ep", "±seeds", "worn %", "ep/s"):
+        assert heading in shown
+    assert max(len(line) for line in shown.splitlines()) <= 80
+    assert re.search(r"protonet +done +\d+\.\d +\d+\.\d +\d+\.\d", shown)
+
+    tests = call("runs", "episodes", str(out)).stdout
+    result = json.loads((out / "protonet" / "seed-0" / "result.json").read_text())
+    clean = result["episodes"]["clean"]
+    assert f"protonet: {100 * clean['mean']:.1f} ± {100 * clean['half_width']:.1f}" in tests
+    assert "over 2 seeds" in tests
+    assert "bootstrap" in tests
+    assert set(result["episodes"]) == {"clean", "low-light:5", *(f"blur:{level}" for level in range(1, 6))}
+    curves = call("runs", "geometry", str(out)).stdout
+    assert "icnn_score" in curves
+    assert "nc2" in curves
+    picture = tmp_path / "geometry.png"
+    assert call("runs", "geometry", str(out), "--picture", str(picture)).returncode == 0
+    assert picture.stat().st_size > 10_000
+    assert "have no tasks; see streamlab runs episodes" in call("runs", "matrix", str(out)).stderr
+    again = call("runs", "show", str(out)).stdout
+    assert "worn %" in again
+
+
+def test_an_episode_is_shown_as_a_picture(tmp_path: Path) -> None:
+    plain = call("describe", "episodes", "--seed", "3", "--episode", "48213")
+    assert "episode 48213 of meta-test, seed 3" in plain.stdout
+    assert "█" in plain.stdout  # shades, where there is no colour
+    assert call("describe", "episodes", "--seed", "3", "--episode", "48213").stdout == plain.stdout
+    picture = tmp_path / "episode.png"
+    call("describe", "episodes", "--episode", "7", "--phase", "train", "--picture", str(picture))
+    assert picture.read_bytes()[1:4] == b"PNG"
+    assert "meta-test" in call("describe", "episodes").stdout
+    assert (
+        "unknown phase 'tests'; did you mean 'test'"
+        in call("describe", "episodes", "--phase", "tests").stderr
+    )
+    wrong = call("describe", "si-blurry", "--episode", "3")
+    assert "--episode is of few-shot episodes, and si-blurry is a stream" in wrong.stderr
