@@ -110,9 +110,8 @@ class EpisodeEvaluator:
         support_shift = shift if self.plan.worn_by != "queries" else 0
         query_shift = shift if self.plan.worn_by != "supports" else 0
         from_features = type(strategy).predict_episodes is Strategy.predict_episodes
-        if not strategy.frozen:
-            self._caches = {number: cache for number, cache in self._caches.items() if number == 0}
-        if from_features:
+        self._caches = {number: cache for number, cache in self._caches.items() if number == 0}
+        if from_features and self.cache_bytes:
             self._compute(strategy, episodes, support_shift, query_shift)
         each = len(episodes.support_slots) + len(episodes.query_slots)
         together = _TOGETHER if from_features else max(1, self.batch_size // each)
@@ -157,18 +156,18 @@ class EpisodeEvaluator:
         return images.view(*rows.shape, *images.shape[1:])
 
     def _cache(self, strategy: Strategy, under: int) -> FeatureCache:
-        """The features of all samples under one transform."""
+        """The features of all samples under one transform; of clean images kept until the network changes."""
         if under not in self._caches:
             shared = strategy.frozen == "features" and type(strategy).features is Strategy.features
-            worn = self.images.transforms[under] if under else "identity"
-            name = repr((self.source_digest, "both", self.samples, worn))
+            kept = shared and bool(self.source_digest) and under == 0
+            name = repr((self.source_digest, "both splits", self.samples))
             device = self.images.device
 
             def compute(rows: NDArray[np.int64]) -> Tensor:
                 own = torch.from_numpy(rows).to(device) + under * self.samples
                 return strategy.features(self.images.images_at(own))
 
-            file = features_file(strategy.net, name) if shared and self.source_digest else None
+            file = features_file(strategy.net, name) if kept else None
             self._caches[under] = FeatureCache(
                 self.samples, self.batch_size, compute, self.cache_bytes, file, device
             )

@@ -323,6 +323,21 @@ def test_the_learning_rate_halves(source: Source) -> None:
     assert rates == [0.01, 0.01, 0.005, 0.005, 0.0025]
 
 
+@pytest.mark.parametrize("strategy", ["protonet", "simpleshot"])
+def test_keeping_no_features_changes_no_answer(source: Source, tmp_path: Path, strategy: str) -> None:
+    shares = []
+    for cache in ("1GiB", "0"):
+        scenario = {**SMALL["scenario"], "environments": "occlusion:2", "shots": "linear", "most_shot": 4}
+        done = streamlab.run(
+            "episodes", source, [strategy], seeds=1, out=tmp_path / cache, show=False, workers=0,
+            settings={**SMALL, "scenario": scenario, "compute": {"cache": cache}},
+        )  # fmt: skip
+        record = done.runs[0].record
+        assert isinstance(record, EpisodeRecord)
+        shares.append([evaluation.accuracy.tolist() for evaluation in record.evaluations])
+    assert shares[0] == shares[1]
+
+
 # Streams
 
 

@@ -165,3 +165,15 @@ def test_torchvisions_sets_are_read_where_it_puts_them(tmp_path: Path) -> None:
     assert "`streamlab data fetch torchvision:EMNIST` downloads it" in refusal("torchvision:EMNIST", data)
     assert "`streamlab data fetch torchvision:SVHN` downloads it" in refusal("torchvision:SVHN", data)
     assert "unknown torchvision set 'KMNST'; did you mean 'KMNIST'?" in refusal("torchvision:KMNST", data)
+
+
+def test_sources_named_with_a_plus_are_joined(tmp_path: Path) -> None:
+    from streamlab.data.source import several
+
+    write_every_source(tmp_path)
+    both = load_source("glyphs-100+fashion-mnist", str(tmp_path / "data"))
+    assert both.name == "glyphs-100+fashion-mnist"
+    assert len(both.class_names) == 110
+    assert both.class_names[0].startswith("glyphs-100/")
+    assert several("npz:/data/a+b.npz+mnist") == ["npz:/data/a+b.npz", "mnist"]
+    assert "unknown source 'mnits'; did you mean 'mnist'" in refusal("glyphs-100+mnits", tmp_path)
