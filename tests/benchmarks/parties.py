@@ -157,7 +157,7 @@ def live_share(job: Job, data: str) -> dict[str, float]:
 
     spent: list[float] = []
     clocked(simulation.Simulation, "checkpoint_if_due", spent)
-    clocked(simulation.Simulation, "_emit", spent)
+    clocked(simulation.Simulation, "emit", spent)
     clocked(simulation, "save_evaluation", spent)
     clocked(RunFolder, "write_result", spent)
     source = load_source("fashion-mnist", data)

@@ -114,6 +114,8 @@ def test_what_is_not_defined_says_why(tiny: Source) -> None:
     assert reasons.pop("rare_accuracy") == even
     assert set(reasons.values()) == {
         "trained once on everything and evaluated at the end: it has no curve",
+        "the run is of a stream",
+        "the run did not record it; --record geometry does",
     }
     short = simulate(tiny, "finetune", settings={"scenario": {"tasks": 1}}).record()
     _, reasons = measure(short)
