@@ -17,7 +17,7 @@ from streamlab.data.source import Source
 from streamlab.episodes import EpisodeBatch, EpisodePlan
 from streamlab.errors import StreamlabError
 from streamlab.evaluation.episodic import EpisodeRecord, by_condition
-from streamlab.evaluation.geometry import measure_geometry
+from streamlab.evaluation.geometry import curve, measure_geometry
 from streamlab.evaluation.intervals import bootstrap, normal_interval
 from streamlab.nets.network import PixelStatistics
 from streamlab.runs.folder import RunFolder
@@ -360,6 +360,21 @@ def test_terms_leave_out_batches_that_are_too_small() -> None:
 
 
 # Diagnostics and intervals
+
+
+def test_a_stream_keeps_its_geometry_at_task_ends(source: Source, tmp_path: Path) -> None:
+    done = streamlab.run(
+        "class-incremental", source, ["er", "slda"], seeds=1, out=tmp_path / "r", show=False, workers=0,
+        settings={"scenario": {"tasks": 4}}, record=["geometry"],
+    )  # fmt: skip
+    for run, own in zip(done.runs, (6, 4), strict=True):
+        found = curve(run.record, "nc1")
+        assert [seen for seen, _ in found] == [60, 120, 180, 240]
+        named = {
+            name for name in run.metrics if name[:2] == "nc" or name in ("icnn_score", "intra_inter_ratio")
+        }
+        assert len(named) >= own, named
+        assert run.metrics["nc1"] == found[-1][1]
 
 
 def test_collapsed_features_have_no_neural_collapse_left_to_do() -> None:

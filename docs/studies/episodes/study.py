@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from results import complete_runs, difference_table, percent, rows, run
+from results import complete_runs, percent, rows, run
 
 from streamlab.evaluation.episodic import EpisodeRecord, by_condition
-from streamlab.evaluation.intervals import bootstrap, interval
+from streamlab.evaluation.intervals import bootstrap, interval, paired_differences
 
 HERE = Path(__file__).parent
 RUNS = Path("runs/episodes")
@@ -27,87 +27,97 @@ RECIPES = {"one-shot": "5-way 1-shot", "five-shot": "5-way 5-shot", "twenty-way"
 BASELINE = "protonet"
 
 
-def records(folder: Path, row: str) -> list[EpisodeRecord]:
-    """The records of a row's complete runs."""
-    found = [run.record for run in complete_runs(folder, row)]
-    return [record for record in found if isinstance(record, EpisodeRecord)]
+def found(name: str) -> list[tuple[str, list[EpisodeRecord], list[float]]]:
+    """(label, records, seconds of training) of every row of a recipe and of its baseline's."""
+    table = []
+    for folder in (RUNS / name, RUNS / f"baseline-{name}"):
+        for row in rows(folder):
+            runs = complete_runs(folder, row)
+            own = [run.record for run in runs]
+            seconds = [run.result["resources"]["train_seconds"] for run in runs]
+            table.append((row, [record for record in own if isinstance(record, EpisodeRecord)], seconds))
+    return table
 
 
-def accuracy_table(folder: Path) -> list[str]:
+def clean(records: list[EpisodeRecord]) -> dict[int, float]:
+    """Meta-test accuracy by seed."""
+    return {record.plan.seed: tested.interval.mean for record in records if (tested := record.tested())}
+
+
+def accuracy_table(name: str) -> list[str]:
     """A row a strategy: mean ± 95 % over seeds, the bootstrap, and the mean interval over episodes."""
     lines = [
         "| | accuracy, % | bootstrap | ± over episodes | n | training, s |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for row in rows(folder):
-        tests = [tested for record in records(folder, row) if (tested := record.tested()) is not None]
-        means = [tested.interval.mean for tested in tests]
+    for row, records, seconds in found(name):
+        means = list(clean(records).values())
         low, high = bootstrap(means)
-        half = np.mean([tested.interval.half_width or 0 for tested in tests])
-        seconds = np.median([run.result["resources"]["train_seconds"] for run in complete_runs(folder, row)])
+        half = np.mean([tested.interval.half_width or 0 for record in records if (tested := record.tested())])
         cells = (percent(interval(means)), f"{100 * low:.1f} to {100 * high:.1f}", f"{100 * half:.1f}")
-        lines.append(f"| `{row}` | " + " | ".join(cells) + f" | {len(means)} | {seconds:.0f} |")
+        lines.append(f"| `{row}` | " + " | ".join(cells) + f" | {len(means)} | {np.median(seconds):.0f} |")
     return [*lines, ""] if len(lines) > 2 else ["not run", ""]
 
 
-def gains(folder: Path) -> list[str]:
-    """Every other row minus cross-entropy alone, in points, paired by seed."""
-    others = [row for row in rows(folder) if row != BASELINE]
-    if not others or BASELINE not in rows(folder):
+def gains(name: str) -> list[str]:
+    """Every other row minus cross-entropy alone, in points, paired by seed, p corrected as Holm does."""
+    by_row = {row: clean(records) for row, records, _ in found(name)}
+    if BASELINE not in by_row:
         return ["not run", ""]
-    table = difference_table((folder, BASELINE), [(folder, row) for row in others], "episode_accuracy")
-    return [*table, ""]
+    own = by_row.pop(BASELINE)
+    lines = [f"| minus `{BASELINE}` | points | n | p (Holm) | |", "| --- | ---: | ---: | ---: | --- |"]
+    for row, shown in paired_differences(own, by_row).items():
+        mean, half = -100 * shown.interval.mean, 100 * (shown.interval.half_width or 0)
+        verdict = ("above" if mean > 0 else "below") if shown.told_apart else "not told apart"
+        cells = (f"{mean:+.1f} ± {half:.1f}", str(shown.interval.n), f"{shown.p_holm:.3f}", verdict)
+        lines.append(f"| `{row}` | " + " | ".join(cells) + " |")
+    return [*lines, ""]
 
 
-def environment_table(folder: Path) -> list[str]:
+def environment_table(name: str) -> list[str]:
     """A row a strategy, a column a condition: mean accuracy over its severities; then the relative drop."""
     lines: list[str] = []
-    for row in rows(folder):
-        tables = [by_condition(record) for record in records(folder, row)]
-        names = list(tables[0])
+    for row, records, _ in found(name):
+        tables = [by_condition(record) for record in records]
+        means = [
+            {name: float(np.mean([o.mean for o in own.values()])) for name, own in t.items()} for t in tables
+        ]
+        names = list(means[0])
         if not lines:
             lines = [
                 "| | " + " | ".join(names) + " | all | relative drop |",
                 "| --- |" + " ---: |" * (len(names) + 2),
             ]
-        cells = [
-            percent(
-                interval([float(np.mean([own.mean for own in table[name].values()])) for table in tables])
-            )
-            for name in names
-        ]
-        runs = complete_runs(folder, row)
-        whole = interval([run.metrics["environment_accuracy"] for run in runs])
-        drop = interval([run.metrics["relative_drop"] for run in runs])
-        lines.append(f"| `{row}` | " + " | ".join(cells) + f" | {percent(whole)} | {percent(drop)} |")
+        cells = [percent(interval([own[name] for own in means])) for name in names]
+        whole = [float(np.mean(list(own.values()))) for own in means]
+        drops = [1 - worn / own for worn, own in zip(whole, clean(records).values(), strict=True)]
+        lines.append(
+            f"| `{row}` | " + " | ".join([*cells, percent(interval(whole)), percent(interval(drops))]) + " |"
+        )
     return [*lines, ""] if lines else ["not run", ""]
 
 
-def severity_chart(folder: Path, path: Path) -> list[str]:
+def severity_chart(name: str, path: Path) -> list[str]:
     """Accuracy against severity in each condition, a line a strategy; its Markdown."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    shown = [
-        row
-        for row in (BASELINE, "protonet loss=cross-entropy+icnn", "simpleshot", "maml")
-        if row in rows(folder)
-    ]
+    wanted = (BASELINE, "protonet loss=cross-entropy+icnn", "simpleshot", "maml")
+    shown = [(row, records) for row, records, _ in found(name) if row in wanted]
     if not shown:
         return ["not run", ""]
     figure, axes = pyplot.subplots(2, 3, figsize=(9, 5), sharey=True, layout="constrained")
-    for number, row in enumerate(shown):
-        own = records(folder, row)
-        clean = float(np.mean([tested.interval.mean for record in own if (tested := record.tested())]))
+    for number, (row, own) in enumerate(shown):
+        unworn = float(np.mean(list(clean(own).values())))
         tables = [by_condition(record) for record in own]
         for axis, name in zip(axes.flat, tables[0], strict=True):
             severities = sorted(tables[0][name])
             means = [float(np.mean([table[name][level].mean for table in tables])) for level in severities]
             axis.plot(
                 [0, *severities],
-                [100 * clean, *(100 * mean for mean in means)],
+                [100 * unworn, *(100 * mean for mean in means)],
                 ("-", "--", "-.", ":")[number % 4],
                 marker="osD^"[number % 4],
                 markersize=4,
@@ -137,17 +147,16 @@ def page() -> str:
         "no training saw; percent, means with a 95 % interval over seeds (Student's t), every seed with its",
         "own classes and episodes. Recipes: "
         + ", ".join(f"[{name}](episodes/{name}.toml)" for name in RECIPES)
-        + ".",
+        + ", and `baseline-` before each.",
         "",
         (HERE / "notes.md").read_text(encoding="utf-8"),
     ]
     for name, title in RECIPES.items():
-        lines += [f"## {title}", "", *accuracy_table(RUNS / name)]
-        lines += [f"Cross-entropy alone (`{BASELINE}`) minus each:", "", *gains(RUNS / name)]
+        lines += [f"## {title}", "", *accuracy_table(name), *gains(name)]
     lines += ["## In environments", ""]
     lines += ["5-way 1-shot; queries wear each condition at severities 1, 3 and 5.", ""]
-    lines += environment_table(RUNS / "one-shot")
-    lines += severity_chart(RUNS / "one-shot", HERE / "severity.svg")
+    lines += environment_table("one-shot")
+    lines += severity_chart("one-shot", HERE / "severity.svg")
     return "\n".join(lines)
 
 
@@ -155,7 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--page", action="store_true", help="only write the page")
     if not parser.parse_args().page:
-        for recipe in RECIPES:
+        for recipe in (*RECIPES, *(f"baseline-{name}" for name in RECIPES)):
             run(HERE / f"{recipe}.toml", RUNS / recipe)
     PAGE.write_text(page(), encoding="utf-8")
 
