@@ -11,36 +11,37 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
 
-from ..batch import Batch
 from ..config import Budget
-from ..episodes import EpisodeBatch
-from ..errors import BudgetExceeded, StreamlabError
-from ..memory.ledger import check_budget
-from ..memory.state import Taker
+from ..errors import BudgetExceeded
 from ..randomness import take_host_state
 from ..runs.folder import RunFolder
 from ..runs.spec import RunSpec
 from ..simulator.episodic import EpisodicSimulation
 from ..simulator.execute import deterministic, drive
-from ..simulator.running import Running
-from ..simulator.simulation import Simulation
 from ..stream import StreamPlan
 from .devices import DeviceWatch
+from .probes import (
+    KilledHalfWay,
+    Weighed,
+    answer,
+    held_outside,
+    other_bytes,
+    scores_of,
+    serve_by_hand,
+    weighing,
+)
 from .subject import (
-    BATCH,
     CLASSES,
-    WAY,
     Broken,
     Killed,
     NoState,
     Subject,
-    Watch,
     difference,
     state_of,
     tiny_episodes,
@@ -94,9 +95,9 @@ def check_state_lives_in_attributes(subject: Subject) -> None:
     What lies in a class, a module or a global is neither counted, nor checkpointed, nor reset between
     the seeds that one worker runs.
     """
-    before = _outside(subject)
+    before = held_outside(subject)
     subject.run()
-    for name, content in _outside(subject).items():
+    for name, content in held_outside(subject).items():
         if before.get(name) != content:
             raise Broken(
                 f"{name} changed during a run, and is no attribute of the instance", subject.line_of(name)
@@ -119,7 +120,7 @@ def check_state_round_trips(subject: Subject) -> None:
     name = difference(taken, state_of(fresh))
     if name is not None:
         raise Broken(f"{name} does not come back as it was", subject.line_of(f"self.{name}"))
-    if not torch.equal(_scores(strategy), _scores(fresh)):
+    if not torch.equal(scores_of(strategy), scores_of(fresh)):
         raise Broken("an instance with the same state predicts otherwise", subject.line_of("def predict"))
 
 
@@ -138,7 +139,7 @@ def check_resumes_mid_stream(subject: Subject) -> None:
         )
         folder = RunFolder.create(Path(place) / "run", spec, plan)
         with contextlib.suppress(Killed):
-            subject.run(seed=1, plan=plan, folder=folder, watch=_KilledHalfWay)
+            subject.run(seed=1, plan=plan, folder=folder, watch=KilledHalfWay)
         folder.close_log()
         resumed = subject.run(seed=1, plan=plan, folder=folder)
         folder.close_log()
@@ -164,7 +165,7 @@ def check_leaves_global_generators_alone(subject: Subject) -> None:
 
     before = take_host_state()
     with mock.patch.object(torch, "manual_seed", record), deterministic():
-        _serve_by_hand(simulation)
+        serve_by_hand(simulation)
     numpys, pythons = take_host_state()
     if seeded:
         raise Broken("it seeds torch's global generator", seeded[0])
@@ -184,7 +185,7 @@ def check_every_byte_has_a_kind(subject: Subject) -> None:
     ledger = strategy.ledger()
     others = ledger.bytes_by_kind.get("other", 0)
     if others:
-        names = [name for name in vars(strategy) if _other_bytes(subject, strategy, name)]
+        names = [name for name in vars(strategy) if other_bytes(subject, strategy, name)]
         where = subject.line_of(f"self.{names[0]}") if names else ""
         raise Broken(f"{', '.join(names) or 'something'} holds {others} bytes of no kind", where)
 
@@ -202,7 +203,7 @@ def check_keeps_its_budget(subject: Subject) -> None:
     exemplars = max(4, subject.strategy.least_per_class * CLASSES)
     budget = Budget(bytes=own + sum(exemplars * buffer.exemplar_bytes for buffer in strategy.buffers))
     try:
-        simulation = subject.simulation(budget=budget, watch=_Weighed)
+        simulation = subject.simulation(budget=budget, watch=Weighed)
         with deterministic():
             drive(simulation)
     except BudgetExceeded as error:
@@ -220,7 +221,7 @@ def check_stops_growing(subject: Subject) -> None:
     rows = [np.arange(len(tiny_source().train_labels))] * 3
     sizes: list[int] = []
     plan = tiny_episodes(count=24) if subject.episodic else subject.stream([everything] * 3, rows)
-    subject.run(plan=plan, watch=_weighing(sizes))
+    subject.run(plan=plan, watch=weighing(sizes))
     if len(sizes) > 1 and sizes[-1] > sizes[0]:
         raise Broken(
             f"it holds {sizes[0]} bytes after a pass over all classes, and {sizes[-1]} after two more",
@@ -235,10 +236,10 @@ def check_scores_every_class(subject: Subject) -> None:
     alone would be judged on other columns than it meant.
     """
     if subject.episodic:
-        scores = _scores(subject.run().strategy)
+        scores = scores_of(subject.run().strategy)
     else:
         strategy = subject.run(plan=subject.stream([(0, 1), (2, 3)])).strategy
-        scores = _scores(strategy)[:, strategy.exposed]
+        scores = scores_of(strategy)[:, strategy.exposed]
     if not torch.isfinite(scores).all():
         line = subject.line_of("def predict") or subject.line_of("def classify")
         raise Broken("predict returned a score that is not finite for a class that it has seen", line)
@@ -251,7 +252,7 @@ def check_predictions_leave_no_trace(subject: Subject) -> None:
     """
     strategy = subject.run().strategy
     before = state_of(strategy)
-    first, second = _scores(strategy), _scores(strategy)
+    first, second = scores_of(strategy), scores_of(strategy)
     line = (
         subject.line_of("def predict") or subject.line_of("def classify") or subject.line_of("def features")
     )
@@ -279,10 +280,10 @@ def check_episodes_leave_no_trace(subject: Subject) -> None:
     strategy.train_mode(False)
     first, second = simulation.batch(0, 1), simulation.batch(1, 1)
     with torch.no_grad():
-        alone = _answer(strategy, first)
-        _answer(strategy, second)
-        again = _answer(strategy, first)
-        both = _answer(strategy, simulation.batch(0, 2))
+        alone = answer(strategy, first)
+        answer(strategy, second)
+        again = answer(strategy, first)
+        both = answer(strategy, simulation.batch(0, 2))
     if not torch.equal(alone, again):
         raise Broken("an episode gets other scores after another episode was predicted", line)
     if not torch.allclose(both[:1], alone, rtol=1e-3, atol=1e-4):
@@ -313,7 +314,7 @@ def check_takes_labels_in_any_order(subject: Subject) -> None:
     if subject.episodic:  # an episode's labels are places
         return
     strategy = subject.run(plan=subject.stream([(5, 3), (4, 0)])).strategy
-    if not torch.isfinite(_scores(strategy)[:, strategy.exposed]).all():
+    if not torch.isfinite(scores_of(strategy)[:, strategy.exposed]).all():
         raise Broken(
             "a class of a high number, seen before lower ones, has no finite score",
             subject.line_of("def predict"),
@@ -338,116 +339,3 @@ def check_stays_on_its_device(subject: Subject) -> None:
     for name, value in vars(simulation.strategy).items():
         if isinstance(value, torch.Tensor) and (watch.is_on_host(value) or value.device != device):
             raise Broken(f"{name} lies on the host", subject.line_of(f"self.{name}"))
-
-
-# What the checks use.
-
-
-def _scores(strategy: Any) -> Any:
-    source, device = tiny_source(), strategy.setting.device
-    images = torch.from_numpy(source.test_images).to(device)
-    strategy.train_mode(False)
-    with torch.no_grad():
-        if strategy.kinds == {"episodes"}:
-            shown = images[None, : 2 * WAY]
-            scores = strategy.predict_episodes(
-                shown, torch.arange(2 * WAY, device=device)[None] % WAY, images[None]
-            )
-        else:
-            scores = strategy.predict(images)
-    strategy.train_mode(True)
-    return scores
-
-
-def _answer(strategy: Any, episodes: EpisodeBatch) -> Any:
-    return strategy.predict_episodes(episodes.support, episodes.support_labels, episodes.query)
-
-
-def _outside(subject: Subject) -> dict[str, str]:
-    """What the class and its module hold beside functions and constants, as text by name."""
-    found: dict[str, Any] = {
-        name: value for name, value in vars(subject.strategy).items() if name[:2] != "__"
-    }
-    module = sys.modules.get(subject.strategy.__module__)
-    found |= {name: value for name, value in vars(module).items() if name[:2] != "__"} if module else {}
-    shown = {}
-    for name, value in found.items():
-        if isinstance(value, (int, float, str, list, dict, set, torch.Tensor, np.ndarray)):
-            with contextlib.suppress(StreamlabError, TypeError):
-                taker = Taker()
-                plain = taker.plain(value, name)
-                shown[name] = repr([plain, [tensor.tolist() for tensor in taker.tensors.values()]])
-    return shown
-
-
-def _other_bytes(subject: Subject, strategy: Any, name: str) -> int:
-    from ..memory.ledger import measure
-
-    if name in ("setting", "options", "exposed", "own_classes", "net", "optimizer"):
-        return 0
-    claims = {"net": "model", **subject.strategy.ledger_kinds}
-    alone = measure({"net": strategy.net, name: vars(strategy)[name]}, claims)
-    return alone.bytes_by_kind.get("other", 0)
-
-
-def _serve_by_hand(simulation: Simulation | EpisodicSimulation) -> None:
-    """Its methods called on the tiny stream or episodes, without the kernel's own draws."""
-    strategy = simulation.strategy
-    if isinstance(simulation, EpisodicSimulation):
-        if strategy.base is None:
-            strategy.observe_episodes(simulation.batch(0, 2))
-        else:
-            strategy.begin_experience(simulation.view())
-        _scores(strategy)
-        return
-    for number in range(len(simulation.plan.experiences)):
-        view = simulation.view(number)
-        strategy.exposed[view.labels] = True
-        strategy.begin_experience(view)
-        order = simulation.order(simulation.plan.experiences[number].indices)
-        for start in range(0, len(order), BATCH):
-            rows = order[start : start + BATCH].device
-            batch = Batch(simulation.train.images_at(rows), simulation.train.labels_at(rows))
-            strategy.observe(batch)
-            strategy.remember(batch)
-        strategy.end_experience(view)
-    strategy.consolidate()
-    _scores(strategy)
-
-
-class _KilledHalfWay(Watch):
-    """Writes a checkpoint after its seventh batch (third, of episodes), and is gone one later."""
-
-    calls = 0
-
-    def checkpoint_if_due(self) -> None:
-        running = cast(Running, self)
-        self.calls += 1
-        last = 3 if isinstance(self, EpisodicSimulation) else 7
-        if self.calls == last:
-            running.write_checkpoint()
-        elif self.calls == last + 1:
-            raise Killed
-
-
-class _Weighed(Watch):
-    """Held to its budget after every batch, not only where the kernel looks."""
-
-    def learn(self, served: Any) -> None:
-        super().learn(served)  # type: ignore[misc]  # the simulation's, which this is mixed into
-        running = cast(Running, self)
-        check_budget(running.strategy.ledger(), running.budget)
-
-
-def _weighing(sizes: list[int]) -> type[Watch]:
-    class Weighing(Watch):
-        def end(self, number: int) -> None:
-            super().end(number)  # type: ignore[misc]  # the simulation's, which this is mixed into
-            sizes.append(cast(Running, self).strategy.ledger().total)
-
-        def learn(self, served: Any) -> None:
-            super().learn(served)  # type: ignore[misc]  # the same
-            if isinstance(self, EpisodicSimulation):
-                sizes.append(self.strategy.ledger().total)
-
-    return Weighing
