@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import plugins
+from ..data.source import several
 from .experiment import read_specs
 from .folder import RunFolder
 from .spec import load_strategy
@@ -31,7 +32,7 @@ def citations(folder: Path) -> list[str]:
         backbone = str({**strategy.backbone, **spec.backbone_options()}.get("name", "mlp"))
         parts += [
             plugins.load("scenarios", spec.scenario),
-            plugins.load("sources", spec.source.partition(":")[0]),
+            *(plugins.load("sources", source.partition(":")[0]) for source in several(spec.source)),
             strategy,
             plugins.load("backbones", backbone),
         ]

@@ -11,9 +11,11 @@ import pytest
 from making import make_source, write_cifar, write_every_source, write_idx, write_pictures
 from PIL import Image
 
+import streamlab
 from streamlab.data.idx import IDX_FILES
 from streamlab.data.source import load_source, open_shared, share
 from streamlab.errors import CorruptFile, StreamlabError
+from streamlab.runs.citations import citations
 
 
 def refusal(name: str, data: Path) -> str:
@@ -175,5 +177,18 @@ def test_sources_named_with_a_plus_are_joined(tmp_path: Path) -> None:
     assert both.name == "glyphs-100+fashion-mnist"
     assert len(both.class_names) == 110
     assert both.class_names[0].startswith("glyphs-100/")
+    done = streamlab.run(
+        "episodes", "glyphs-100+fashion-mnist", ["protonet"], seeds=1, out=tmp_path / "r", show=False,
+        data=str(tmp_path / "data"), workers=0,
+        settings={
+            "scenario": {
+                "train_on": "glyphs-100", "test_on": "fashion-mnist", "query": 3, "episodes": 2,
+                "validation_episodes": 2, "test_episodes": 2,
+            },
+            "backbone": {"name": "convnet", "width": 4},
+        },
+    )  # fmt: skip
+    assert done.complete
+    assert any("fashion" in entry.lower() for entry in citations(tmp_path / "r"))
     assert several("npz:/data/a+b.npz+mnist") == ["npz:/data/a+b.npz", "mnist"]
     assert "unknown source 'mnits'; did you mean 'mnist'" in refusal("glyphs-100+mnits", tmp_path)
