@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pexpect
@@ -97,9 +98,14 @@ def test_json_is_one_event_a_line(tiny_data: Path, tmp_path: Path) -> None:
 def test_ctrl_c_leaves_a_run_that_resume_finishes(tiny_data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ["run", "si-blurry", "--source", "fashion-mnist", "--data", str(tiny_data)]
-    arguments += ["--strategy", "er", "--seeds", "1", "--set", "stream.updates_per_batch=50"]
+    arguments += ["--strategy", "er", "--seeds", "1", "--set", "stream.updates_per_batch=30"]
     arguments += ["--out", str(out)]
-    child = pexpect.spawn(COMMAND, arguments, dimensions=(24, 140), encoding="utf-8", timeout=60)
+    heard = partial(
+        signal.signal, signal.SIGINT, signal.SIG_DFL
+    )  # ignored where the suite is in the background
+    child = pexpect.spawn(
+        COMMAND, arguments, dimensions=(24, 140), encoding="utf-8", timeout=60, preexec_fn=heard
+    )
     child.expect("classes arrive")
     child.sendintr()
     child.expect(f"stopped; go on with: streamlab resume {re.escape(str(out))}")
@@ -193,7 +199,7 @@ def test_a_terminal_without_colour_shows_the_same_table(tiny_data: Path, tmp_pat
 
 def test_a_terminal_that_hangs_up_takes_its_workers_along(tiny_data: Path, tmp_path: Path) -> None:
     arguments = ["run", "si-blurry", "--source", "fashion-mnist", "--data", str(tiny_data)]
-    arguments += ["--strategy", "er", "--seeds", "1", "--set", "stream.updates_per_batch=50"]
+    arguments += ["--strategy", "er", "--seeds", "1", "--set", "stream.updates_per_batch=100"]
     child = pexpect.spawn(COMMAND, [*arguments, "--out", str(tmp_path / "o")], encoding="utf-8", timeout=60)
     child.expect("experience")
     workers = [int(pid) for pid in Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()]
