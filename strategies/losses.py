@@ -6,6 +6,7 @@ They are the kernel's (streamlab.parts.metric_losses), where its diagnostics use
 from streamlab.parts.metric_losses import (
     VARIANTS,
     MetricTerms,
+    Variant,
     icnn_loss,
     icnn_score,
     icnn_score_of,
@@ -16,6 +17,7 @@ from streamlab.parts.metric_losses import (
 __all__ = [
     "VARIANTS",
     "MetricTerms",
+    "Variant",
     "icnn_loss",
     "icnn_score",
     "icnn_score_of",

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,7 +23,7 @@ from streamlab.config import at_least
 from streamlab.errors import StreamlabError, unknown
 from streamlab.strategy import EpisodeBatch, Strategy
 
-from .losses import VARIANTS, icnn_loss, proto_triplet_loss, prototypes_of
+from .losses import VARIANTS, Variant, icnn_loss, proto_triplet_loss, prototypes_of
 
 CITATION = """
 @inproceedings{snell2017prototypical,
@@ -102,10 +102,9 @@ class PrototypicalNetwork(Strategy):
                 value = proto_triplet_loss(query, answers, prototypes, self.options.margin)
             else:
                 _check_neighbours(self.options.icnn, support.shape[1], episodes.way)
-                value = icnn_loss(
-                    support, episodes.support_labels, query, answers, episodes.way,
-                    self.options.icnn, not self.options.corrected,  # type: ignore[arg-type]  # checked above
-                )  # fmt: skip
+                variant, drops = cast(Variant, self.options.icnn), not self.options.corrected
+                labels = episodes.support_labels
+                value = icnn_loss(support, labels, query, answers, episodes.way, variant, drops)
             losses[name] = weight * value
         return losses
 

@@ -236,8 +236,9 @@ class EpisodePlan:
             listed = None if episodes.listed is None else places[episodes.listed]
             return dataclasses.replace(episodes, samples=places[episodes.samples], listed=listed)
 
-        phases = {name: moved(episodes) for name, episodes in self.phases.items()}
-        return dataclasses.replace(self, **phases)  # type: ignore[arg-type]  # the three phases by name
+        return dataclasses.replace(
+            self, train=moved(self.train), validation=moved(self.validation), test=moved(self.test)
+        )
 
     def save(self, path: Path) -> None:
         """Write the plan as one safetensors file, whole or not at all."""
