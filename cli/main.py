@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 
@@ -16,6 +17,7 @@ from .completion import complete
 from .lines import hanging
 from .runs import runs_app
 
+R = TypeVar("R")
 app = typer.Typer(
     name="streamlab",
     help="Continual and few-shot learning, simulated: the same stream, the same bytes, enough seeds.",
@@ -70,6 +72,13 @@ SourceName = Annotated[
         autocompletion=complete("sources"),
     ),
 ]
+Accounting = Annotated[
+    str | None, typer.Option(metavar="held|survey", help="What counts as a byte. [default: held]")
+]
+CountFrozen = Annotated[
+    bool | None,
+    typer.Option("--count-frozen/--free-frozen", help="Whether frozen backbones count. [default: they do]"),
+]
 Data = Annotated[str | None, typer.Option("--data", metavar="FOLDER", help="Where downloaded sources lie.")]
 
 
@@ -94,6 +103,8 @@ def run(
         str | None,
         typer.Option(help="What a strategy may hold: 2MiB, 500kB or 500ex (exemplars). [default: 500ex]"),
     ] = None,
+    accounting: Accounting = None,
+    count_frozen: CountFrozen = None,
     settings: Setting = None,
     eval_every: Annotated[
         int | None,
@@ -148,6 +159,8 @@ def run(
         "seeds": seeds,
         "plan_seed": plan_seed,
         "budget": budget,
+        "accounting": accounting,
+        "count_frozen": count_frozen,
         "eval_every": eval_every,
         "device": device,
         "data": data,
@@ -156,10 +169,7 @@ def run(
     }
     given |= {name: value for name, value in options.items() if value is not None}
     given["settings"] = merged(given["settings"], parse_settings(settings or ()))
-    try:
-        request = experiments.Request(**given)
-    except TypeError as error:
-        raise StreamlabError(f"{scenario}: {error}") from None
+    request = configure_request(experiments.Request, given)
     prepared = experiments.prepare(request)
     if dry_run:
         from streamlab.runs.pilot import take_pilots
@@ -174,14 +184,148 @@ def run(
 
 
 @app.command()
+def compare(
+    scenarios: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SCENARIO…|RECIPE.toml]",
+            help="Scenarios by name, or a recipe.",
+            autocompletion=_scenario_or_recipe,
+            show_default=False,
+        ),
+    ] = None,
+    source: SourceName = None,
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--strategy",
+            metavar="NAME|FILE.py[:OPTION=VALUE,…]",
+            help="A strategy to compare; repeatable.",
+            autocompletion=complete("strategies"),
+        ),
+    ] = None,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--budget",
+            metavar="2MiB|500ex|NEED",
+            help="Bytes, exemplars, or a need (expandable-der+2000ex, model+500ex); repeatable.",
+        ),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Seeds 0 to N-1, each its own plan. [default: 3]")] = None,
+    accounting: Accounting = None,
+    count_frozen: CountFrozen = None,
+    smaller: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="BACKBONE[:OPTION=VALUE,…]",
+            help="A network for those whose own does not fit a budget; repeatable, the largest first.",
+        ),
+    ] = None,
+    tune: Annotated[
+        int | None, typer.Option(metavar="N", help="Trials of each strategy, on validation images.")
+    ] = None,
+    settings: Setting = None,
+    eval_every: Annotated[int | None, typer.Option(help="Samples between evaluations.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda. [default: auto]")] = None,
+    data: Data = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Where runs and report go; what is done is not run again. [default: new in runs/]",
+            show_default=False,
+        ),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes. [default: one a core]")] = None,
+    per_gpu: Annotated[int | None, typer.Option(help="Runs at once on each GPU. [default: 1]")] = None,
+    engine: Annotated[
+        str | None, typer.Option(metavar="local|ray", help="Where cells are run. [default: local]")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="A Ray cluster's. [default: one on this machine]")
+    ] = None,
+    intervals: Annotated[
+        bool | None, typer.Option("--intervals/--no-intervals", help="One seed has none, and is refused.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the cells, their exemplars and the time expected.")
+    ] = False,
+    json_lines: Annotated[bool, typer.Option("--json", help="Events as JSON lines.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")] = False,
+) -> None:
+    """Compare strategies at aligned memory budgets, and write a report.
+
+    Stopped at any time, the same command with --out (or streamlab resume) goes on.
+    """
+    from streamlab.config import merged, parse_settings
+    from streamlab.runs.experiment import read_recipe
+    from streamlab.sweep.request import CompareRequest
+
+    from .compare import dry_run_grid, watch_comparison
+
+    given: dict[str, Any] = {"settings": {}}
+    if scenarios and scenarios[0].endswith(".toml"):
+        given = read_recipe(Path(scenarios[0]), CompareRequest)
+        if len(scenarios) > 1:
+            raise StreamlabError(f"compare: beside a recipe no scenario is named, and {scenarios[1]} is")
+    elif scenarios:
+        given["scenarios"] = tuple(scenarios)
+    options = {
+        "source": source, "strategies": tuple(strategy) if strategy else None, "seeds": seeds,
+        "budgets": tuple(budget) if budget else None, "accounting": accounting, "count_frozen": count_frozen,
+        "smaller": tuple(smaller) if smaller else None, "tune": tune, "eval_every": eval_every,
+        "device": device, "data": data, "workers": workers, "per_gpu": per_gpu, "engine": engine,
+        "address": address, "intervals": intervals,
+    }  # fmt: skip
+    given |= {name: value for name, value in options.items() if value is not None}
+    given["settings"] = merged(given["settings"], parse_settings(settings or ()))
+    request = configure_request(CompareRequest, given)
+    if dry_run:
+        dry_run_grid(request)
+        return
+    watch_comparison(request, out, json_lines)
+
+
+@app.command()
+def report(
+    folders: Annotated[
+        list[Path], typer.Argument(help="A comparison's folder, or experiments' to be put in one table.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Where the report goes. [default: the first folder]", show_default=False
+        ),
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="The row that others are compared with. [default: the best]")
+    ] = None,
+) -> None:
+    """Write a report of runs that are there: HTML, Markdown, LaTeX and CSV."""
+    from .compare import print_report
+
+    print_report(folders, out or folders[0], reference)
+
+
+@app.command()
 def resume(
     folder: Annotated[Path, typer.Argument(help="What --out named.")],
     workers: Annotated[int | None, typer.Option(help="Worker processes; 0 runs in this one.")] = None,
     json_lines: Annotated[bool, typer.Option("--json", help="Events and results as JSON lines.")] = False,
 ) -> None:
-    """Go on with what is unfinished in a folder."""
+    """Go on with what is unfinished in a folder, of runs or of a comparison."""
     from streamlab.runs import experiment as experiments
 
+    if (folder / "comparison.json").exists():
+        from streamlab.sweep.grid import read_request
+
+        from .compare import watch_comparison
+
+        asked = read_request(folder)
+        asked = dataclasses.replace(asked, workers=asked.workers if workers is None else workers)
+        watch_comparison(asked, folder, json_lines)
+        return
     _watch(experiments.reopen(folder), folder, workers, json_lines)
 
 
@@ -346,6 +490,14 @@ def describe(
     if picture is not None:
         draw_plan(plan, loaded, picture)
         print(f"\nwritten: {picture}")
+
+
+def configure_request(kind: type[R], given: dict[str, Any]) -> R:
+    """A request from options, typed and checked; settings stay the tree that they are."""
+    from streamlab.config import configure
+
+    settings = given.pop("settings")
+    return dataclasses.replace(configure(kind, given, kind.__name__), settings=settings)  # type: ignore[type-var]  # a dataclass
 
 
 def _watch(

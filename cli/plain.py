@@ -79,7 +79,7 @@ class JsonView:
 
     def hear(self, spec: RunSpec, event: events.Event) -> None:
         head = {"strategy": spec.label, "seed": spec.seed, "folder": str(self.folder / spec.folder)}
-        print(json.dumps({**head, **_finite(events.to_plain(event))}), flush=True)
+        print(json.dumps({**head, **finite(events.to_plain(event))}), flush=True)
 
     def tick(self) -> None:
         """Nothing moves between events."""
@@ -91,7 +91,7 @@ class JsonView:
         """Nothing follows the last event."""
 
 
-def _finite(plain: dict[str, object]) -> dict[str, object]:
+def finite(plain: dict[str, object]) -> dict[str, object]:
     """NaN is no JSON: an accuracy over nothing is null."""
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value

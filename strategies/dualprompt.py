@@ -86,7 +86,7 @@ class DualPrompt(Strategy):
         self.keys = nn.Parameter(torch.empty(chosen.pool_size, size, device=device).uniform_(-1, 1))
         learned = [self.general.rows, self.expert.rows, self.keys, *self.net.head.parameters()]
         self.optimizer = self.make_optimizer(learned)
-        self.buffer = self.make_buffer("reservoir")
+        self.buffer = self.make_buffer("reservoir") if self.options.replay_size else None
         self.serving = Serving()
         self.task = 0
 
@@ -118,7 +118,7 @@ class DualPrompt(Strategy):
 
     def remember(self, batch: Batch) -> None:
         self.serving.end()
-        if self.options.replay_size:
+        if self.buffer is not None:
             self.buffer.add(batch)
 
     def predict_given(self, images: Tensor, given: Tensor) -> Tensor:

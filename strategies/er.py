@@ -17,6 +17,7 @@ from torch import Tensor
 from streamlab.config import at_least
 from streamlab.memory import HerdedBuffer
 from streamlab.parts.metric_losses import MetricTerms
+from streamlab.parts.rehearsal import Rehearsal
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
 CITATION = """
@@ -32,8 +33,9 @@ CITATION = """
 
 @dataclass(frozen=True)
 class Options(MetricTerms):
-    """replay_size: exemplars replayed beside each batch; selection: how the buffer chooses. icnn,
-    proto_triplet, margin: metric losses on new and replayed features (`streamlab.strategies.losses`).
+    """replay_size: exemplars replayed beside each batch (0, with herding: their share of a session's data);
+    selection: how the buffer chooses. icnn, proto_triplet, margin: metric losses on new and replayed
+    features (`streamlab.strategies.losses`).
     """
 
     replay_size: int = 10
@@ -41,7 +43,7 @@ class Options(MetricTerms):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least("er", "replay_size", self.replay_size, 1)
+        at_least("er", "replay_size", self.replay_size, 0 if self.needs_boundaries else 1)
 
     @property
     def needs_boundaries(self) -> bool:
@@ -55,9 +57,13 @@ class ExperienceReplay(Strategy):
 
     def setup(self) -> None:
         self.buffer = self.make_buffer(self.options.selection)
+        self.rehearsal = Rehearsal(self.options.replay_size)
+
+    def begin_experience(self, view: ExperienceView) -> None:
+        self.rehearsal.begin(self.buffer, view)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        both = batch.joined(self.buffer.draw(self.options.replay_size))
+        both = batch.joined(self.buffer.draw(self.rehearsal.beside(batch)))
         features = self.net.features(both.images)
         task = F.cross_entropy(self.net.head(features), both.labels)
         return {"task": task, **self.options.of(features, both.labels)}

@@ -91,5 +91,5 @@ class ElasticWeightConsolidation(Strategy):
         )  # fmt: skip
         self.penalty.anchor_at(self.parameters, fisher, self.options.decay)
 
-    def bytes_to_come(self) -> int:
+    def bytes_to_come(self, experiences: int = 1) -> int:
         return self.penalty.bytes_to_come(self.parameters)

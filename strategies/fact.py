@@ -122,7 +122,7 @@ class ForwardCompatible(Strategy):
             assert isinstance(weight, Tensor)
             self.virtual = weight[~self.exposed].clone()
 
-    def bytes_to_come(self) -> int:
+    def bytes_to_come(self, experiences: int = 1) -> int:
         """Virtual prototypes, of as many classes as there will be at most."""
         return 0 if len(self.virtual) else 4 * self.setting.num_classes * self.net.backbone.feature_size
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from streamlab.config import at_least
 from streamlab.memory import HerdedBuffer
 from streamlab.nets.network import frozen_copy
+from streamlab.parts.rehearsal import Rehearsal
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
 CITATION = """
@@ -32,12 +33,12 @@ CITATION = """
 
 @dataclass(frozen=True)
 class Options:
-    """replay_size: exemplars replayed beside each batch."""
+    """replay_size: exemplars replayed beside each batch (0: their share of the data, as the paper)."""
 
     replay_size: int = 32
 
     def __post_init__(self) -> None:
-        at_least("icarl", "replay_size", self.replay_size, 1)
+        at_least("icarl", "replay_size", self.replay_size, 0)
 
 
 class ICaRL(Strategy):
@@ -56,13 +57,17 @@ class ICaRL(Strategy):
         made = self.make_buffer("herding")
         assert isinstance(made, HerdedBuffer)
         self.buffer = made
+        self.rehearsal = Rehearsal(self.options.replay_size)
         device = self.setting.device
         self.teacher: nn.Module | None = None
         self.old_classes = torch.zeros(self.setting.num_classes, dtype=torch.bool, device=device)
         self.means = torch.zeros(self.setting.num_classes, self.net.backbone.feature_size, device=device)
 
+    def begin_experience(self, view: ExperienceView) -> None:
+        self.rehearsal.begin(self.buffer, view)
+
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        both = batch.joined(self.buffer.draw(self.options.replay_size))
+        both = batch.joined(self.buffer.draw(self.rehearsal.beside(batch)))
         logits = self.net(both.images)
         targets = F.one_hot(both.labels, self.setting.num_classes).to(logits.dtype)
         each = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
@@ -95,5 +100,5 @@ class ICaRL(Strategy):
         products = F.normalize(features) @ self.means.T
         return products.masked_fill(~self.means.any(1), -2.0)
 
-    def bytes_to_come(self) -> int:
+    def bytes_to_come(self, experiences: int = 1) -> int:
         return 0 if self.teacher else sum(tensor.nbytes for tensor in self.net.state_dict().values())

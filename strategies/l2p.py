@@ -76,7 +76,7 @@ class LearningToPrompt(Strategy):
         self.prompts = nn.Parameter(rows.uniform_(-1, 1) * size**-0.5)
         self.keys = nn.Parameter(torch.empty(chosen.pool_size, size, device=device).uniform_(-1, 1))
         self.optimizer = self.make_optimizer([self.prompts, self.keys, *self.net.head.parameters()])
-        self.buffer = self.make_buffer("reservoir")
+        self.buffer = self.make_buffer("reservoir") if self.options.replay_size else None
         self.serving = Serving()
 
     def query(self, images: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class LearningToPrompt(Strategy):
 
     def remember(self, batch: Batch) -> None:
         self.serving.end()
-        if self.options.replay_size:
+        if self.buffer is not None:
             self.buffer.add(batch)
 
     def predict_given(self, images: Tensor, given: Tensor) -> Tensor:

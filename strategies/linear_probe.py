@@ -41,7 +41,7 @@ class LinearProbe(Strategy):
     def setup(self) -> None:
         self.net.backbone.requires_grad_(False)
         self.optimizer = self.make_optimizer(self.net.head.parameters())
-        self.buffer = self.make_buffer("reservoir")
+        self.buffer = self.make_buffer("reservoir") if self.options.replay_size else None
         self.serving = Serving()
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -50,5 +50,5 @@ class LinearProbe(Strategy):
 
     def remember(self, batch: Batch) -> None:
         self.serving.end()
-        if self.options.replay_size:
+        if self.buffer is not None:
             self.buffer.add(batch)

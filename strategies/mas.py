@@ -68,5 +68,5 @@ class MemoryAwareSynapses(Strategy):
         )  # fmt: skip
         self.penalty.anchor_at(self.parameters, importance)
 
-    def bytes_to_come(self) -> int:
+    def bytes_to_come(self, experiences: int = 1) -> int:
         return self.penalty.bytes_to_come(self.parameters)

@@ -149,7 +149,7 @@ class MaskAndVisualPrompts(Strategy):
         self.counts = torch.zeros(chosen.pool_size, device=device)
         learned = [self.general.rows, self.expert.rows, self.keys, self.masks, *self.net.head.parameters()]
         self.optimizer = self.make_optimizer(learned)
-        self.buffer = self.make_buffer("reservoir")
+        self.buffer = self.make_buffer("reservoir") if self.options.replay_size else None
         self.serving = Serving()
 
     def _forward(self, images: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -188,7 +188,7 @@ class MaskAndVisualPrompts(Strategy):
 
     def remember(self, batch: Batch) -> None:
         self.serving.end()
-        if self.options.replay_size:
+        if self.buffer is not None:
             self.buffer.add(batch)
 
     def query(self, images: Tensor) -> Tensor:

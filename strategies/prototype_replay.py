@@ -119,6 +119,6 @@ class PrototypeReplay(Strategy):
         if self.trains_backbone:
             self.teacher = frozen_copy(self.net.backbone)
 
-    def bytes_to_come(self) -> int:
+    def bytes_to_come(self, experiences: int = 1) -> int:
         comes = self.teacher is None and self.trains_backbone
         return sum(tensor.nbytes for tensor in self.net.backbone.state_dict().values()) if comes else 0

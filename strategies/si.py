@@ -87,5 +87,5 @@ class SynapticIntelligence(Strategy):
         torch._foreach_copy_(self.starts, self.parameters)
         torch._foreach_zero_(self.paths)
 
-    def bytes_to_come(self) -> int:
+    def bytes_to_come(self, experiences: int = 1) -> int:
         return self.penalty.bytes_to_come(self.parameters)

@@ -75,17 +75,45 @@ class ComputeConfig:
         return parse_budget(self.cache).bytes or 0
 
 
+Accounting = Literal["held", "survey"]
+
+
 @dataclass(frozen=True)
 class Budget:
-    """What a strategy may hold: bytes in all, or a number of exemplars. Both None: unbounded."""
+    """What a strategy may hold: bytes in all, or a number of exemplars. Both None: unbounded.
+
+    accounting: what counts as a byte (streamlab.memory.ledger): all that is held while learning, or the
+    survey's. count_frozen: whether a backbone that nobody trains counts.
+    """
 
     bytes: int | None = None
     exemplars: int | None = None
+    accounting: Accounting = "held"
+    count_frozen: bool = True
 
     def __str__(self) -> str:
         if self.bytes is not None:
-            return readable_bytes(self.bytes)
+            return readable_bytes(self.bytes) + (" (survey)" if self.accounting == "survey" else "")
         return "unbounded" if self.exemplars is None else f"{self.exemplars}ex"
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from low to high that a tuner may try: on a logarithmic scale, unless it is told otherwise."""
+
+    low: float
+    high: float
+    log: bool = True
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The values that a tuner may try."""
+
+    values: tuple[Any, ...]
+
+
+Searched = Range | Choice
 
 
 def parse_budget(text: str) -> Budget:

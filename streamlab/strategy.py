@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .base import BaseRecipe, BaseTraining
 from .batch import Batch
-from .config import Budget, OptimizerConfig, readable_bytes
+from .config import Budget, OptimizerConfig, Range, Searched, readable_bytes
 from .episodes import EpisodeBatch
 from .errors import StreamlabError, unknown
 from .memory.buffer import Buffer
@@ -103,6 +103,7 @@ class Strategy:
     a base session, which is then not served batch by batch; such a strategy needs one, or episodes,
     whose meta-training classes it is then); fixed_way (it has an output for each class of an episode, and
     is tested in the way that it was trained in);
+    search_space (option, or `optimizer.lr` and the like -> what a tuner may try);
     known_failures (check -> why this strategy does not pass it, for `streamlab check`).
 
     What the kernel keeps up to date, each (classes,) bool: `exposed`, the classes seen so far;
@@ -121,6 +122,7 @@ class Strategy:
     frozen: ClassVar[Literal["", "features", "query"]] = ""
     base: ClassVar[BaseTraining | None] = None
     fixed_way: ClassVar[bool] = False
+    search_space: ClassVar[Mapping[str, Searched]] = {"optimizer.lr": Range(0.001, 0.3)}
     known_failures: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, setting: Setting, options: Any = None) -> None:
@@ -194,8 +196,16 @@ class Strategy:
     def consolidate(self) -> None:
         """Called before every evaluation and timed as training: class means and the like."""
 
-    def bytes_to_come(self) -> int:
-        """Bytes beyond today's that it will hold later (a teacher, say), set aside in a budget."""
+    def bytes_to_come(self, experiences: int = 1) -> int:
+        """Bytes beyond today's that it may hold in so many coming experiences (a teacher, say).
+
+        They are set aside in a budget. What grows with every experience may depend on `experiences`;
+        where boundaries are shown, the kernel asks again before each.
+        """
+        return 0
+
+    def parameters_to_come(self, experiences: int = 1) -> int:
+        """Parameters beyond today's that its network at rest will have after them, heads left out."""
         return 0
 
     # What a plugin of episodes defines.
@@ -301,17 +311,24 @@ class Strategy:
     def ledger(self) -> Ledger:
         """What it holds now, in bytes by kind."""
         held = sum(len(buffer) for buffer in self.buffers)
+        pixels = sum(len(buffer) * buffer.pixel_bytes for buffer in self.buffers)
         claims = {"net": "model", **self.ledger_kinds}
-        return measure(self._state(), claims, held)
+        return measure(self._state(), claims, held, pixels)
+
+    def needs(self, budget: Budget, experiences: int = 1) -> int:
+        """Bytes that count against a budget in so many coming experiences, exemplars left out."""
+        survey = budget.accounting == "survey"
+        to_come = 4 * self.parameters_to_come(experiences) if survey else self.bytes_to_come(experiences)
+        return self.ledger().beside_exemplars(budget) + to_come
 
     def allot(self, budget: Budget) -> None:
         """Turn what a budget leaves after the strategy's own state into exemplars.
 
         floor((bytes - own state - bytes to come) / bytes of one exemplar), shared equally between
-        buffers. Raises StreamlabError where not even the own state fits, or a buffer is smaller than
-        the method needs.
+        buffers; asked again before an experience, buffers can only shrink. Raises StreamlabError where
+        not even the own state fits, or a buffer is smaller than the method needs.
         """
-        own = self.ledger().total + self.bytes_to_come()
+        own = self.needs(budget)
         if budget.bytes is not None and own > budget.bytes:
             raise StreamlabError(
                 f"it needs {readable_bytes(own)} for its own state, and the budget is {budget}: "
@@ -321,10 +338,15 @@ class Strategy:
         for number, buffer in enumerate(buffers):
             if budget.bytes is not None:
                 left = (budget.bytes - own) // len(buffers)
-                buffer.allocate(left // buffer.exemplar_bytes)
+                each = buffer.pixel_bytes if budget.accounting == "survey" else buffer.exemplar_bytes
+                capacity = left // each
             else:
                 total = 500 if budget.exemplars is None else budget.exemplars
-                buffer.allocate(total // len(buffers) + (number < total % len(buffers)))
+                capacity = total // len(buffers) + (number < total % len(buffers))
+            if not buffer.allocated:
+                buffer.allocate(capacity)
+            elif capacity < buffer.capacity:
+                buffer.shrink(capacity)
             least = self.least_per_class * self.setting.num_classes
             if buffer.capacity < least:
                 raise StreamlabError(

@@ -137,7 +137,7 @@ def check_resumes_mid_stream(subject: Subject) -> None:
         spec = RunSpec(
             "check", "check", subject.name, subject.name, 1, 0, "12ex", 1000, "cpu", "", plan.fingerprint
         )
-        folder = RunFolder.create(Path(place) / "run", spec, plan)
+        folder = RunFolder.create(Path(place) / "run", spec, plan, subject.strategy)
         with contextlib.suppress(Killed):
             subject.run(seed=1, plan=plan, folder=folder, watch=KilledHalfWay)
         folder.close_log()
@@ -199,7 +199,9 @@ def check_keeps_its_budget(subject: Subject) -> None:
     if subject.strategy.learns_jointly:
         return
     strategy = subject.make()
-    own = strategy.ledger().total + strategy.bytes_to_come()
+    plan = subject.plan()
+    experiences = len(plan.experiences) if isinstance(plan, StreamPlan) else 1
+    own = strategy.ledger().total + strategy.bytes_to_come(experiences)
     exemplars = max(4, subject.strategy.least_per_class * CLASSES)
     budget = Budget(bytes=own + sum(exemplars * buffer.exemplar_bytes for buffer in strategy.buffers))
     try:

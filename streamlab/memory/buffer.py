@@ -7,7 +7,7 @@ stay is a policy's to say (policies.py).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -21,7 +21,9 @@ from ..randomness import Uniforms
 class Buffer(ABC):
     """Exemplars as pixels, labels and extras (logits, say), written in place.
 
-    One policy is one subclass that says which slots a batch takes: `choose_slots(batch)`.
+    One policy is one subclass that says which slots a batch takes, `choose_slots(batch)`, and which
+    ones stay where fewer are left, `survivors(capacity)`. slots_of: class -> its slots, for policies
+    that keep count of classes.
     """
 
     ledger_kind: ClassVar[str] = "exemplars"
@@ -35,6 +37,8 @@ class Buffer(ABC):
         extras: dict[str, tuple[int, ...]] | None = None,
     ) -> None:
         self.capacity, self.count, self.seen = 0, 0, 0
+        self.allocated = False
+        self.slots_of: dict[int, list[int]] = {}
         self.extra_shapes = dict(extras or {})
         self.images = torch.zeros((0, *image_shape), dtype=torch.uint8, device=device)
         self.labels = torch.zeros(0, dtype=torch.int64, device=device)
@@ -52,18 +56,41 @@ class Buffer(ABC):
     def exemplar_bytes(self) -> int:
         """Bytes of one exemplar: pixels, label and extras."""
         columns = (self.images, self.labels, *self.extras.values())
-        return sum(column[0:0].new_empty((1, *column.shape[1:])).nbytes for column in columns)
+        return sum(column.element_size() * column.shape[1:].numel() for column in columns)
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of one exemplar's pixels alone."""
+        return self.images.shape[1:].numel()
 
     def allocate(self, capacity: int) -> None:
         """Fix how many exemplars are held; called once by the kernel, before any is added."""
         if self.count:
             raise StreamlabError("a buffer that holds exemplars cannot be allocated again")
-        self.capacity = capacity
-        self.images = self.images.new_zeros((capacity, *self.images.shape[1:]))
-        self.labels = self.labels.new_zeros(capacity)
-        self.extras = {
-            key: column.new_zeros((capacity, *column.shape[1:])) for key, column in self.extras.items()
+        self.allocated = True
+        self.keep([], capacity)
+
+    def shrink(self, capacity: int) -> None:
+        """Hold `capacity` exemplars at most from now on, in fresh memory; the policy says which stay."""
+        self.keep(self.survivors(capacity), capacity)
+
+    def keep(self, kept: Sequence[int], capacity: int) -> None:
+        """Only the exemplars in these slots, in this order, in fresh memory for `capacity`."""
+        places = {slot: place for place, slot in enumerate(kept)}
+        self.slots_of = {
+            label: [places[slot] for slot in slots if slot in places]
+            for label, slots in self.slots_of.items()
         }
+        rows = torch.tensor(kept, dtype=torch.int64, device=self.labels.device)
+
+        def column(old: Tensor) -> Tensor:
+            fresh = old.new_zeros((capacity, *old.shape[1:]))
+            fresh[: len(rows)] = old.index_select(0, rows)
+            return fresh
+
+        self.images, self.labels = column(self.images), column(self.labels)
+        self.extras = {key: column(old) for key, old in self.extras.items()}
+        self.capacity, self.count = capacity, len(kept)
 
     def add(self, batch: Batch) -> None:
         """Offer every sample of a batch; the policy decides which are kept, and where.
@@ -110,3 +137,20 @@ class Buffer(ABC):
     @abstractmethod
     def choose_slots(self, batch: Batch) -> dict[int, int]:
         """Which rows of a new batch are kept: slot -> row. A later row may replace an earlier one."""
+
+    def survivors(self, capacity: int) -> list[int]:
+        """The slots that stay where only `capacity` are left: any, each as likely as another."""
+        if self.count <= capacity:
+            return list(range(self.count))
+        return sorted(self.write_draws.choose(capacity, self.count))
+
+    def thinned(self, capacity: int, place: Callable[[int], int]) -> list[int]:
+        """The slots that stay where the class that has most gives up one after the other.
+
+        place: which of a class's n slots is given up.
+        """
+        left = {label: list(slots) for label, slots in self.slots_of.items()}
+        for _ in range(sum(map(len, left.values())) - capacity):
+            largest = max(left.values(), key=len)
+            largest.pop(place(len(largest)))
+        return [slot for slots in left.values() for slot in slots]

@@ -1,4 +1,9 @@
-"""The memory ledger: bytes that a strategy holds, by kind, measured from its live tensors."""
+"""The memory ledger: bytes that a strategy holds, by kind, measured from its live tensors.
+
+Two accountings. `held`: every byte of every kind, teachers, labels and all buffers included. `survey`
+(Zhou et al., arXiv 2302.03648): parameters x 4 of the network at rest without its head, and exemplars'
+pixels; no teacher, no statistics.
+"""
 
 from __future__ import annotations
 
@@ -33,18 +38,37 @@ KINDS = (
 class Ledger:
     """Bytes by kind (only kinds that hold any), and what stands beside them.
 
-    optimizer, gradients: bytes that are reported, not counted. exemplars_held: their number.
+    optimizer, gradients: bytes that are reported, not counted. exemplars_held: their number; pixels:
+    bytes of their pixels. parameters: of the network without its head; frozen_parameters: those of a
+    backbone that nobody trains.
     """
 
     bytes_by_kind: Mapping[str, int]
     optimizer: int
     gradients: int
     exemplars_held: int
+    pixels: int = 0
+    parameters: int = 0
+    frozen_parameters: int = 0
 
     @property
     def total(self) -> int:
-        """Bytes that count against the budget."""
+        """Bytes held of every kind."""
         return sum(self.bytes_by_kind.values())
+
+    def beside_exemplars(self, budget: Budget) -> int:
+        """Bytes that count against the budget, exemplars left out."""
+        kinds = self.bytes_by_kind
+        if budget.accounting == "survey":
+            counted = self.parameters - (0 if budget.count_frozen else self.frozen_parameters)
+            return 4 * counted + sum(kinds.get(kind, 0) for kind in ("prompts", "keys", "masks"))
+        frozen = 0 if budget.count_frozen else kinds.get("frozen backbone", 0)
+        return self.total - frozen - kinds.get("exemplars", 0)
+
+    def counted(self, budget: Budget) -> int:
+        """Bytes that count against the budget, in its accounting."""
+        held = self.pixels if budget.accounting == "survey" else self.bytes_by_kind.get("exemplars", 0)
+        return self.beside_exemplars(budget) + held
 
     def describe(self) -> str:
         """`exemplars 2.1 MiB, model 0.9 MiB`, the largest first."""
@@ -52,7 +76,9 @@ class Ledger:
         return ", ".join(f"{kind} {readable_bytes(count)}" for kind, count in ranked)
 
 
-def measure(attributes: Mapping[str, Any], claims: Mapping[str, str], exemplars_held: int = 0) -> Ledger:
+def measure(
+    attributes: Mapping[str, Any], claims: Mapping[str, str], exemplars_held: int = 0, pixels: int = 0
+) -> Ledger:
     """The ledger of a strategy's attributes.
 
     claims: kind of an attribute, by its name. A buffer claims "exemplars" for itself; of a network
@@ -61,7 +87,7 @@ def measure(attributes: Mapping[str, Any], claims: Mapping[str, str], exemplars_
     """
     by_kind = dict.fromkeys(KINDS, 0)
     storages: set[tuple[str, int]] = set()
-    gradients = optimizer = 0
+    gradients = optimizer = parameters = frozen = 0
     seen: set[int] = set()
     for name, value in attributes.items():
         if isinstance(value, SGD):
@@ -85,8 +111,11 @@ def measure(attributes: Mapping[str, Any], claims: Mapping[str, str], exemplars_
                 by_kind[str(kind)] += size
             if isinstance(held.value, Tensor) and held.value.grad is not None:
                 gradients += held.value.grad.nbytes
+            if claims.get(name) == "model" and isinstance(held.value, nn.Parameter) and kind != "head":
+                parameters += held.value.numel()
+                frozen += held.value.numel() if kind == "frozen backbone" else 0
     counted = {kind: size for kind, size in by_kind.items() if size}
-    return Ledger(counted, optimizer, gradients, exemplars_held)
+    return Ledger(counted, optimizer, gradients, exemplars_held, pixels, parameters, frozen)
 
 
 def _parts_of_network(value: Any) -> dict[int, str]:
@@ -118,7 +147,8 @@ def _storage(held: Held) -> tuple[tuple[str, int], int]:
 
 def check_budget(ledger: Ledger, budget: Budget) -> None:
     """Raise BudgetExceeded, naming who holds what, where the ledger is over the budget."""
-    if budget.bytes is not None and ledger.total > budget.bytes:
-        raise BudgetExceeded(f"{readable_bytes(ledger.total)} held, budget {budget}: {ledger.describe()}")
+    if budget.bytes is not None and ledger.counted(budget) > budget.bytes:
+        counted = readable_bytes(ledger.counted(budget))
+        raise BudgetExceeded(f"{counted} held, budget {budget}: {ledger.describe()}")
     if budget.exemplars is not None and ledger.exemplars_held > budget.exemplars:
         raise BudgetExceeded(f"{ledger.exemplars_held} exemplars held, budget {budget.exemplars}")

@@ -47,9 +47,11 @@ class BalancedBuffer(Buffer):
 
     def allocate(self, capacity: int) -> None:
         super().allocate(capacity)
-        self.slots_of: dict[int, list[int]] = {}
         self.seen_of: dict[int, int] = {}
         self.full: list[int] = []
+
+    def survivors(self, capacity: int) -> list[int]:
+        return self.thinned(capacity, self._below)
 
     def choose_slots(self, batch: Batch) -> dict[int, int]:
         taken: dict[int, int] = {}
@@ -92,9 +94,8 @@ class GreedyBuffer(Buffer):
     random one of the largest class. A class that has its share takes nothing more.
     """
 
-    def allocate(self, capacity: int) -> None:
-        super().allocate(capacity)
-        self.slots_of: dict[int, list[int]] = {}
+    def survivors(self, capacity: int) -> list[int]:
+        return self.thinned(capacity, lambda count: int(self.write_draws.take(1)[0] * count))
 
     def choose_slots(self, batch: Batch) -> dict[int, int]:
         taken: dict[int, int] = {}
@@ -117,48 +118,41 @@ class HerdedBuffer(Buffer):
     """Exemplars whose mean stays nearest to their class's (iCaRL, Rebuffi et al., CVPR 2017, alg. 4 and 5).
 
     Filled at the end of an experience by `herd`; new classes make the others give up those chosen
-    last, so that every class holds capacity / classes of them.
+    last, so that every class holds capacity / classes of them. The exemplars of a class stand together,
+    in the order in which they were chosen.
     """
 
-    def allocate(self, capacity: int) -> None:
-        super().allocate(capacity)
-        self.slots_of: dict[int, list[int]] = {}
-        self.free = list(range(capacity))
+    def survivors(self, capacity: int) -> list[int]:
+        return self.thinned(capacity, lambda count: count - 1)
 
     def choose_slots(self, batch: Batch) -> dict[int, int]:
         raise StreamlabError("a herded buffer is filled by herd(view, features_of), not by add")
 
-    def herd(self, view: Samples, features_of: Callable[[Tensor], Tensor]) -> None:
-        """Choose exemplars of every class in an experience, by features_of(images) -> (n, D)."""
-        for label in torch.unique(view.labels).tolist():
-            own = view.of_class(label)
-            self._herd_class(label, own, features_of(own.images))
+    def herd(
+        self,
+        view: Samples,
+        features_of: Callable[[Tensor], Tensor],
+        ranked: Callable[[Batch, Tensor, int], list[int]] | None = None,
+    ) -> None:
+        """Choose exemplars of every class in an experience, by features_of(images) -> (n, D).
 
-    def _herd_class(self, label: int, batch: Batch, features: Tensor) -> None:
-        self.free += self.slots_of.pop(label, [])
-        quota = self.capacity // (len(self.slots_of) + 1)
-        for slots in self.slots_of.values():
-            self.free += slots[quota:]
-            del slots[quota:]
-        rows = herding(features, quota)
-        own = [self.free.pop() for _ in rows]
-        self.slots_of[label] = own
-        self.count = sum(len(slots) for slots in self.slots_of.values())
-        self.seen += len(batch)
-        self.write(batch, dict(zip(own, rows, strict=True)))
-
-    @property
-    def slots(self) -> list[int]:
-        """The slots in use."""
-        return [slot for slots in self.slots_of.values() for slot in slots]
-
-    def draw(self, size: int) -> Batch:
-        held = self.slots
-        return self.at([held[place] for place in self.read_draws.choose(min(size, len(held)), len(held))])
-
-    def everything(self) -> Batch:
-        """All exemplars held, class by class, each class's in the order in which they were chosen."""
-        return self.at(self.slots)
+        ranked: rows of a class's batch in the order in which they are wanted, by batch, features and how
+        many there is room for; `herding` unless it is given.
+        """
+        fresh = torch.unique(view.labels).tolist()
+        for label in fresh:
+            self.slots_of.pop(label, None)
+        quota = self.capacity // max(1, len(self.slots_of) + len(fresh))
+        self.keep([slot for slots in self.slots_of.values() for slot in slots[:quota]], self.capacity)
+        for label in fresh:
+            batch = view.of_class(label)
+            features = features_of(batch.images)
+            rows = ranked(batch, features, quota) if ranked else herding(features, quota)
+            own = list(range(self.count, self.count + len(rows)))
+            self.slots_of[label] = own
+            self.count += len(rows)
+            self.seen += len(batch)
+            self.write(batch, dict(zip(own, rows, strict=True)))
 
 
 def herding(features: Tensor, count: int) -> list[int]:

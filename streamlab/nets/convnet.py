@@ -49,5 +49,8 @@ class _ConvNet(Backbone):
         self.layers = nn.Sequential(*layers, nn.Flatten())
         self.feature_size = channels * height * width
 
+    def split(self) -> tuple[nn.Module, nn.Module]:
+        return self.layers[:-5], self.layers[-5:]  # the last block and the flattening
+
     def forward(self, images: Tensor) -> Tensor:
         return cast(Tensor, self.layers(images))

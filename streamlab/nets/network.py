@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from ..errors import StreamlabError
 from .precision import Precision, full, in_precision
 
 ImageShape = tuple[int, int, int]
+M = TypeVar("M", bound=nn.Module)
 
 
 class Backbone(nn.Module):
@@ -26,6 +27,15 @@ class Backbone(nn.Module):
 
     feature_size: int
     precision: Precision = "float32"
+
+    def split(self) -> tuple[nn.Module, nn.Module]:
+        """Its general and its specialised layers, one after the other: backbone(x) = special(general(x)).
+
+        Raises StreamlabError where a network is not cut in two (only convnet and resnets are).
+        """
+        raise StreamlabError(
+            f"{type(self).__name__.strip('_').lower()} is not cut into general and special layers"
+        )
 
 
 class BackbonePlugin(Protocol):
@@ -121,7 +131,7 @@ def normalisation(kind: Literal["group", "batch"], channels: int) -> nn.Module:
     return nn.GroupNorm(groups, channels)
 
 
-def frozen_copy(module: nn.Module) -> nn.Module:
+def frozen_copy(module: M) -> M:
     """A copy in evaluation mode that no gradient reaches: a teacher."""
     import copy
 

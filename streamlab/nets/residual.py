@@ -45,10 +45,15 @@ class ResidualNetwork(Backbone):
                 layers.append(_Block(current, width * 2**stage, stride, norm, shortcut))
                 current = width * 2**stage
         self.blocks = nn.Sequential(*layers)
+        self.last_stage = len(layers) - blocks[-1]
         self.feature_size = current
 
     def forward(self, images: Tensor) -> Tensor:
         return cast(Tensor, self.blocks(self.stem(images))).mean((2, 3))
+
+    def split(self) -> tuple[nn.Module, nn.Module]:
+        general = nn.Sequential(self.stem, *self.blocks[: self.last_stage])
+        return general, nn.Sequential(*self.blocks[self.last_stage :], _Pooled())
 
 
 class _Block(nn.Module):
@@ -73,6 +78,13 @@ class _Block(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return F.relu(self.body(images) + self.shortcut(images))
+
+
+class _Pooled(nn.Module):
+    """The mean over the picture."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean((2, 3))
 
 
 class _Padded(nn.Module):

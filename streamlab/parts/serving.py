@@ -17,11 +17,14 @@ class Serving:
         self.held: tuple[Batch, Tensor] | None = None
 
     def of(
-        self, batch: Batch, buffer: Buffer, replay_size: int, given: Callable[[Tensor], Tensor]
+        self, batch: Batch, buffer: Buffer | None, replay_size: int, given: Callable[[Tensor], Tensor]
     ) -> tuple[Batch, Tensor]:
-        """The batch with `replay_size` exemplars drawn beside it, and `given` of all their images."""
+        """The batch with `replay_size` exemplars drawn beside it, and `given` of all their images.
+
+        buffer: None where none are replayed.
+        """
         if self.held is None:
-            both = batch.joined(buffer.draw(replay_size)) if replay_size else batch
+            both = batch.joined(buffer.draw(replay_size)) if buffer is not None else batch
             self.held = both, given(both.images)
         return self.held
 

@@ -6,6 +6,7 @@ folders; `run_experiment` runs what is unfinished in them, whoever began it.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -17,7 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import plugins
-from ..config import ComputeConfig, OptimizerConfig, StreamConfig, configure, merged, parse_budget
+from ..config import (
+    Accounting,
+    ComputeConfig,
+    OptimizerConfig,
+    StreamConfig,
+    configure,
+    merged,
+    parse_budget,
+)
 from ..data.source import Source, data_folder, load_source, several, share
 from ..episodes import EpisodePlan
 from ..errors import CorruptFile, StreamlabError, unknown
@@ -39,6 +48,8 @@ class Request:
     """What a person asks for; the defaults are the quickstart.
 
     strategies: names, files (./mine.py) or names with options (er:selection=balanced).
+    accounting: what counts against a budget in bytes; count_frozen: whether a backbone that nobody trains
+    does. first_seed: seeds count from it.
     eval_every: samples between evaluations (None: 1000; of episodes, a tenth of those trained on).
     settings: a tree of sections (scenario, stream, backbone, optimizer, compute, or a strategy's label).
     workers: None takes as many as there are processors (one on a GPU). record: what is kept
@@ -51,6 +62,9 @@ class Request:
     seeds: int = 3
     plan_seed: int | None = None
     budget: str = "500ex"
+    accounting: Accounting = "held"
+    count_frozen: bool = True
+    first_seed: int = 0
     eval_every: int | None = None
     device: str = "auto"
     data: str | None = None
@@ -59,11 +73,11 @@ class Request:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read_recipe(path: Path) -> dict[str, Any]:
-    """A TOML recipe as Request fields; sections and strategies' tables become settings.
+def read_recipe(path: Path, kind: type = Request) -> dict[str, Any]:
+    """A TOML recipe as the fields of a request; sections and strategies' tables become settings.
 
-    scenario is a name, or a section with a `name` among its options. Raises StreamlabError where the
-    file cannot be read or has an unknown field.
+    kind: the request's dataclass. scenario is a name, or a section with a `name` among its options.
+    Raises StreamlabError where the file cannot be read or has an unknown field.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -71,11 +85,11 @@ def read_recipe(path: Path) -> dict[str, Any]:
         raise StreamlabError(f"recipe {path} cannot be read: {error.strerror}") from None
     except tomllib.TOMLDecodeError as error:
         raise StreamlabError(f"recipe {path} is no TOML: {error}") from None
-    fields = set(Request.__dataclass_fields__) - {"settings"}
+    fields = {field.name for field in dataclasses.fields(kind)} - {"settings"}
     given: dict[str, Any] = {}
     settings: dict[str, Any] = {}
     for name, value in content.items():
-        if name == "scenario" and isinstance(value, Mapping):
+        if name == "scenario" and name in fields and isinstance(value, Mapping):
             if "name" not in value:
                 raise StreamlabError(f"recipe {path.name}: its section [scenario] has no name")
             given["scenario"] = value["name"]
@@ -86,7 +100,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
             given[name] = value
         else:
             raise unknown(f"field of recipe {path.name}", name, fields | set(SECTIONS))
-    checked = configure(Request, given, f"recipe {path.name}")
+    checked: Any = configure(kind, given, f"recipe {path.name}")
     return {**{name: getattr(checked, name) for name in given}, "settings": settings}
 
 
@@ -109,7 +123,8 @@ class Experiment:
             out.mkdir(parents=True, exist_ok=True)
             write_json(out / "experiment.json", {"specs": [spec.to_plain() for spec in self.specs]})
             for spec in self.specs:
-                RunFolder.create(out / spec.folder, spec, self.plans[spec.plan_seed])
+                own = self.classes.get(spec.strategy)
+                RunFolder.create(out / spec.folder, spec, self.plans[spec.plan_seed], own)
         except OSError as error:
             raise StreamlabError(f"cannot write to {out}: {error.strerror}") from None
 
@@ -152,11 +167,12 @@ def prepare(
     device = chosen_device(request.device)
 
     source = source or load_source(request.source, request.data)
-    plan_seeds = [request.plan_seed if request.plan_seed is not None else s for s in range(request.seeds)]
+    seeds = range(request.first_seed, request.first_seed + request.seeds)
+    plan_seeds = [request.plan_seed if request.plan_seed is not None else seed for seed in seeds]
     options = settings.get("scenario", {})
     plans = {seed: make_plan(request.scenario, source.labels, seed, options) for seed in set(plan_seeds)}
     specs = []
-    for seed, plan_seed in enumerate(plan_seeds):
+    for seed, plan_seed in zip(seeds, plan_seeds, strict=True):
         for row in rows:
             cls, plan = loaded[row.strategy], plans[plan_seed]
             spec = RunSpec(
@@ -167,6 +183,8 @@ def prepare(
                 seed=seed,
                 plan_seed=plan_seed,
                 budget="none" if cls.learns_jointly else request.budget,
+                accounting=request.accounting,
+                count_frozen=request.count_frozen,
                 eval_every=request.eval_every or _regular(plan),
                 device=device,
                 source_digest=source.digest,
@@ -264,7 +282,8 @@ def run_experiment(
     """
     with locked(out):
         for spec in experiment.specs:
-            RunFolder.create(out / spec.folder, spec, experiment.plans[spec.plan_seed])
+            own = experiment.classes.get(spec.strategy)
+            RunFolder.create(out / spec.folder, spec, experiment.plans[spec.plan_seed], own)
         todo = [spec for spec in experiment.specs if RunFolder(out / spec.folder).result is None]
         shared = share(experiment.source)
         jobs = [Job(out / spec.folder, shared, experiment.classes.get(spec.strategy)) for spec in todo]
@@ -294,7 +313,12 @@ def available_processors() -> int:
 def new_folder(request: Request) -> Path:
     """A fresh folder under ./runs, named by time and scenario."""
     stamp = datetime.now().strftime("%Y-%m-%d_%H%M%S")
-    base = Path("runs") / f"{stamp}_{request.scenario}_{request.source}".replace("/", "_").replace(":", "_")
+    return fresh_folder(f"{stamp}_{request.scenario}_{request.source}")
+
+
+def fresh_folder(name: str) -> Path:
+    """A folder under ./runs that is not there yet."""
+    base = Path("runs") / name.replace("/", "_").replace(":", "_")
     number, path = 1, base
     while path.exists():
         number, path = number + 1, base.with_name(f"{base.name}-{number}")

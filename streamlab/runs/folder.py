@@ -24,11 +24,13 @@ from ..errors import CorruptFile
 from ..stream import Plan, StreamPlan, load_plan
 from .checkpoints import remove_checkpoints
 from .files import locked, write_json
+from .identity import identity
 from .spec import RunSpec
 
 if TYPE_CHECKING:
     from ..evaluation.episodic import EpisodeRecord
     from ..evaluation.record import Record
+    from ..strategy import Strategy
 
 
 def provenance() -> dict[str, Any]:
@@ -59,22 +61,36 @@ class RunFolder:
         self._log: IO[bytes] | None = None
 
     @staticmethod
-    def create(path: Path, spec: RunSpec, plan: Plan) -> RunFolder:
-        """Make the folder, its plan and run.json; what is there already is left as it is."""
+    def create(path: Path, spec: RunSpec, plan: Plan, strategy: type[Strategy] | None = None) -> RunFolder:
+        """Make the folder, its plan and run.json; what is there already is left as it is.
+
+        strategy: the class itself, where it has no importable name.
+        """
         (path / "evaluations").mkdir(parents=True, exist_ok=True)
         if not (path / "plan.safetensors").exists():
             plan.save(path / "plan.safetensors")
         if not (path / "run.json").exists():
-            write_json(path / "run.json", {"spec": spec.to_plain(), "provenance": provenance()})
+            made_with = provenance()
+            own = identity(spec, made_with, strategy)
+            content = {"spec": spec.to_plain(), "provenance": made_with, "identity": own}
+            write_json(path / "run.json", content)
         return RunFolder(path)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """run.json: the spec, the provenance, and what the run's result follows from; raises CorruptFile."""
+        try:
+            content: dict[str, Any] = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CorruptFile(f"{self.path / 'run.json'} is not a run: {error}") from None
+        return content
 
     @property
     def spec(self) -> RunSpec:
         """The spec in run.json; raises CorruptFile."""
         try:
-            plain = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
-            return RunSpec(**plain["spec"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return RunSpec(**self.about["spec"])
+        except (KeyError, TypeError) as error:
             raise CorruptFile(f"{self.path / 'run.json'} is not a run: {error}") from None
 
     @property

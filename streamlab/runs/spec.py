@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import plugins
-from ..config import Budget, ComputeConfig, OptimizerConfig, StreamConfig, configure, merged, parse_budget
+from ..config import (
+    Accounting,
+    Budget,
+    ComputeConfig,
+    OptimizerConfig,
+    StreamConfig,
+    configure,
+    merged,
+    parse_budget,
+)
 from ..episodes import EpisodePlan
 from ..errors import StreamlabError
 
@@ -41,6 +50,8 @@ class RunSpec:
     source_digest: str
     plan_fingerprint: str
     ceiling: bool = False
+    accounting: Accounting = "held"
+    count_frozen: bool = True
     record: tuple[str, ...] = ()
     data: str = ""
     scenario_options: Mapping[str, Any] = field(default_factory=dict)
@@ -83,7 +94,8 @@ class RunSpec:
         return configure(strategy.options_type(), own, self.strategy)
 
     def parsed_budget(self) -> Budget:
-        return parse_budget(self.budget)
+        budget = parse_budget(self.budget)
+        return dataclasses.replace(budget, accounting=self.accounting, count_frozen=self.count_frozen)
 
     def to_plain(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -65,7 +65,7 @@ class EpisodicSimulation(Running):
         """Training begins: a network that is trained on the classes at large is trained now."""
         self.strategy.exposed[list(self.plan.train.classes)] = True
         if self.strategy.base is not None:
-            with self.training():
+            with self.training(counted=False):
                 view = self.view()
                 self.progress.base = establish_base(self.strategy, view, None, self.hear_fit)
                 self.strategy.begin_experience(view)

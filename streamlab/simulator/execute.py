@@ -92,25 +92,37 @@ def build(
     """The simulation of a spec, ready to be driven; raises StreamlabError."""
     if plan.fingerprint != spec.plan_fingerprint or source.digest != spec.source_digest:
         raise StreamlabError("its plan or its source is not the one that it was made for")
+    pixels = PixelStatistics(source.mean, source.deviation)
+    made = make_strategy(spec, plan, source.image_shape, pixels, strategy)
+    rest = (spec.stream_config(), spec.eval_every, spec.parsed_budget(), frozenset(spec.record))
+    cache_bytes = spec.compute_config().cache_bytes
+    if isinstance(plan, EpisodePlan):
+        return assemble_episodes(made, plan, source, *rest, emit, folder, cache_bytes=cache_bytes)
+    return assemble(made, plan, source, *rest, emit, folder, cache_bytes=cache_bytes)
+
+
+def make_strategy(
+    spec: RunSpec,
+    plan: Plan,
+    image_shape: tuple[int, int, int],
+    pixels: PixelStatistics,
+    strategy: type[Strategy] | None = None,
+) -> Strategy:
+    """The strategy of a spec as it is before anything was learned; raises StreamlabError."""
     cls = strategy or load_strategy(spec.strategy)
     setting = Setting(
         num_classes=plan.num_classes,
-        image_shape=source.image_shape,
+        image_shape=image_shape,
         seed=spec.seed,
         device=torch.device(spec.device),
-        pixels=PixelStatistics(source.mean, source.deviation),
+        pixels=pixels,
         backbone=spec.backbone_options(),
         optimizer=spec.optimizer_config(cls),
         precision=spec.compute_config().precision,
         base=spec.base_recipe(),
         way=plan.train.way if isinstance(plan, EpisodePlan) else 0,
     )
-    made = cls(setting, spec.own_options(cls))
-    rest = (spec.stream_config(), spec.eval_every, spec.parsed_budget(), frozenset(spec.record))
-    cache_bytes = spec.compute_config().cache_bytes
-    if isinstance(plan, EpisodePlan):
-        return assemble_episodes(made, plan, source, *rest, emit, folder, cache_bytes=cache_bytes)
-    return assemble(made, plan, source, *rest, emit, folder, cache_bytes=cache_bytes)
+    return cls(setting, spec.own_options(cls))
 
 
 def assemble(
@@ -194,8 +206,10 @@ def _finish(simulation: Simulation | EpisodicSimulation, folder: RunFolder) -> e
         "evaluation_seconds": progress.evaluation_seconds,
         "samples_per_second": progress.samples_seen / max(progress.train_seconds, 1e-9),
         "flops_per_step": progress.flops_per_step,
+        "flops": progress.flops,
         "peak_memory_bytes": float(progress.peak_memory),
         "held_bytes": float(sum(progress.held.values())),
+        "survey_bytes": float(progress.survey_bytes),
         "exemplars": float(progress.exemplars),
     }
     event = events.RunEnded(metrics, not_defined, resources)

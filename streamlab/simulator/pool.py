@@ -37,10 +37,13 @@ class Job:
     strategy: type[Strategy] | None = None
 
 
-def run_jobs(jobs: Sequence[Job], workers: int, sink: Sink, log: Path, tick: Callable[[], None]) -> None:
+def run_jobs(
+    jobs: Sequence[Job], workers: int, sink: Sink, log: Path, tick: Callable[[], None], gpus: int = 0
+) -> None:
     """Execute the jobs; `sink(number, event)` hears all events, `tick()` is called when idle too.
 
-    workers: 0 runs in this process. log: where the workers' standard error goes.
+    workers: 0 runs in this process. log: where the workers' standard error goes. gpus: the workers are
+    spread evenly over so many (0: each sees them all).
     """
     if workers == 0:
         _run_here(jobs, sink, tick)
@@ -50,8 +53,8 @@ def run_jobs(jobs: Sequence[Job], workers: int, sink: Sink, log: Path, tick: Cal
     crew: list[_Worker] = []
     with log.open("ab") as errors:
         try:
-            for _ in range(min(workers, len(jobs))):
-                crew.append(_Worker(inbox, errors))
+            for number in range(min(workers, len(jobs))):
+                crew.append(_Worker(inbox, errors, _visible(number % gpus) if gpus else None))
                 crew[-1].give(waiting.popleft())
             while any(worker.job is not None for worker in crew):
                 try:
@@ -98,7 +101,7 @@ def _replace(
     jobs: Sequence[Job],
 ) -> _Worker:
     status = dead.process.wait()
-    fresh = _Worker(inbox, errors)
+    fresh = _Worker(inbox, errors, dead.gpu)
     crew[crew.index(dead)] = fresh
     if dead.job is not None:
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
@@ -110,11 +113,23 @@ def _replace(
     return fresh
 
 
-class _Worker:
-    """One worker process, the thread that reads its events, and the number of its job."""
+def _visible(number: int) -> str:
+    """The name of the number-th GPU that this process sees."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return named.split(",")[number] if named else str(number)
 
-    def __init__(self, inbox: queue.Queue[tuple[_Worker, str | None]], errors: IO[bytes]) -> None:
+
+class _Worker:
+    """One worker process, the thread that reads its events, and the number of its job.
+
+    gpu: the only one that it sees, as CUDA names it (None: all).
+    """
+
+    def __init__(
+        self, inbox: queue.Queue[tuple[_Worker, str | None]], errors: IO[bytes], gpu: str | None
+    ) -> None:
         self.job: int | None = None
+        self.gpu = gpu
         self.process = subprocess.Popen(
             # -P: what lies in the current folder must not stand in for an installed module.
             [sys.executable, "-P", "-m", "streamlab.simulator.worker"],
@@ -128,6 +143,7 @@ class _Worker:
                 "MKL_NUM_THREADS": "1",
                 "PYTHONUNBUFFERED": "1",
                 "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+                **({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}),
             },
         )
         threading.Thread(target=self._read, args=(inbox,), daemon=True).start()

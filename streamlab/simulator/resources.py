@@ -23,13 +23,15 @@ def flops_of(step: Callable[[], T]) -> tuple[T, float]:
     more for each factor that needs one. torch's own counter agrees, but costs every worker a
     second and 150 MB (it imports a compiler).
     """
-    counter = _FlopCounter()
+    counter = FlopCounter()
     with counter:
         result = step()
     return result, counter.total
 
 
-class _FlopCounter(TorchFunctionMode):
+class FlopCounter(TorchFunctionMode):
+    """Counts while it is entered; `total` is what it counted."""
+
     def __init__(self) -> None:
         super().__init__()
         self.total = 0.0

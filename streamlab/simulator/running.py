@@ -9,12 +9,14 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..config import Budget
 from ..errors import StreamlabError
 from ..memory.ledger import check_budget
 from ..randomness import key, put_host_state, seed_torch, take_host_state
@@ -23,13 +25,10 @@ from ..runs.folder import RunFolder
 from ..strategy import Strategy
 from . import events
 from .fit import Fitted
-from .resources import flops_of
-
-if TYPE_CHECKING:
-    from ..config import Budget
+from .resources import FlopCounter, flops_of
 
 _FLUSH_EVERY = 64
-_FLOPS_STEP = 20
+_FLOPS_STEPS = (1, 20)
 _STEP_STRIDE = 0x9E3779B97F4A7C15
 
 
@@ -37,7 +36,9 @@ _STEP_STRIDE = 0x9E3779B97F4A7C15
 class Progress:
     """Where a run is, and what it has counted: plain values that a checkpoint can hold.
 
-    samples_seen: training samples, or episodes. best: of episodes, the state that was best on
+    samples_seen: training samples, or episodes. flops: of training so far (base sessions left out),
+    where a step counts as the last that was measured. held: the most that was held, by kind;
+    survey_bytes: the most in the survey's accounting. best: of episodes, the state that was best on
     meta-validation, its tensors beside.
     """
 
@@ -53,8 +54,11 @@ class Progress:
     train_seconds: float = 0.0
     evaluation_seconds: float = 0.0
     flops_per_step: float = 0.0
+    flops: float = 0.0
+    measured_from: int = 0
     peak_memory: int = 0
     held: dict[str, int] = field(default_factory=dict)
+    survey_bytes: int = 0
     exemplars: int = 0
     log_length: int = 0
     losses: dict[str, list[float]] = field(default_factory=dict)
@@ -106,10 +110,11 @@ class Running:
         progress = self.progress
         progress.steps += 1
         seed_torch(self._random_base + progress.steps * _STEP_STRIDE)
-        if progress.steps == _FLOPS_STEP:
+        if progress.steps - progress.measured_from in _FLOPS_STEPS:
             numbers, progress.flops_per_step = flops_of(learn)
         else:
             numbers = learn()
+        progress.flops += progress.flops_per_step
         self._pending.append({name: value.detach() for name, value in numbers.items()})
 
     def count(self, samples: int, began: float) -> None:
@@ -149,9 +154,9 @@ class Running:
             self.folder.log(events.to_plain(event))
         self._listener(event)
 
-    def training(self) -> _Training:
-        """Times what belongs to training between steps."""
-        return _Training(self)
+    def training(self, counted: bool = True) -> _Training:
+        """Times what belongs to training between steps, and counts its operations unless told not to."""
+        return _Training(self, counted)
 
     def hear_fit(self, fitted: Fitted) -> None:
         """Tell how far base training is."""
@@ -161,13 +166,19 @@ class Running:
             )
         )
 
-    def measure_memory(self) -> None:
-        """Keep the most that was held; raises BudgetExceeded where that is too much."""
+    def measure_memory(self, at_rest: bool = False) -> None:
+        """Keep the most that was held; raises BudgetExceeded where that is too much.
+
+        at_rest: nothing is being learned, which is when the survey's accounting looks.
+        """
         ledger = self.strategy.ledger()
+        survey = Budget(accounting="survey")
+        if at_rest:
+            self.progress.survey_bytes = max(self.progress.survey_bytes, ledger.counted(survey))
         if ledger.total > sum(self.progress.held.values()):
             self.progress.held = dict(ledger.bytes_by_kind)
         self.progress.exemplars = max(self.progress.exemplars, ledger.exemplars_held)
-        if not self.strategy.learns_jointly:
+        if not self.strategy.learns_jointly and (at_rest or self.budget.accounting == "held"):
             check_budget(ledger, self.budget)
 
     def evaluated(
@@ -215,12 +226,19 @@ class Running:
 class _Training:
     """Times what belongs to training outside `learn`, with global draws named by the step."""
 
-    def __init__(self, running: Running) -> None:
+    def __init__(self, running: Running, counted: bool) -> None:
         self._running = running
+        self._counter = FlopCounter() if counted else None
+        self._open = ExitStack()
 
     def __enter__(self) -> None:
         self._began = time.perf_counter()
         seed_torch(key(self._running.seed, "between", self._running.progress.steps))
+        if self._counter is not None:
+            self._open.enter_context(self._counter)
 
     def __exit__(self, *error: Any) -> None:
-        self._running.progress.train_seconds += time.perf_counter() - self._began
+        progress = self._running.progress
+        self._open.close()
+        progress.flops += self._counter.total if self._counter is not None else 0
+        progress.train_seconds += time.perf_counter() - self._began

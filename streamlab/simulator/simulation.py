@@ -90,12 +90,15 @@ class Simulation(Running):
     def begin(self, number: int) -> None:
         """An experience begins, where boundaries are shown."""
         self._start_experiences(self.progress.samples_seen + 1)
+        self.progress.measured_from = self.progress.steps
         view, own = self.view(number), self.strategy.own_classes
         if number == 0 and self.strategy.base is not None:
-            with self.training():
+            with self.training(counted=False):
                 self._train_base(view)
         own.zero_()[list(view.classes)] = True
         own[view.labels] = True  # a blurry task shows samples of others' classes
+        if not self.strategy.learns_jointly:
+            self.strategy.allot(self.budget)
         with self.training():
             self.strategy.begin_experience(view)
         self.measure_memory()
@@ -214,7 +217,7 @@ class Simulation(Running):
         progress, strategy = self.progress, self.strategy
         with self.training():
             strategy.consolidate()
-        self.measure_memory()
+        self.measure_memory(at_rest=True)
         began = time.perf_counter()
         strategy.train_mode(False)
         with global_randomness(self.seed, "evaluation", progress.samples_seen):

@@ -17,8 +17,9 @@ from torch import nn
 from streamlab.batch import Batch
 from streamlab.config import Budget
 from streamlab.errors import BudgetExceeded, CorruptFile, StreamlabError
-from streamlab.memory import BalancedBuffer, Buffer, ReservoirBuffer
+from streamlab.memory import BalancedBuffer, Buffer, HerdedBuffer, ReservoirBuffer
 from streamlab.memory.ledger import check_budget, measure
+from streamlab.memory.policies import POLICIES
 from streamlab.memory.state import Putter, Taker
 from streamlab.nets.network import frozen_copy
 
@@ -79,6 +80,55 @@ def test_balanced_keeps_rare_classes_whole() -> None:
     held = Counter(fill(BalancedBuffer, labels, 30).everything().labels.tolist())
     assert held[1] == 3
     assert abs(held[0] - held[2]) <= 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    labels=st.lists(st.integers(0, 4), min_size=1, max_size=80),
+    capacity=st.integers(1, 40),
+    fewer=st.integers(0, 40),
+    policy=st.sampled_from(sorted(POLICIES)),
+)
+def test_a_buffer_that_shrinks_keeps_what_it_held_in_fresh_memory(
+    labels: list[int], capacity: int, fewer: int, policy: str
+) -> None:
+    if policy == "herding":
+        buffer: Buffer = HerdedBuffer((1, 1, 2), CPU, 0)
+        buffer.allocate(capacity)
+        buffer.herd(Stretch(numbered(labels)), lambda images: images.flatten(1).float())
+    else:
+        buffer = fill(POLICIES[policy], labels, capacity)
+    before, quotas = held_numbers(buffer), Counter(buffer.everything().labels.tolist())
+    fewer = min(fewer, capacity)
+    buffer.shrink(fewer)
+    after = held_numbers(buffer)
+    assert len(buffer) == len(after) == min(fewer, len(before))
+    assert set(after) <= set(before)
+    assert buffer.everything().labels.tolist() == [labels[number] for number in after]
+    assert (buffer.capacity, len(buffer.images), len(buffer.labels)) == (fewer,) * 3
+    assert measure({"buffer": buffer}, {}).total == fewer * buffer.exemplar_bytes
+    if policy != "reservoir" and after:
+        counts = Counter(buffer.everything().labels.tolist())
+        most = max(counts.values())
+        assert all(counts[label] >= min(quotas[label], most - 1) for label in quotas)
+    if policy != "herding":
+        buffer.add(numbered([0, 1, 2], 1000))
+        assert len(buffer) <= fewer
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """What a herded buffer needs of an experience."""
+
+    batch: Batch
+
+    @property
+    def labels(self) -> torch.Tensor:
+        return self.batch.labels
+
+    def of_class(self, label: int) -> Batch:
+        own = self.labels == label
+        return Batch(self.batch.images[own], self.labels[own])
 
 
 def test_extras_travel_with_their_exemplar() -> None:

@@ -1,0 +1,122 @@
+"""What a report opens with: the answer, in three sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..evaluation.intervals import interval
+from .gather import Gathered, Panel
+from .statistics import areas, by_row, standings
+from .tables import budget_text
+
+_CHEAP = 1.0
+
+
+def findings(gathered: Gathered) -> list[str]:
+    """Who is best at the largest budget; what memory changes; what it costs, and how sure it is."""
+    return [_best(gathered), _over_memory(gathered), _cost_and_certainty(gathered)]
+
+
+def _main_metric(panel: Panel, budget: str) -> str:
+    for metric in ("a_avg", "a_last"):
+        if any(by_row(panel, budget, metric).values()):
+            return metric
+    return "a_last"
+
+
+_NAMES = {"a_avg": "average accuracy", "a_last": "last accuracy"}
+
+
+def _best(gathered: Gathered) -> str:
+    parts = []
+    for panel in gathered.panels:
+        budget = panel.budgets[-1]
+        metric = _main_metric(panel, budget)
+        values = {row: own for row, own in by_row(panel, budget, metric).items() if own}
+        found = standings(values, False)
+        where = f"on {panel.label} at {budget_text(panel, budget)}"
+        if not found:
+            parts.append(f"{where} nothing is complete")
+            continue
+        best = next(row for row, own in found.items() if own.best)
+        half = found[best].mean.half_width
+        shown = f"{100 * found[best].mean.mean:.1f}" + ("" if half is None else f" ± {100 * half:.1f}") + " %"
+        tied = [row for row, own in found.items() if own.tied]
+        others = [row for row in found if row != best]
+        if not others:
+            verdict = ""
+        elif len(tied) == len(others):
+            verdict = ", though nothing else is told apart from it"
+        elif tied:
+            verdict = f", not told apart from {_listed(tied)}"
+        else:
+            verdict = ", above all others"
+        parts.append(f"{where} {best} has the best {_NAMES[metric]}, {shown}{verdict}")
+    return _sentence("; ".join(parts))
+
+
+def _over_memory(gathered: Gathered) -> str:
+    parts = []
+    for panel in gathered.panels:
+        if len(panel.budgets) < 2:
+            continue
+        small = panel.budgets[0]
+        metric = _main_metric(panel, small)
+        least = _leader(by_row(panel, small, metric))
+        most = _leader(by_row(panel, panel.budgets[-1], metric))
+        whole = _leader({row: areas(panel, row, metric) for row in by_row(panel, small, metric)})
+        over = f", and {whole} has the largest area over all budgets" if whole else ""
+        at = f"on {panel.label} {least} leads at the smallest budget ({small})"
+        if least == most:
+            parts.append(f"{at} too{over}")
+        elif least and most:
+            parts.append(f"{at}, {most} at the largest{over}")
+    if not parts:
+        return "One budget was compared, so that nothing is said of how the order changes with memory."
+    return _sentence("; ".join(parts))
+
+
+def _cost_and_certainty(gathered: Gathered) -> str:
+    parts = []
+    for panel in gathered.panels[:1]:
+        budget = panel.budgets[-1]
+        metric = _main_metric(panel, budget)
+        best = _leader(by_row(panel, budget, metric))
+        costs = {
+            row: interval(list(own.values())).mean
+            for row, own in by_row(panel, budget, "flops").items()
+            if own
+        }
+        if best in costs and len(costs) > 1 and min(costs.values()) > 0:
+            cheapest = min(costs, key=lambda row: costs[row])
+            if best == cheapest:
+                parts.append(f"{best} is also the cheapest to train")
+            else:
+                times = costs[best] / costs[cheapest]
+                parts.append(
+                    f"training {best} takes {times:.1f} times the operations of {cheapest}, the cheapest"
+                )
+    seeds = gathered.seeds
+    sure = (
+        "one seed was run, so that no difference is told from chance"
+        if seeds == 1
+        else f"all of it rests on {seeds} seeds, differences paired and Holm-corrected"
+    )
+    lost = sum(result.status != "complete" for result in gathered.results)
+    parts.append(sure + (f", and {lost} runs did not complete" if lost else ""))
+    return _sentence("; ".join(parts))
+
+
+def _leader(values: Mapping[str, Mapping[int, float]]) -> str:
+    means = {row: interval(list(own.values())).mean for row, own in values.items() if own}
+    return max(means, key=lambda row: means[row], default="")
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _sentence(text: str) -> str:
+    """With a capital, unless it begins with a name."""
+    begins = text.split(" ", 1)[0] in ("on", "one", "all", "training")
+    return (text[0].upper() + text[1:] if begins else text) + "."

@@ -1,0 +1,240 @@
+"""Gathers finished runs into what a report is made of, and refuses to put unlike beside like.
+
+Two runs of one seed are comparable when their plans, their sources' pixels, their evaluation points, the
+way the stream is served and the precision agree; runs of one row also when versions, threads and device do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ..config import Budget, parse_budget
+from ..errors import CorruptFile, StreamlabError, unknown
+from ..runs.experiment import read_specs
+from ..runs.folder import RunFolder
+from ..runs.spec import RunSpec
+from ..sweep.grid import ANY, read_comparison
+
+Status = Literal["complete", "failed", "unfinished"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run. curve: (samples seen, accuracy) at its evaluations; matrix: R, None where not tested."""
+
+    folder: str
+    spec: RunSpec
+    status: Status
+    message: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    resources: Mapping[str, float] = field(default_factory=dict)
+    held: Mapping[str, int] = field(default_factory=dict)
+    matrix: Sequence[Sequence[float | None]] = ()
+    curve: Sequence[tuple[int, float]] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One scenario: its budgets from small to large, and its runs by (budget, row), seed by seed.
+
+    bytes_of: of a budget, where it is one in bytes. Rows that keep no exemplars stand at every budget.
+    """
+
+    label: str
+    budgets: tuple[str, ...]
+    bytes_of: Mapping[str, int]
+    results: Mapping[tuple[str, str], tuple[Result, ...]]
+
+    @property
+    def rows(self) -> list[str]:
+        """Labels in order."""
+        return list(dict.fromkeys(row for _, row in self.results))
+
+    def values(self, budget: str, row: str, metric: str) -> dict[int, float]:
+        """A metric, or a resource, of a row's complete runs, by seed."""
+        found = {}
+        for result in self.results.get((budget, row), ()):
+            value = result.metrics.get(metric, result.resources.get(metric))
+            if result.status == "complete" and value is not None:
+                found[result.spec.seed] = value
+        return found
+
+    def is_ceiling(self, row: str) -> bool:
+        """Whether a row is trained on everything at once, and not ranked."""
+        return any(result.spec.ceiling for result in self.all_of(row))
+
+    def all_of(self, row: str) -> list[Result]:
+        """All runs of a row."""
+        return [result for (_, own), results in self.results.items() if own == row for result in results]
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What a report is made of. reference: the row that others are compared with (None: the best)."""
+
+    panels: tuple[Panel, ...]
+    accounting: str
+    count_frozen: bool
+    reference: str | None
+    folders: tuple[str, ...]
+    tuned: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def results(self) -> list[Result]:
+        """Every run once."""
+        seen = {
+            result.folder: result
+            for panel in self.panels
+            for results in panel.results.values()
+            for result in results
+        }
+        return list(seen.values())
+
+    @property
+    def seeds(self) -> int:
+        """Seeds of the row that has most."""
+        return max((len(own) for panel in self.panels for own in panel.results.values()), default=0)
+
+
+def gather(folders: Sequence[Path], reference: str | None = None) -> Gathered:
+    """Read comparisons and experiments into one table a scenario.
+
+    Raises StreamlabError where runs are not comparable, with what differs, or where there is none.
+    """
+    found: dict[str, dict[tuple[str, str], list[Result]]] = {}
+    resolved: dict[str, dict[str, str]] = {}
+    tuned: list[Mapping[str, Any]] = []
+    for folder in folders:
+        for scenario, budgets, budget, path in _experiments(folder):
+            resolved.setdefault(scenario, {}).update(budgets)
+            for spec in read_specs(path):
+                result = _read(path / spec.folder, spec)
+                for column in budgets if budget == ANY else (budget,):
+                    found.setdefault(scenario, {}).setdefault((column, spec.label), []).append(result)
+        chosen = folder / "tuning" / "chosen.json"
+        tuned += json.loads(chosen.read_text("utf-8")) if chosen.exists() else []
+    panels = tuple(_panel(label, resolved[label], own) for label, own in found.items())
+    every = [result for panel in panels for own in panel.results.values() for result in own]
+    if not any(result.status == "complete" for result in every):
+        raise StreamlabError(f"{folders[0]} has no complete run to report")
+    for panel in panels:
+        check_comparable(panel)
+    rows = {row for panel in panels for row in panel.rows}
+    if reference is not None and reference not in rows:
+        raise unknown("row", reference, rows)
+    first = every[0].spec
+    for result in every:
+        if result.spec.accounting != first.accounting or result.spec.count_frozen != first.count_frozen:
+            raise StreamlabError(
+                f"{result.spec.label} ({result.folder}) counts its budget otherwise than {first.label} "
+                f"({every[0].folder}): {result.spec.accounting} accounting against {first.accounting}, or a "
+                f"frozen backbone counted against not"
+            )
+    names = tuple(str(folder) for folder in folders)
+    return Gathered(panels, first.accounting, first.count_frozen, reference, names, tuned)
+
+
+def _experiments(folder: Path) -> Iterable[tuple[str, Mapping[str, str], str, Path]]:
+    """(scenario, its budgets as asked for -> resolved, an experiment's budget, its folder)."""
+    if (folder / "comparison.json").exists():
+        about = read_comparison(folder)
+        for block in about["blocks"]:
+            yield (
+                block["scenario"],
+                about["budgets"][block["scenario"]],
+                block["budget"],
+                folder / block["folder"],
+            )
+        return
+    specs = read_specs(folder)
+    budget = next((spec.budget for spec in specs if not spec.ceiling), "none")
+    yield f"{specs[0].scenario} on {specs[0].source}", {budget: budget}, budget, folder
+
+
+def _read(path: Path, spec: RunSpec) -> Result:
+    """One run, as far as it is there."""
+    folder = RunFolder(path)
+    if not (path / "run.json").exists():
+        return Result(str(path), spec, "unfinished")
+    result, about = folder.result, folder.about
+    if result is None:
+        failure = folder.failure
+        status: Status = "failed" if failure else "unfinished"
+        return Result(str(path), spec, status, failure or "", about=about)
+    curve = [
+        (event["samples_seen"], event["accuracy"])
+        for event in folder.events()
+        if event["event"] == "Evaluated"
+    ]
+    try:
+        return Result(
+            str(path), spec, "complete", "", result["metrics"], result["resources"], result["held"],
+            result.get("accuracy_matrix", ()), curve, about,
+        )  # fmt: skip
+    except KeyError as error:
+        raise CorruptFile(f"{path / 'result.json'} has no {error}") from None
+
+
+def _panel(label: str, resolved: Mapping[str, str], found: Mapping[tuple[str, str], list[Result]]) -> Panel:
+    parsed: dict[str, Budget] = {text: parse_budget(own) for text, own in resolved.items()}
+    ordered = sorted(parsed, key=lambda text: (parsed[text].bytes or 0, parsed[text].exemplars or 0))
+    bytes_of = {text: own.bytes for text, own in parsed.items() if own.bytes is not None}
+    results = {}
+    for budget in ordered:
+        for (column, row), own in found.items():
+            if column == budget:
+                seeds = [result.spec.seed for result in own]
+                if len(set(seeds)) < len(seeds):
+                    raise StreamlabError(
+                        f"{row} at {budget} is there twice, in {own[0].folder} and {own[-1].folder}"
+                    )
+                results[column, row] = tuple(sorted(own, key=lambda result: result.spec.seed))
+    return Panel(label, tuple(ordered), bytes_of, results)
+
+
+def check_comparable(panel: Panel) -> None:
+    """Raise StreamlabError, with what differs, where runs in one table are not comparable."""
+    first: dict[int, Result] = {}
+    for (_, row), results in panel.results.items():
+        forms = {json.dumps(_form(result), sort_keys=True): result for result in results if result.about}
+        if len(forms) > 1:
+            one, other, *_ = forms.values()
+            named = [name for name, value in _form(one).items() if _form(other)[name] != value]
+            raise StreamlabError(
+                f"{row}: its runs are of different make ({', '.join(named)}) in {one.folder} and "
+                f"{other.folder}; one row holds runs of one make"
+            )
+        for result in results:
+            other = first.setdefault(result.spec.seed, result)
+            names = _differing(other.spec, result.spec)
+            if names:
+                raise StreamlabError(
+                    f"{other.spec.label} ({other.folder}) and {row} ({result.folder}) are not comparable: "
+                    f"with seed {result.spec.seed} they differ in {', '.join(names)}"
+                )
+
+
+def _form(result: Result) -> dict[str, Any]:
+    """What a row's runs must share beside the stream."""
+    made = result.about.get("provenance", {})
+    names = ("packages", "threads", "layout", "sgd")
+    return {**{name: made.get(name) for name in names}, "device": result.spec.device}
+
+
+def _differing(one: RunSpec, other: RunSpec) -> list[str]:
+    """What makes two runs of one seed incomparable, in words."""
+    streams = [dataclasses.asdict(spec.stream_config()) for spec in (one, other)]
+    checks = {
+        "the plan": one.plan_fingerprint != other.plan_fingerprint,
+        "the source's pixels": one.source_digest != other.source_digest,
+        "the evaluation points": one.eval_every != other.eval_every,
+        "how the stream is served": streams[0] != streams[1],
+        "the precision": one.compute_config().precision != other.compute_config().precision,
+    }
+    return [name for name, differs in checks.items() if differs]

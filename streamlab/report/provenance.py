@@ -1,0 +1,62 @@
+"""Where a report's numbers come from: versions, machines, streams, and the commands that make them again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .gather import Gathered
+
+
+def provenance_of(gathered: Gathered) -> list[tuple[str, str]]:
+    """(name, text) pairs, none empty."""
+    made = [result.about.get("provenance", {}) for result in gathered.results if result.about]
+    specs = [result.spec for result in gathered.results]
+    pairs = [
+        (
+            "packages",
+            _each(", ".join(f"{n} {v}" for n, v in own.get("packages", {}).items()) for own in made),
+        ),
+        (
+            "machine",
+            _each(
+                f"{own.get('system')}, {own.get('processors')} processors, Python {own.get('python')}"
+                for own in made
+            ),
+        ),
+        ("device", _each(f"{spec.device}, {spec.compute_config().precision}" for spec in specs)),
+        (
+            "form",
+            _each(
+                f"{own.get('threads')} thread, {own.get('layout')}, sgd of {own.get('sgd')}" for own in made
+            ),
+        ),
+        ("made", _span(own.get("created", "") for own in made)),
+        ("sources", _each(f"{spec.source} {spec.source_digest[:16]}" for spec in specs)),
+    ]
+    for panel in gathered.panels:
+        plans = {
+            own.spec.seed: own.spec.plan_fingerprint[:16]
+            for results in panel.results.values()
+            for own in results
+        }
+        text = ", ".join(f"seed {seed}: {plan}" for seed, plan in sorted(plans.items()))
+        pairs.append((f"plans of {panel.label}", text))
+    runs = gathered.results
+    lost = sum(result.status != "complete" for result in runs)
+    pairs.append(
+        ("runs", f"{len(runs)}, of which {lost} did not complete" if lost else f"{len(runs)}, all complete")
+    )
+    pairs.append(
+        ("goes on, or makes the report again", "; ".join(f"streamlab resume {f}" for f in gathered.folders))
+    )
+    pairs.append(("only the report", f"streamlab report {' '.join(gathered.folders)}"))
+    return [(name, text) for name, text in pairs if text]
+
+
+def _each(texts: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(texts))
+
+
+def _span(times: Iterable[str]) -> str:
+    known = sorted(filter(None, times))
+    return "" if not known else known[0] if known[0] == known[-1] else f"{known[0]} to {known[-1]}"

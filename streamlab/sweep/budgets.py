@@ -1,0 +1,130 @@
+"""Budgets that align strategies: what a strategy needs, what a budget buys it, which network fits.
+
+A budget is bytes (`2MiB`), exemplars (`500ex`), or a need: NAME or NAME+2000ex, where NAME is a strategy
+of the comparison, an installed one, or `model` (one network of the run, as fine-tuning holds it). A need is
+the most that counts in the named accounting over the whole stream, and the exemplars' bytes. So
+`expandable-der+2000ex` in the survey's accounting is its memory-aligned setting.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..config import Budget, parse_budget, readable_bytes
+from ..errors import StreamlabError
+from ..nets.network import PixelStatistics
+from ..plugins import names as plugin_names
+from ..runs.experiment import Experiment
+from ..runs.spec import RunSpec, parse_row
+from ..simulator.execute import make_strategy
+from ..stream import StreamPlan
+
+_NEED = re.compile(r"(?P<name>[^+]\S*?)(?:\+(?P<exemplars>\d+)ex)?")
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a strategy counts for beside exemplars, and what one exemplar costs it.
+
+    first, last: bytes in the first experience, and the most of the whole stream. each: bytes of one
+    exemplar (0: it keeps none), least: exemplars that it must have. parameters: of its network now.
+    """
+
+    first: int
+    last: int
+    each: int
+    least: int
+    parameters: int
+
+    def buys(self, budget: Budget) -> tuple[int, int]:
+        """Exemplars that a budget buys it in the first experience and in the last."""
+        if not self.each:
+            return 0, 0
+        if budget.bytes is None:
+            count = 500 if budget.exemplars is None else budget.exemplars
+            return count, count
+        return tuple(max(0, budget.bytes - own) // self.each for own in (self.first, self.last))  # type: ignore[return-value]  # two
+
+    @property
+    def total(self) -> int:
+        """Bytes below which it cannot work."""
+        return self.last + self.least * self.each
+
+
+def need_of(experiment: Experiment, spec: RunSpec) -> Need:
+    """The need of a spec's strategy, from one made for it; raises StreamlabError where it cannot be made."""
+    plan = experiment.plans[spec.plan_seed]
+    made = make_strategy(
+        dataclasses.replace(spec, device="cpu"),
+        plan,
+        experiment.source.image_shape,
+        PixelStatistics(0.5, 0.25),
+        experiment.classes.get(spec.strategy),
+    )
+    budget = Budget(accounting=spec.accounting, count_frozen=spec.count_frozen)
+    count = len(plan.experiences) if isinstance(plan, StreamPlan) else 1
+    survey = spec.accounting == "survey"
+    each = [buffer.pixel_bytes if survey else buffer.exemplar_bytes for buffer in made.buffers]
+    least = made.least_per_class * plan.num_classes * len(each)
+    average = sum(each) // len(each) if each else 0
+    first, last = made.needs(budget), made.needs(budget, count)
+    return Need(first, max(first, last), average, least, made.ledger().parameters)
+
+
+def resolve(text: str, rows: Mapping[str, RunSpec], need: Callable[[RunSpec], Need]) -> str:
+    """A budget as a run's spec states it: exact bytes, or exemplars.
+
+    rows: the comparison's rows by label, one spec of each. Raises StreamlabError for what it does not mean.
+    """
+    try:
+        return str(parse_budget(text).bytes) if parse_budget(text).bytes is not None else text
+    except StreamlabError as error:
+        match = _NEED.fullmatch(text.strip())
+        if match is None:
+            raise
+        name = match["name"]
+        own = rows.get(name)
+        if own is None and name not in ("model", *plugin_names("strategies")):
+            raise StreamlabError(f"{error}, or a need: model+500ex, {next(iter(rows))}") from None
+    if own is None:
+        any_row = next(iter(rows.values()))
+        strategy = "finetune" if name == "model" else name
+        own = dataclasses.replace(any_row, strategy=strategy, label=strategy, strategy_options={})
+    found = need(own)
+    exemplars = max(int(match["exemplars"] or 0), found.least)
+    return str(found.last + exemplars * (found.each or _pixels(own, rows, need)))
+
+
+def _pixels(own: RunSpec, rows: Mapping[str, RunSpec], need: Callable[[RunSpec], Need]) -> int:
+    """Bytes of an exemplar for a strategy that keeps none: those of plain replay."""
+    return need(dataclasses.replace(own, strategy="er", label="er", strategy_options={})).each
+
+
+def fitting(
+    spec: RunSpec, budget: Budget, smaller: Sequence[str], need: Callable[[RunSpec], Need]
+) -> RunSpec:
+    """The spec with the largest network that fits the budget: its own, or the first of `smaller` that does.
+
+    Raises StreamlabError, with what it needs, where none does.
+    """
+    if budget.bytes is None:
+        return spec
+    own = need(spec)
+    if own.total <= budget.bytes:
+        return spec
+    for text in smaller:
+        row = parse_row(text)
+        backbone: dict[str, Any] = {"name": row.strategy, **row.options}
+        other = dataclasses.replace(spec, strategy_options={**spec.strategy_options, "backbone": backbone})
+        if need(other).total <= budget.bytes:
+            return other
+    beside = f" and {own.least} exemplars" if own.least else ""
+    tried = ", nor does any of the smaller networks" if smaller else "; --smaller names smaller networks"
+    raise StreamlabError(
+        f"{spec.label}: it needs {readable_bytes(own.total)} for its own state{beside}, which the budget of "
+        f"{budget} does not hold{tried}"
+    )

@@ -1,0 +1,239 @@
+"""The grid of a comparison: its cells are ordinary runs, in ordinary experiment folders.
+
+    comparison.json            what was asked for, and the blocks        report.html, .md, .tex, .csv
+    SCENARIO/BUDGET/           one experiment, a block: its strategies and seeds at that budget
+    SCENARIO/any-budget/       strategies that keep no exemplars: their runs stand for every budget
+    tuning/                    trials, and what was chosen               superseded/  runs made otherwise
+
+A cell that is done is not run again: its spec, plan, source, versions and plugin's source must agree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..config import Budget, merged, parse_budget, readable_bytes
+from ..data.source import Source, load_source
+from ..errors import CorruptFile, StreamlabError
+from ..runs.experiment import Experiment, prepare
+from ..runs.files import write_json
+from ..runs.folder import RunFolder, provenance
+from ..runs.identity import differences, identity
+from ..runs.spec import RunSpec
+from .budgets import Need, fitting, need_of, resolve
+from .request import Compared, CompareRequest
+
+if TYPE_CHECKING:
+    from ..strategy import Strategy
+
+ANY = "any-budget"
+
+
+@dataclass(frozen=True)
+class Block:
+    """The cells of one scenario at one budget: an experiment in a folder of its own.
+
+    budget: as it was asked for (ANY: of strategies that keep no exemplars).
+    """
+
+    folder: str
+    scenario: str
+    budget: str
+    experiment: Experiment
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the grid: its block's folder and its own in it."""
+
+    block: Block
+    spec: RunSpec
+
+    @property
+    def folder(self) -> str:
+        """Where it lies inside the comparison's folder."""
+        return f"{self.block.folder}/{self.spec.folder}"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A request, checked and resolved. budgets: of each scenario, as asked for -> as a spec states it."""
+
+    request: CompareRequest
+    blocks: tuple[Block, ...]
+    budgets: Mapping[str, Mapping[str, str]]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every run, seed by seed, so that the first seeds of all rows are there first."""
+        cells = [Cell(block, spec) for block in self.blocks for spec in block.experiment.specs]
+        return sorted(cells, key=lambda cell: cell.spec.seed)
+
+
+def prepare_grid(
+    request: CompareRequest,
+    sources: Mapping[str, Source] | None = None,
+    classes: tuple[type[Strategy], ...] = (),
+    tuned: Mapping[str, Mapping[str, Any]] | None = None,
+    scenarios: Sequence[Compared] = (),
+    first_seed: int = 0,
+) -> Grid:
+    """Check a comparison and resolve it into cells; nothing is trained and nothing written.
+
+    sources: by name, ones that are there already. tuned: of each scenario, settings that tuning chose.
+    scenarios: in place of the request's own. first_seed: seeds count from it.
+    Raises StreamlabError, in one sentence, for the first thing that is wrong.
+    """
+    blocks: list[Block] = []
+    budgets: dict[str, dict[str, str]] = {}
+    loaded = dict(sources or {})
+    for scenario in scenarios or request.compared():
+        name = scenario.source or request.source
+        if name not in loaded:
+            loaded[name] = load_source(name, request.data)
+        settings = merged(request.of(scenario).settings, (tuned or {}).get(scenario.label, {}))
+        own_request = request.of(scenario, settings=settings, first_seed=first_seed)
+        whole = prepare(own_request, loaded[name], classes)
+        if any(plan.kind == "episodes" for plan in whole.plans.values()):
+            raise StreamlabError(
+                f"{scenario.label}: episodes have no budgets to be aligned; streamlab run compares them"
+            )
+        own, at = _blocks(request, scenario, whole)
+        blocks += own
+        budgets[scenario.label] = at
+    return Grid(request, tuple(blocks), budgets)
+
+
+def _blocks(
+    request: CompareRequest, scenario: Compared, whole: Experiment
+) -> tuple[list[Block], dict[str, str]]:
+    """The blocks of one scenario, and its budgets as specs state them."""
+    known: dict[str, Need] = {}
+
+    def need(spec: RunSpec) -> Need:
+        key = repr((spec.strategy, spec.strategy_options))
+        if key not in known:
+            known[key] = need_of(whole, spec)
+        return known[key]
+
+    rows = {spec.label: spec for spec in reversed(whole.specs) if not spec.ceiling}
+    at = {text: resolve(text, rows, need) for text in request.budgets}
+    parsed = {text: _parsed(budget, request) for text, budget in at.items()}
+    least = min((budget.bytes for budget in parsed.values() if budget.bytes is not None), default=None)
+    everywhere = {
+        label
+        for label, spec in rows.items()
+        if need(spec).each == 0 and (least is None or need(spec).total <= least)
+    }
+    folder = _safe(scenario.label)
+    blocks = []
+    anywhere = tuple(spec for spec in whole.specs if spec.ceiling or spec.label in everywhere)
+    if anywhere:
+        own = dataclasses.replace(whole, specs=anywhere)
+        blocks.append(Block(f"{folder}/{ANY}", scenario.label, ANY, own))
+    for text, budget in at.items():
+        specs = tuple(
+            dataclasses.replace(fitting(spec, parsed[text], request.smaller, need), budget=budget)
+            for spec in whole.specs
+            if spec not in anywhere
+        )
+        if specs:
+            own = dataclasses.replace(whole, specs=specs)
+            blocks.append(Block(f"{folder}/{_safe(text)}", scenario.label, text, own))
+    return blocks, at
+
+
+def _parsed(budget: str, request: CompareRequest) -> Budget:
+    parsed = parse_budget(budget)
+    return dataclasses.replace(parsed, accounting=request.accounting, count_frozen=request.count_frozen)
+
+
+def write_comparison(grid: Grid, out: Path) -> None:
+    """Write comparison.json: what was asked for, and where the blocks lie."""
+    out.mkdir(parents=True, exist_ok=True)
+    blocks = [
+        {"folder": block.folder, "scenario": block.scenario, "budget": block.budget} for block in grid.blocks
+    ]
+    budgets = {name: dict(own) for name, own in grid.budgets.items()}
+    request = dataclasses.asdict(grid.request)
+    write_json(out / "comparison.json", {"request": request, "budgets": budgets, "blocks": blocks})
+
+
+def settle(grid: Grid, out: Path) -> list[str]:
+    """Make every cell's folder in `out`; returns one line for each run that is made anew.
+
+    A run that was made otherwise (another spec, version or source of a plugin) is moved to superseded/.
+    """
+    notes = []
+    made_with = provenance()
+    for cell in grid.cells:
+        path, experiment = out / cell.folder, cell.block.experiment
+        own = experiment.classes.get(cell.spec.strategy)
+        if (path / "run.json").exists():
+            held = RunFolder(path).about.get("identity", {})
+            changed = differences(held, identity(cell.spec, made_with, own))
+            if changed:
+                notes.append(f"{cell.folder} is run again: {', '.join(changed[:3])} changed")
+                _supersede(out, path)
+        RunFolder.create(path, cell.spec, experiment.plans[cell.spec.plan_seed], own)
+    for block in grid.blocks:
+        specs = [spec.to_plain() for spec in block.experiment.specs]
+        write_json(out / block.folder / "experiment.json", {"specs": specs})
+    return notes
+
+
+def _supersede(out: Path, path: Path) -> None:
+    """Move a run out of the way, under a number of its own."""
+    number = 1
+    while (target := out / "superseded" / str(number) / path.relative_to(out)).exists():
+        number += 1
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path.rename(target)
+
+
+def read_comparison(folder: Path) -> dict[str, Any]:
+    """comparison.json as JSON values; raises StreamlabError."""
+    try:
+        content: dict[str, Any] = json.loads((folder / "comparison.json").read_text("utf-8"))
+        if not {"request", "budgets", "blocks"} <= content.keys():
+            raise ValueError("parts of it are missing")
+    except FileNotFoundError:
+        raise StreamlabError(f"{folder} holds no comparison (there is no comparison.json in it)") from None
+    except ValueError as error:
+        raise CorruptFile(f"{folder / 'comparison.json'} is damaged: {error}") from None
+    return content
+
+
+def read_request(folder: Path) -> CompareRequest:
+    """What the comparison in this folder was asked; raises StreamlabError."""
+    plain = read_comparison(folder)["request"]
+    lists = {name: tuple(value) for name, value in plain.items() if isinstance(value, list)}
+    try:
+        return CompareRequest(**{**plain, **lists})
+    except TypeError as error:
+        raise CorruptFile(f"{folder / 'comparison.json'} is damaged: {error}") from None
+
+
+def needs(grid: Grid) -> dict[tuple[str, str], Need]:
+    """By block's folder and label, what each row needs."""
+    found: dict[tuple[str, str], Need] = {}
+    for block in grid.blocks:
+        for spec in block.experiment.specs:
+            if (block.folder, spec.label) not in found:
+                found[block.folder, spec.label] = need_of(block.experiment, spec)
+    return found
+
+
+def shown_budget(text: str, resolved: str) -> str:
+    """`expandable-der+2000ex (3.9 MiB)`; a plain one as it was asked for."""
+    plain = text == resolved or text.endswith(("B", "b")) or text.isdigit()
+    return text if plain else f"{text} ({readable_bytes(int(resolved))})" if resolved.isdigit() else text
+
+
+def _safe(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "+-._=" else "_" for c in text)
