@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from .config import parse_settings
 from .data.source import Source, load_source
 from .errors import StreamlabError
 from .evaluation.intervals import Interval, interval
+from .progress import bar
 from .runs import experiment as experiments
 from .runs.folder import RunFolder
 from .runs.spec import RunSpec
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .evaluation.episodic import EpisodeRecord
     from .evaluation.record import Record
     from .strategy import Strategy
+    from .sweep.grid import Cell, Grid
 
 
 def plan(scenario: str, source_or_labels: str | Source | ArrayLike, seed: int = 0, **config: Any) -> Plan:
@@ -176,10 +177,10 @@ def run(
     prepared = experiments.prepare(request, given, classes)
     folder = Path(out) if out is not None else experiments.new_folder(request)
     prepared.create(folder)
-    with _bar(prepared.specs, show) as bar:
+    with bar([spec.folder for spec in prepared.specs], show) as shown:
 
         def listen(spec: RunSpec, event: events.Event) -> None:
-            bar.hear(spec, event)
+            shown.hear(spec, event)
             if hear is not None:
                 hear(spec, event)
 
@@ -187,83 +188,101 @@ def run(
     return Experiment(folder)
 
 
-def load_run(path: str | Path) -> Run | Experiment:
-    """A run, or an experiment of several, from its folder; raises StreamlabError if it is neither."""
+@dataclass(frozen=True)
+class Comparison:
+    """A grid of runs at aligned budgets, as its folder holds it."""
+
+    folder: Path
+
+    @property
+    def experiments(self) -> dict[tuple[str, str], Experiment]:
+        """By (scenario, budget), the runs of each; what keeps no exemplars is under "any-budget"."""
+        from .sweep.grid import read_comparison
+
+        blocks = read_comparison(self.folder)["blocks"]
+        return {
+            (block["scenario"], block["budget"]): Experiment(self.folder / block["folder"])
+            for block in blocks
+        }
+
+    @property
+    def complete(self) -> bool:
+        """Whether every run has a result."""
+        return all(experiment.complete for experiment in self.experiments.values())
+
+    def report(self, reference: str | None = None) -> Path:
+        """Write the report beside the runs; returns the HTML file. reference: the row compared with."""
+        from .report.gather import gather
+        from .report.write import write_report
+
+        return write_report(gather([self.folder], reference), self.folder)[0]
+
+
+def compare(
+    scenarios: Sequence[str | Mapping[str, Any]] = ("class-incremental",),
+    source: str | Source = "glyphs-100",
+    strategies: Sequence[str | type[Strategy]] = ("er", "icarl"),
+    *,
+    budgets: Sequence[str] = ("500ex",),
+    seeds: int = 3,
+    settings: Mapping[str, Any] | Sequence[str] = (),
+    out: str | Path | None = None,
+    show: bool = True,
+    **others: Any,
+) -> Comparison:
+    """Compare strategies at aligned budgets; the arguments are the command's.
+
+    others: further fields of a recipe (accounting, smaller, tune, engine, …; `CompareRequest`). What is
+    done in `out` is not run again. Raises StreamlabError for a mistake in the request.
+    """
+    from .sweep.comparison import new_comparison_folder, run_comparison
+    from .sweep.request import CompareRequest
+
+    name = source if isinstance(source, str) else source.name
+    request = CompareRequest(
+        scenarios=tuple(one if isinstance(one, str) else dict(one) for one in scenarios),
+        source=name,
+        strategies=tuple(one for one in strategies if isinstance(one, str)),
+        budgets=tuple(budgets),
+        seeds=seeds,
+        settings=settings if isinstance(settings, Mapping) else parse_settings(settings),
+        **others,
+    )
+    folder = Path(out) if out is not None else new_comparison_folder(request)
+    given = None if isinstance(source, str) else {name: source}
+    classes = tuple(cls for cls in strategies if not isinstance(cls, str))
+    tell = print if show else (lambda line: None)
+    run_comparison(request, folder, lambda grid, title: _Cells(grid, show), tell, given, classes)
+    return Comparison(folder)
+
+
+class _Cells:
+    """A bar for a grid of cells."""
+
+    def __init__(self, grid: Grid, show: bool) -> None:
+        self._bar = bar([cell.folder for cell in grid.cells], show)
+
+    def hear(self, cell: Cell, event: events.Event) -> None:
+        self._bar.hear(cell.spec, event, cell.folder)
+
+    def tick(self) -> None:
+        """The bar moves with events."""
+
+    def __enter__(self) -> _Cells:
+        self._bar.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.__exit__(*error)
+
+
+def load_run(path: str | Path) -> Run | Experiment | Comparison:
+    """A run, an experiment or a comparison, from its folder; raises StreamlabError if it is none."""
     folder = Path(path)
+    if (folder / "comparison.json").exists():
+        return Comparison(folder)
     if (folder / "experiment.json").exists():
         return Experiment(folder)
     if (folder / "run.json").exists():
         return Run(folder)
     raise StreamlabError(f"{folder} is no run folder (it has neither run.json nor experiment.json)")
-
-
-class _Bar:
-    """How far the runs of an experiment are; a subclass shows it."""
-
-    def __init__(self, specs: Sequence[RunSpec]) -> None:
-        self._share = {spec.folder: 0.0 for spec in specs}
-        self._samples: dict[str, int] = {}
-
-    def hear(self, spec: RunSpec, event: events.Event) -> None:
-        """Take note of an event, and show what follows from it."""
-        if isinstance(event, events.RunStarted):
-            self._samples[spec.folder] = event.samples
-        elif isinstance(event, events.Progressed):
-            self._share[spec.folder] = event.samples_seen / max(1, self._samples[spec.folder])
-        elif isinstance(event, (events.RunEnded, events.RunFailed)):
-            self._share[spec.folder] = 1.0
-        self.show(sum(self._share.values()) / len(self._share), f"{spec.label}, seed {spec.seed}")
-
-    def show(self, share: float, now: str) -> None:
-        """Nothing is shown here."""
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Nothing to close here."""
-
-
-class _TerminalBar(_Bar):
-    """rich's bar."""
-
-    def __init__(self, specs: Sequence[RunSpec]) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        super().__init__(specs)
-        self._progress = Progress(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-        self._task = self._progress.add_task("running", total=1.0)
-
-    def show(self, share: float, now: str) -> None:
-        self._progress.update(self._task, completed=share, description=now)
-
-    def __enter__(self) -> _Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._progress.stop()
-
-
-class _NotebookBar(_Bar):
-    """One line of the cell's output, updated in place; it needs no widgets."""
-
-    def __init__(self, specs: Sequence[RunSpec]) -> None:
-        from importlib import import_module
-
-        super().__init__(specs)
-        self._shown = ""
-        display = import_module("IPython.display").display
-        self._handle = display({"text/plain": "running"}, raw=True, display_id=True)
-
-    def show(self, share: float, now: str) -> None:
-        line = f"{'█' * round(30 * share):░<30} {share:4.0%}  {now}"
-        if line != self._shown:
-            self._shown = line
-            self._handle.update({"text/plain": line}, raw=True)
-
-
-def _bar(specs: Sequence[RunSpec], show: bool) -> _Bar:
-    if show and "ipykernel" in sys.modules:
-        return _NotebookBar(specs)
-    return _TerminalBar(specs) if show and sys.stderr.isatty() else _Bar(specs)

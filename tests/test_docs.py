@@ -1,8 +1,9 @@
 """The docs are true: every code block runs, everything has its heading, the command's page is generated.
 
 A block that needs a network, a GPU or more than 5 s says so in a comment above it (`<!-- not run:
-reason -->`); of such a block, Python is parsed and every `streamlab run` is checked by `--dry-run`, on
-the bundled glyphs where it names a source that is not there.
+reason -->`); of such a block, Python is parsed, every `streamlab run` and `compare` is checked by
+`--dry-run`, on the bundled glyphs where it names a source that is not there, and a recipe of `compare` is
+resolved into its cells.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from making import write_every_source
 from typer.testing import CliRunner
 
 from streamlab import plugins
+from streamlab.runs.experiment import read_recipe
 from streamlab.simulator.events import EVENTS
+from streamlab.sweep.grid import prepare_grid
+from streamlab.sweep.request import CompareRequest
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -55,7 +59,11 @@ def test_code_blocks_run(page: Path, tmp_path: Path) -> None:
         elif block["language"] == "bash":
             for command in commands(code):
                 if block["reason"]:
-                    if not command.startswith("streamlab run "):
+                    if not command.startswith(("streamlab run ", "streamlab compare ")):
+                        continue
+                    recipe = command.split()[2]
+                    if command.startswith("streamlab compare ") and recipe.endswith(".toml"):
+                        prepare_grid(CompareRequest(**read_recipe(tmp_path / recipe, CompareRequest)))
                         continue
                     command = re.sub(r"--source \S+", "--source glyphs-100", command) + " --dry-run"
                 run(command, tmp_path)
@@ -133,12 +141,12 @@ def test_every_option_of_a_plugin_is_in_the_reference() -> None:
 PUBLIC = {
     "parts.md": ("Parts for strategies", """
 streamlab.parts.losses streamlab.parts.gradients streamlab.parts.importance streamlab.parts.prototypes
-streamlab.parts.features streamlab.parts.serving streamlab.parts.augment streamlab.memory.buffer streamlab.memory.policies streamlab.nets.network
+streamlab.parts.features streamlab.parts.expansion streamlab.parts.rehearsal streamlab.parts.serving streamlab.parts.augment streamlab.memory.buffer streamlab.memory.policies streamlab.nets.network
 streamlab.nets.optimizer streamlab.randomness""".split()),
     "api.md": ("Classes and functions", """
 streamlab.api streamlab.strategy streamlab.base streamlab.batch streamlab.stream streamlab.data.source
 streamlab.evaluation.record streamlab.evaluation.metrics streamlab.evaluation.intervals streamlab.memory.ledger
-streamlab.check.subject streamlab.check.outcomes streamlab.errors""".split()),
+streamlab.sweep.request streamlab.sweep.budgets streamlab.check.subject streamlab.check.outcomes streamlab.errors""".split()),
 }  # fmt: skip
 
 
@@ -177,7 +185,7 @@ def quoted(value: object) -> list[str]:
 
 
 COMMANDS = (
-    "", "run", "resume", "describe", "list", "data", "data fetch", "cite",
+    "", "run", "compare", "report", "resume", "describe", "list", "data", "data fetch", "cite",
     "pretrain",
     "runs list", "runs show", "runs metrics", "runs matrix", "runs sessions", "runs confusion", "runs remove",
     "check", "new",

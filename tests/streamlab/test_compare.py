@@ -1,0 +1,290 @@
+"""Comparisons: what budgets mean, which cells are run, what is refused, and what tuning may read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from comparing import Listening, asking
+from making import make_source
+
+from streamlab.config import Budget
+from streamlab.data.source import Source, load_source
+from streamlab.data.validation import carved
+from streamlab.errors import StreamlabError
+from streamlab.runs.experiment import Request, prepare
+from streamlab.runs.folder import RunFolder
+from streamlab.sweep.budgets import need_of
+from streamlab.sweep.comparison import run_comparison
+from streamlab.sweep.grid import ANY, prepare_grid, read_request, settle
+from streamlab.sweep.request import CompareRequest
+
+COMMAND = str(Path(sys.executable).parent / "streamlab")
+
+
+def compare(request: CompareRequest, out: Path, source: Source) -> list[str]:
+    """Run it; returns what was told of runs that are made anew."""
+    told: list[str] = []
+    assert run_comparison(request, out, lambda grid, title: Listening(grid), told.append, {"tiny": source})
+    return told
+
+
+# Budgets
+
+
+@pytest.fixture(scope="module")
+def cifar_like() -> Source:
+    """100 classes of two 32x32 colour images: the survey's shapes without its pixels."""
+    draws = np.random.default_rng(0)
+    labels = np.repeat(np.arange(100), 2)
+    images = draws.integers(0, 256, (200, 3, 32, 32)).astype(np.uint8)
+    return Source("cifar-like", tuple(map(str, range(100))), images, labels, images[:100], labels[:100])
+
+
+def test_the_surveys_accounting_gives_the_surveys_figures(cifar_like: Source) -> None:
+    """ResNet-32: 463,504 parameters, worth 603 exemplars; B0 Inc10 costs 7.6 to 23.5 MB with 2,000 of them."""
+    settings = {"scenario": {"kind": "sessions", "tasks": 10}, "backbone": {"name": "resnet32"}}
+    request = Request(
+        scenario="class-incremental", strategies=("icarl", "expandable-der", "memo", "foster", "wa", "bic", "er"),
+        seeds=1, settings=settings, device="cpu", accounting="survey",
+    )  # fmt: skip
+    experiment = prepare(request, cifar_like)
+    needs = {spec.label: need_of(experiment, spec) for spec in experiment.specs}
+    megabytes = {label: (own.last + 2000 * own.each) / 2**20 for label, own in needs.items()}
+    one = needs["er"]
+    assert one.parameters == 463_504
+    assert (one.last, one.each, one.last // one.each) == (463_504 * 4, 3072, 603)
+    for label in ("er", "icarl", "wa", "bic", "foster"):  # one network at rest, no teacher
+        assert round(megabytes[label], 1) == 7.6
+    assert round(megabytes["expandable-der"], 1) == 23.5
+    assert 19.5 < megabytes["memo"] < 19.9
+    aligned = Budget(bytes=needs["expandable-der"].last + 2000 * 3072, accounting="survey")
+    assert needs["expandable-der"].buys(aligned)[1] == 2000
+    assert one.buys(aligned) == (7431, 7431)
+
+
+def test_held_counts_what_the_survey_does_not(cifar_like: Source) -> None:
+    settings = {"scenario": {"kind": "sessions", "tasks": 10}, "backbone": {"name": "resnet32"}}
+    given = {"scenario": "class-incremental", "strategies": ("icarl", "er"), "seeds": 1, "device": "cpu"}
+    held = prepare(Request(**given, settings=settings), cifar_like)
+    icarl, er = (need_of(held, spec) for spec in held.specs)
+    assert icarl.last - er.last > 463_504 * 4  # the teacher, whose normalisation has statistics beside
+    assert er.each == 3072 + 8
+
+
+def test_budgets_as_needs(tiny: Source) -> None:
+    request = asking(budgets=("40kB", "model+300ex", "expandable-der", "expandable-der+100ex", "70ex"))
+    grid = prepare_grid(request, {"tiny": tiny})
+    at = grid.budgets["class-incremental"]
+    er, der = (need_of(grid.blocks[0].experiment, spec) for spec in grid.blocks[0].experiment.specs[:2])
+    assert at["40kB"] == "40000"
+    assert int(at["model+300ex"]) == er.last + 300 * er.each
+    assert int(at["expandable-der"]) == der.last
+    assert int(at["expandable-der+100ex"]) == der.last + 100 * der.each
+    assert at["70ex"] == "70ex"
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        ({"budgets": ("2kB",)}, r"^er: it needs 3\.\d KiB for its own state, which the budget of 2.0 KiB does not hold"),
+        ({"budgets": ("5kB",)}, r"^expandable-der: it needs .* KiB .*; --smaller names smaller networks$"),
+        ({"budgets": ("4kB",), "smaller": ("convnet:width=6,blocks=2",)}, "nor does any of the smaller networks"),
+        ({"budgets": ("expandable",)}, r"budget 'expandable' is not understood; .*, or a need: model\+500ex, er"),
+        ({"seeds": 1}, "one seed has no interval; ask for --seeds 2 or more, or say --no-intervals"),
+        ({"budgets": ("9kB", "9kB")}, "9kB is among the budgets twice"),
+        ({"scenarios": ("class-incremental", "class-incremental")}, "two scenarios are labelled 'class-incremental'"),
+        ({"scenarios": ({"tasks": 2},)}, "a table of scenarios has no name"),
+        (
+            {
+                "scenarios": ({"name": "episodes", "way": 2, "train_way": 2, "query": 3, "train_classes": 2, "validation_classes": 2,
+                    "test_classes": 2},),
+                "strategies": ("protonet",),
+                "settings": {},
+            },
+            "episodes have no budgets",
+        ),
+        ({"scenarios": ({"name": "class-incremental", "taks": 2},)}, "unknown option of class-incremental 'taks'"),
+    ],
+)  # fmt: skip
+def test_refusals(tiny: Source, others: dict[str, Any], said: str) -> None:
+    with pytest.raises(StreamlabError, match=said):
+        prepare_grid(asking(**others), {"tiny": tiny})
+
+
+def test_a_smaller_network_stands_in_where_the_own_does_not_fit(tiny: Source) -> None:
+    smaller = ("convnet:width=6,blocks=2", "convnet:width=4,blocks=2")
+    grid = prepare_grid(asking(budgets=("8kB", "40kB"), smaller=smaller), {"tiny": tiny})
+    used = {
+        (block.budget, spec.label): spec.backbone_options()["width"]
+        for block in grid.blocks
+        for spec in block.experiment.specs
+    }
+    assert used[("40kB", "er")] == used[("40kB", "expandable-der")] == used[("8kB", "er")] == 8
+    assert int(used[("8kB", "expandable-der")]) < 8
+
+
+def test_what_keeps_no_exemplars_is_run_once_for_all_budgets(tiny: Source) -> None:
+    grid = prepare_grid(asking(strategies=("er", "finetune", "joint")), {"tiny": tiny})
+    by_block = {block.budget: {spec.label for spec in block.experiment.specs} for block in grid.blocks}
+    assert by_block == {ANY: {"finetune", "joint"}, "12kB": {"er"}, "40kB": {"er"}}
+
+
+# Cells
+
+
+def test_a_cell_that_is_done_is_not_run_again_unless_it_would_differ(tiny: Source, tmp_path: Path) -> None:
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(
+        "from streamlab import Strategy\n\n\nclass Mine(Strategy):\n"
+        "    def setup(self):\n        self.buffer = self.make_buffer()\n\n"
+        "    def losses(self, batch):\n        return {'task': self.net(batch.images).square().mean()}\n"
+    )
+    out = tmp_path / "out"
+    request = asking(strategies=("er", str(plugin)), budgets=("12kB",))
+    assert compare(request, out, tiny) == []
+    made = {path: path.stat().st_mtime_ns for path in out.glob("class-incremental/**/result.json")}
+    assert len(made) == 4
+    wider = dataclasses.replace(request, seeds=3, budgets=("12kB", "40kB"))
+    assert compare(wider, out, tiny) == []
+    assert len(list(out.glob("class-incremental/**/result.json"))) == 12
+    assert all(path.stat().st_mtime_ns == then for path, then in made.items())
+
+    plugin.write_text(plugin.read_text().replace("square", "abs"))
+    told = compare(wider, out, tiny)
+    assert len(told) == 6
+    assert all(line.endswith("is run again: strategy's source changed") and "mine" in line for line in told)
+    assert len(list(out.glob("superseded/**/result.json"))) == 6
+    changed = [path for path, then in made.items() if path.stat().st_mtime_ns != then]
+    assert {path.parent.parent.name for path in changed} == {"mine"}
+    assert read_request(out) == wider
+
+
+def test_a_failed_cell_is_tried_again_and_its_neighbours_finish(tiny: Source, tmp_path: Path) -> None:
+    plugin, out = tmp_path / "odd.py", tmp_path / "out"
+    plugin.write_text(
+        "from streamlab import Strategy\n\n\nclass Odd(Strategy):\n"
+        "    def losses(self, batch):\n        raise ValueError('not today')\n"
+    )
+    request = asking(strategies=("er", str(plugin)), budgets=("12kB",))
+    assert not run_comparison(request, out, lambda grid, title: Listening(grid), print, {"tiny": tiny})
+    states = {path.parent.parent.name for path in out.glob("class-incremental/**/result.json")}
+    assert states == {"er"}
+    failed = RunFolder(out / "class-incremental" / ANY / "odd" / "seed-0")
+    assert "odd: raised ValueError: not today" in str(failed.failure)
+
+
+@pytest.mark.slow
+def test_a_grid_that_was_killed_goes_on_where_it_was(tiny_data: Path, tmp_path: Path) -> None:
+    """Killed with its workers in mid-run, thrice; the cells that were done keep their bits."""
+    out, recipe = tmp_path / "out", tmp_path / "grid.toml"
+    recipe.write_text(
+        'scenarios = ["si-blurry"]\nsource = "fashion-mnist"\nstrategies = ["er", "finetune"]\n'
+        f'budgets = ["1MiB", "2MiB"]\nseeds = 2\neval_every = 500\nworkers = 2\ndata = "{tiny_data}"\n'
+    )
+    command, kills = [COMMAND, "compare", str(recipe), "--out", str(out)], 0
+    done: dict[Path, bytes] = {}
+    for wanted in (1, 2, 4):
+        child = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        while child.poll() is None and len(list(out.glob("si-blurry/**/result.json"))) < wanted:
+            time.sleep(0.02)
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGKILL)
+            kills += 1
+        child.wait()
+        command = [COMMAND, "resume", str(out)]
+        for path, content in done.items():
+            assert path.read_bytes() == content
+        done = {path: path.read_bytes() for path in out.glob("si-blurry/**/result.json")}
+    assert kills >= 2
+    last = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert last.returncode == 0, last.stderr
+    assert len(list(out.glob("si-blurry/**/result.json"))) == 6
+    whole = tmp_path / "whole"
+    subprocess.run(
+        [COMMAND, "compare", str(recipe), "--out", str(whole)], capture_output=True, check=True, timeout=120
+    )
+    for path in out.glob("si-blurry/**/result.json"):
+        own, other = (json.loads((root / path.relative_to(out)).read_text()) for root in (out, whole))
+        assert own["metrics"] == other["metrics"]
+    assert (out / "report.html").exists()
+
+
+# Tuning
+
+
+def test_validation_images_are_carved_from_the_training_split_alone(tiny: Source) -> None:
+    own = carved(tiny)
+    assert len(own.train_images) + len(own.test_images) == len(tiny.train_images)
+    pixels = {image.tobytes() for image in tiny.train_images}
+    assert {image.tobytes() for image in own.test_images} <= pixels
+    assert not {image.tobytes() for image in own.test_images} & {
+        image.tobytes() for image in own.train_images
+    }
+    assert np.bincount(own.test_labels).tolist() == [8] * 6
+    np.testing.assert_array_equal(own.test_images, carved(tiny).test_images)
+    named = load_source("validation:glyphs-100")
+    assert (len(named.train_images), len(named.test_images)) == (16_000, 4_000)
+
+
+def test_tuning_gives_all_the_same_trials_on_images_apart_and_the_report_says_so(
+    tiny: Source, tmp_path: Path
+) -> None:
+    pytest.importorskip("optuna")
+    sources = {"tiny": tiny, "validation:tiny": carved(tiny)}
+    request = asking(
+        strategies=("er", "wa", "er:selection=herding,optimizer.lr=0.1"), budgets=("12kB",), tune=3
+    )
+    out = tmp_path / "out"
+    assert run_comparison(request, out, lambda grid, title: Listening(grid), print, sources)
+    chosen = json.loads((out / "tuning" / "chosen.json").read_text())
+    assert [len(own["trials"]) for own in chosen] == [3, 3, 3]
+    assert all(own["trials"][0]["parameters"] == {} for own in chosen)
+    assert set(chosen[1]["trials"][1]["parameters"]) == {"optimizer.lr", "temperature"}
+    assert chosen[2]["trials"][1]["parameters"] == {}  # the user has set all that is searched
+    for own in chosen:
+        scores = [trial["score"] for trial in own["trials"]]
+        assert own["chosen"] == own["trials"][scores.index(max(scores))]["parameters"]
+    trials = [RunFolder(path.parent).spec for path in out.glob("tuning/**/run.json")]
+    reported = [RunFolder(path.parent).spec for path in out.glob("class-incremental/**/run.json")]
+    assert {spec.source for spec in trials} == {"validation:tiny"}
+    assert not {spec.plan_seed for spec in trials} & {spec.plan_seed for spec in reported}
+    best = chosen[0]["chosen"].get("optimizer.lr")
+    if best is not None:
+        assert {s.strategy_options["optimizer"]["lr"] for s in reported if s.label == "er"} == {best}
+    before = sorted(path.stat().st_mtime_ns for path in out.glob("tuning/**/result.json"))
+    assert run_comparison(request, out, lambda grid, title: Listening(grid), print, sources)
+    assert sorted(path.stat().st_mtime_ns for path in out.glob("tuning/**/result.json")) == before
+
+
+def test_settling_twice_changes_nothing(tiny: Source, tmp_path: Path) -> None:
+    grid = prepare_grid(asking(), {"tiny": tiny})
+    assert settle(grid, tmp_path) == settle(grid, tmp_path) == []
+    assert len({cell.folder for cell in grid.cells}) == len(grid.cells) == 8
+
+
+def test_no_engine_is_imported_before_it_is_asked_for() -> None:
+    code = (
+        "import sys, streamlab.sweep.comparison, streamlab.report, streamlab.cli.compare; "
+        "print([m for m in ('ray', 'optuna', 'matplotlib', 'jinja2') if m in sys.modules])"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        == "[]\n"
+    )
+
+
+def test_a_source_of_few_images_cannot_be_carved() -> None:
+    with pytest.raises(StreamlabError, match="class class 0 has 1 image, too few to carve"):
+        carved(make_source(train=1))
