@@ -23,6 +23,7 @@ from streamlab.sweep.grid import Cell, Grid, needs, prepare_grid, shown_budget
 from streamlab.sweep.request import CompareRequest
 
 from .grid_table import first_state, fold_cell, grid_table
+from .lines import hanging
 from .plain import finite, readable_seconds
 
 
@@ -59,8 +60,7 @@ def print_report(folders: list[Path], out: Path, reference: str | None) -> None:
     gathered = gather(folders, reference)
     written = write_report(gathered, out)
     print()
-    for sentence in findings(gathered):
-        print(sentence)
+    print(hanging("", " ".join(findings(gathered))))
     print("\n" + "  ".join(str(path) for path in written))
 
 

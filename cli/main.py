@@ -169,7 +169,7 @@ def run(
     }
     given |= {name: value for name, value in options.items() if value is not None}
     given["settings"] = merged(given["settings"], parse_settings(settings or ()))
-    request = configure_request(experiments.Request, given)
+    request = configure_request("run", experiments.Request, given)
     prepared = experiments.prepare(request)
     if dry_run:
         from streamlab.runs.pilot import take_pilots
@@ -280,7 +280,7 @@ def compare(
     }  # fmt: skip
     given |= {name: value for name, value in options.items() if value is not None}
     given["settings"] = merged(given["settings"], parse_settings(settings or ()))
-    request = configure_request(CompareRequest, given)
+    request = configure_request("compare", CompareRequest, given)
     if dry_run:
         dry_run_grid(request)
         return
@@ -492,12 +492,12 @@ def describe(
         print(f"\nwritten: {picture}")
 
 
-def configure_request(kind: type[R], given: dict[str, Any]) -> R:
+def configure_request(command: str, kind: type[R], given: dict[str, Any]) -> R:
     """A request from options, typed and checked; settings stay the tree that they are."""
     from streamlab.config import configure
 
     settings = given.pop("settings")
-    return dataclasses.replace(configure(kind, given, kind.__name__), settings=settings)  # type: ignore[type-var]  # a dataclass
+    return dataclasses.replace(configure(kind, given, command), settings=settings)  # type: ignore[type-var]  # a dataclass
 
 
 def _watch(

@@ -25,7 +25,10 @@ Status = Literal["complete", "failed", "unfinished"]
 
 @dataclass(frozen=True)
 class Result:
-    """One run. curve: (samples seen, accuracy) at its evaluations; matrix: R, None where not tested."""
+    """One run. curve: (samples seen, accuracy) at its evaluations; matrix: R, None where not tested.
+
+    exemplars: held at the end (resources have the most that were held).
+    """
 
     folder: str
     spec: RunSpec
@@ -36,6 +39,7 @@ class Result:
     held: Mapping[str, int] = field(default_factory=dict)
     matrix: Sequence[Sequence[float | None]] = ()
     curve: Sequence[tuple[int, float]] = ()
+    exemplars: int = 0
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -167,15 +171,13 @@ def _read(path: Path, spec: RunSpec) -> Result:
         failure = folder.failure
         status: Status = "failed" if failure else "unfinished"
         return Result(str(path), spec, status, failure or "", about=about)
-    curve = [
-        (event["samples_seen"], event["accuracy"])
-        for event in folder.events()
-        if event["event"] == "Evaluated"
-    ]
+    evaluated = [event for event in folder.events() if event["event"] == "Evaluated"]
+    curve = [(event["samples_seen"], event["accuracy"]) for event in evaluated]
+    exemplars = evaluated[-1]["exemplars"] if evaluated else 0
     try:
         return Result(
             str(path), spec, "complete", "", result["metrics"], result["resources"], result["held"],
-            result.get("accuracy_matrix", ()), curve, about,
+            result.get("accuracy_matrix", ()), curve, exemplars, about,
         )  # fmt: skip
     except KeyError as error:
         raise CorruptFile(f"{path / 'result.json'} has no {error}") from None

@@ -96,7 +96,7 @@ def main_table(gathered: Gathered, panel: Panel, budget: str) -> Table:
             values = panel.values(budget, row, column.metric)
             cells.append(_entry(values, column.shown, marks[column.metric].get(row, ""), results))
         costs, cells = cells[-len(_COSTS) :], cells[: -len(_COSTS)]
-        cells += [_most(done, "exemplars", lambda value: f"{value:,.0f}")]
+        cells += [_exemplars(done)]
         cells += [_most(done, name, readable_bytes) for name in ("held_bytes", "survey_bytes")]
         body.append((*cells, *costs))
     seeds = max(len(panel.results[budget, row]) for row in rows)
@@ -228,6 +228,17 @@ def _entry(
     half = "" if mean.half_width is None else shown(mean.half_width)
     note = ", ".join(f"seed {seed}: {shown(value)}" for seed, value in values.items())
     return Entry(shown(mean.mean), half, mark, note + (f"; {failed} not complete" if failed else ""))
+
+
+def _exemplars(done: list[Result]) -> Entry:
+    """The most that were held; where some were given up, also how many were left."""
+    if not done:
+        return Entry("–")
+    most, left = (
+        max(int(own.resources.get("exemplars", 0)) for own in done),
+        max(own.exemplars for own in done),
+    )
+    return Entry(f"{most:,}" if most == left else f"{most:,} to {left:,}")
 
 
 def _most(done: list[Result], name: str, shown: Callable[[float], str]) -> Entry:
