@@ -171,6 +171,8 @@ def run(
     given["settings"] = merged(given["settings"], parse_settings(settings or ()))
     request = configure_request("run", experiments.Request, given)
     prepared = experiments.prepare(request)
+    for note in prepared.notes:
+        print(note, file=sys.stderr)
     if dry_run:
         from streamlab.runs.pilot import take_pilots
 
@@ -438,6 +440,8 @@ def list_plugins(
         for plugin in found:
             stranger = "" if plugin.distribution == "streamlab-cl" else f"  [{plugin.distribution}]"
             print(hanging(f"  {plugin.name:<{width}}  ", plugin.description + stranger))
+        for family in plugins.installed(plugins.FAMILIES) if shown == "strategies" else ():
+            print(hanging(f"  {family.name + ':NAME':<{width}}  ", family.description))
 
 
 @app.command()

@@ -21,6 +21,7 @@ _SINGULAR = {
     "backbones": "backbone",
     "metrics": "metric",
 }
+FAMILIES = "families"  # of strategies: `avalanche:Replay` is what the family `avalanche` has under Replay
 KINDS = tuple(_SINGULAR)
 _AMBIGUOUS = {
     "der": "'der' names two methods: Dark Experience is 'der++', the expandable one 'expandable-der'"
@@ -93,6 +94,19 @@ def load(kind: str, name: str) -> Any:
             f"{_SINGULAR[kind]} {name!r} cannot be imported from {point.value}: "
             f"{type(error).__name__}: {error}"
         ) from error
+
+
+def load_of_family(name: str) -> Any:
+    """The strategy class behind `FAMILY:NAME`; raises StreamlabError for an unknown one."""
+    family, _, own = name.partition(":")
+    (point,) = _entry_points(FAMILIES)[family]
+    return point.load()(own)
+
+
+def is_of_family(name: str) -> bool:
+    """Whether a strategy's name is FAMILY:NAME of an installed family."""
+    family, colon, own = name.partition(":")
+    return bool(colon and own) and family in _entry_points(FAMILIES)
 
 
 def load_file(path: Path) -> ModuleType:

@@ -41,7 +41,7 @@ class NoOptions:
 class Setting:
     """What a strategy is built for; the same for every strategy of a run except its options.
 
-    way: classes of a training episode (0: there are no episodes).
+    way: classes of a training episode (0: there are no episodes). kind: of the plan's experiences.
     """
 
     num_classes: int
@@ -54,6 +54,7 @@ class Setting:
     precision: Precision = "float32"
     base: BaseRecipe = field(default_factory=BaseRecipe)
     way: int = 0
+    kind: str = "online"
 
 
 class ExperienceView(Protocol):
@@ -104,7 +105,8 @@ class Strategy:
     whose meta-training classes it is then); fixed_way (it has an output for each class of an episode, and
     is tested in the way that it was trained in);
     search_space (option, or `optimizer.lr` and the like -> what a tuner may try);
-    known_failures (check -> why this strategy does not pass it, for `streamlab check`).
+    begins_anew (why its state cannot be checkpointed: a run of it that is killed starts over, to the
+    same bits); known_failures (check -> why this strategy does not pass it, for `streamlab check`).
 
     What the kernel keeps up to date, each (classes,) bool: `exposed`, the classes seen so far;
     `own_classes`, those of the experience that is on, where boundaries are shown (else all).
@@ -123,6 +125,7 @@ class Strategy:
     base: ClassVar[BaseTraining | None] = None
     fixed_way: ClassVar[bool] = False
     search_space: ClassVar[Mapping[str, Searched]] = {"optimizer.lr": Range(0.001, 0.3)}
+    begins_anew: ClassVar[str] = ""
     known_failures: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, setting: Setting, options: Any = None) -> None:

@@ -23,6 +23,7 @@ import pytest
 from making import write_every_source
 from typer.testing import CliRunner
 
+import streamlab
 from streamlab import plugins
 from streamlab.runs.experiment import read_recipe
 from streamlab.simulator.events import EVENTS
@@ -119,6 +120,8 @@ def test_the_table_of_streams_and_sources_is_whole_and_each_command_runs(tmp_pat
     assert named == {*plugins.names("scenarios"), *plugins.names("sources")}
     write_every_source(tmp_path)
     places = {"folder:": f"folder:{tmp_path}/", "npz:": f"npz:{tmp_path}/"}
+    places["plan_file="] = f"plan_file={tmp_path}/"
+    streamlab.plan("si-blurry", "glyphs-100").save(tmp_path / "plan.safetensors")
     for name, command in rows:
         for short, whole in places.items():
             command = command.replace(short, whole)

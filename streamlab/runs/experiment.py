@@ -106,12 +106,16 @@ def read_recipe(path: Path, kind: type = Request) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A request, checked and resolved: every run's spec and plan, and the source."""
+    """A request, checked and resolved: every run's spec and plan, and the source.
+
+    notes: what should be known before it is run, a sentence each.
+    """
 
     specs: tuple[RunSpec, ...]
     plans: Mapping[int, Plan]
     source: Source
     classes: Mapping[str, type[Strategy]]
+    notes: tuple[str, ...] = ()
 
     def create(self, out: Path) -> None:
         """Write experiment.json and every run's folder; raises StreamlabError if `out` has one."""
@@ -211,7 +215,12 @@ def prepare(
             spec.optimizer_config(cls)
             spec.base_recipe()
             specs.append(spec)
-    return Experiment(tuple(specs), plans, source, own)
+    notes = tuple(
+        f"{row.label}: {loaded[row.strategy].begins_anew}; a run of it that is killed begins anew"
+        for row in rows
+        if loaded[row.strategy].begins_anew
+    )
+    return Experiment(tuple(specs), plans, source, own, notes)
 
 
 def _regular(plan: Plan) -> int:
@@ -231,7 +240,7 @@ def _check_names(request: Request, strategies: list[str], needs_source: bool) ->
                 raise StreamlabError(f"unknown source {head!r}; did you mean '{prefix}:{head}'?")
         plugins.find("sources", head)
     for name in strategies:
-        if name.endswith(".py"):
+        if name.endswith(".py") or plugins.is_of_family(name):
             continue
         if name not in plugins.names("strategies") and Path(f"{name}.py").is_file():
             raise StreamlabError(f"unknown strategy {name!r}; did you mean './{name}.py'?")

@@ -59,6 +59,8 @@ def _plain(value: Any) -> Any:
 
 def _source(kind: str, name: str) -> str:
     """The text of the module that holds a plugin, which is not imported for it."""
+    if plugins.is_of_family(name):
+        return name
     if name.endswith(".py"):
         return Path(name).read_text(encoding="utf-8")
     found = importlib.util.find_spec(plugins.find(kind, name).module)

@@ -111,8 +111,11 @@ class Row:
 
 
 def parse_row(text: str) -> Row:
-    """`er`, `./mine.py`, or `er:selection=balanced,replay_size=20` (a row of its own)."""
+    """`er`, `./mine.py`, `avalanche:Replay`, or `er:selection=balanced,replay_size=20` (a row of its own)."""
     name, colon, rest = text.partition(":")
+    if plugins.is_of_family(text):  # avalanche:Replay:mem_size=200
+        own, colon, rest = rest.partition(":")
+        name = f"{name}:{own}"
     options: dict[str, Any] = {}
     for part in filter(None, rest.split(",")):
         path, equals, value = part.partition("=")
@@ -160,7 +163,9 @@ def load_strategy(name: str) -> type[Strategy]:
     from ..strategy import Strategy
 
     if not name.endswith(".py"):
-        found = plugins.load("strategies", name)
+        found = (
+            plugins.load_of_family(name) if plugins.is_of_family(name) else plugins.load("strategies", name)
+        )
         if not (isinstance(found, type) and issubclass(found, Strategy)):
             raise StreamlabError(f"strategy {name!r} is {found!r}, and must be a class derived from Strategy")
         return found

@@ -121,6 +121,7 @@ def make_strategy(
         precision=spec.compute_config().precision,
         base=spec.base_recipe(),
         way=plan.train.way if isinstance(plan, EpisodePlan) else 0,
+        kind=plan.kind,
     )
     return cls(setting, spec.own_options(cls))
 

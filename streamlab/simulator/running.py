@@ -130,7 +130,7 @@ class Running:
 
     def checkpoint_if_due(self) -> None:
         """Write a checkpoint by the clock: at most every second, at most 3 % of the time."""
-        if self.folder is None or time.perf_counter() < self._next_checkpoint:
+        if self.folder is None or time.perf_counter() < self._next_checkpoint or self.strategy.begins_anew:
             return
         began = time.perf_counter()
         self.write_checkpoint()

@@ -45,6 +45,8 @@ def run_comparison(
     wrong with the request.
     """
     grid = prepare_grid(request, sources, classes)
+    for note in dict.fromkeys(note for block in grid.blocks for note in block.experiment.notes):
+        tell(note)
     write_comparison(grid, out)
     if request.tune:
         from .tuning import as_grid, choose, plan_trials

@@ -19,6 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import bridge
 import compare
 import episodes
 import few_shot
@@ -169,7 +170,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path)
     parser.add_argument(
         "--only",
-        choices=("prompts", "few-shot", "episodes", "compare"),
+        choices=("prompts", "few-shot", "episodes", "compare", "bridge"),
         help="take one section anew, and leave the others",
     )
     given = parser.parse_args()
@@ -177,6 +178,7 @@ def main() -> None:
         sections = {"prompts": prompts.section, "few-shot": few_shot.section}
         sections["episodes"] = lambda: episodes.section(given.data)
         sections["compare"] = compare.section
+        sections["bridge"] = bridge.section
         replace_section(given.write, sections[given.only]())
         return
     lines = head()
@@ -185,7 +187,8 @@ def main() -> None:
             continue
         lines += section(job, take_turns(job, given.data, given.turns if job != "offline-convnet" else 3))
     lines += steps_section(measure("steps", "steps", given.data))
-    lines += prompts.section() + few_shot.section() + episodes.section(given.data) + compare.section()
+    lines += prompts.section() + few_shot.section() + episodes.section(given.data)
+    lines += compare.section() + bridge.section()
     lines += whole_commands(*grid(given.data))
     live = measure("live share", "online-mlp", given.data)
     memory = [

@@ -1,0 +1,86 @@
+"""The same strategy through streamlab, through Avalanche alone, and through the bridge."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Any
+
+import torch
+from torch import nn
+
+from streamlab.data.source import Source, load_source, open_shared, share
+from streamlab.interop.avalanche import to_benchmark
+from streamlab.interop.avalanche_strategies import quiet
+from streamlab.nets.network import PixelStatistics, build_network
+from streamlab.runs.experiment import Request, prepare
+from streamlab.simulator.execute import build, deterministic, drive
+
+SETTINGS: dict[str, Any] = {
+    "scenario": {"kind": "sessions", "tasks": 5, "samples_per_class": 60},
+    "stream": {"batch_size": 32, "epochs": 3},
+    "optimizer": {"lr": 0.05},
+}
+ROWS = {"er:selection=herding,replay_size=32": "streamlab", "avalanche:Replay": "through the bridge"}
+
+
+def ours(name: str, source: Source) -> float:
+    """Seconds of training and evaluation of one run in this process, by the kernel's own clock."""
+    request = Request("class-incremental", strategies=(name,), seeds=1, settings=SETTINGS, device="cpu")
+    experiment = prepare(request, source)
+    spec = experiment.specs[0]
+    shared = open_shared(share(source))
+    with deterministic():
+        made: Any = build(spec, experiment.plans[0], shared, lambda event: None, None)
+        drive(made)
+    return float(made.progress.train_seconds)
+
+
+def theirs(source: Source) -> float:
+    """Seconds of training by Avalanche alone: its Replay on the same benchmark, network and batches."""
+    from avalanche.training.plugins import EvaluationPlugin
+    from avalanche.training.supervised import Replay
+
+    plan = prepare(
+        Request("class-incremental", strategies=("er",), seeds=1, settings=SETTINGS), source
+    ).plans[0]
+    benchmark = to_benchmark(plan, source)
+    network = build_network({"name": "mlp"}, source.image_shape, 100, PixelStatistics(0.5, 0.2))
+    model = nn.Sequential(network.backbone, network.head)
+    with deterministic(), quiet():
+        strategy = Replay(
+            model=model, optimizer=torch.optim.SGD(model.parameters(), lr=0.05), criterion=nn.CrossEntropyLoss(),
+            mem_size=500, train_mb_size=32, train_epochs=3, evaluator=EvaluationPlugin(loggers=[]),
+        )  # fmt: skip
+        began = time.perf_counter()
+        for experience in benchmark.train_stream:
+            strategy.train(experience, num_workers=0)
+        return time.perf_counter() - began
+
+
+def section(turns: int = 5) -> list[str]:
+    """The page's section."""
+    source = load_source("glyphs-100")
+    taken: dict[str, list[float]] = {"Avalanche alone": [], **{title: [] for title in ROWS.values()}}
+    for _ in range(turns):
+        taken["Avalanche alone"].append(theirs(source))
+        for name, title in ROWS.items():
+            taken[title].append(ours(name, source))
+    alone = taken["Avalanche alone"]
+    lines = [
+        "## The bridge to Avalanche",
+        "",
+        "Replay with 500 exemplars on five sessions of glyphs-100 (6,000 samples, 3 epochs, batches of 32 and 32, an MLP):",
+        f"seconds of training, one thread, medians of {turns} turns and of their ratios.",
+        "",
+        "| | s | this / Avalanche alone |",
+        "| --- | ---: | ---: |",
+    ]
+    for title, seconds in taken.items():
+        ratio = statistics.median(own / other for own, other in zip(seconds, alone, strict=True))
+        lines.append(f"| {title} | {statistics.median(seconds):.2f} | {ratio:.2f} |")
+    return [*lines, ""]
+
+
+if __name__ == "__main__":
+    print("\n".join(section()))
