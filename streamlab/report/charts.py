@@ -66,6 +66,7 @@ class _Canvas:
                 about = {"Date": None} if form == "svg" else {"CreationDate": None}
                 self.figure.savefig(out, format=form, metadata=about)
                 forms[form] = out.getvalue()
+                self.figure.set_layout_engine("none")  # it is laid out; the second form stays as the first
         self._pyplot.close(self.figure)
         text = forms["svg"].decode()
         text = text[text.index("<svg") :]
@@ -147,12 +148,17 @@ def _styles(rows: Sequence[str]) -> Styles:
 def _legend(canvas: _Canvas, axes: Any) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if handles:
-        canvas.figure.legend(handles, labels, loc="outside lower center", ncols=2)
+        columns = 2 if max(map(len, labels)) <= 26 else 1
+        shown = [_shortened(label, 60) for label in labels]
+        canvas.figure.set_figheight(canvas.figure.get_figheight() + 0.19 * -(-len(labels) // columns))
+        canvas.figure.legend(
+            handles, shown, loc="outside lower center", ncols=columns, fontsize=9, frameon=False
+        )
 
 
 def memory_chart(panel: Panel, styles: Styles, key: str, metric: str, name: str) -> Picture:
     """Accuracy against the budget, a line a row."""
-    canvas = _Canvas(key, height=_HEIGHT + 0.22 * math.ceil(len(panel.rows) / 2))
+    canvas = _Canvas(key)
     axes = canvas.axes
     for row in panel.rows:
         points = []
@@ -182,7 +188,7 @@ def memory_chart(panel: Panel, styles: Styles, key: str, metric: str, name: str)
 
 def stream_chart(panel: Panel, styles: Styles, key: str, budget: str) -> Picture:
     """Accuracy on the classes seen so far over the stream, a line a row."""
-    canvas = _Canvas(key, height=_HEIGHT + 0.22 * math.ceil(len(panel.rows) / 2))
+    canvas = _Canvas(key)
     axes = canvas.axes
     for row in panel.rows:
         curves = [dict(own.curve) for own in panel.results.get((budget, row), ()) if own.curve]
@@ -235,8 +241,11 @@ def kinds_chart(panel: Panel, key: str) -> Picture:
         for bar, (row, budget, held) in zip(drawn, shown, strict=True):
             canvas.say(bar, f"{row} at {budget}: {kind} {readable_bytes(held.get(kind, 0))}")
     several = len(panel.budgets) > 1
-    names = [f"{row} · {budget}" if several else row for row, budget, _ in shown]
-    axes.set_yticks(range(len(shown)), [_shortened(name) for name in names], fontsize=8)
+    names = [
+        f"{_shortened(row, 22)} · {_shortened(budget, 16)}" if several else _shortened(row)
+        for row, budget, _ in shown
+    ]
+    axes.set_yticks(range(len(shown)), names, fontsize=8)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("held, MB (2²⁰ bytes)")
@@ -293,7 +302,9 @@ def heat_maps(panel: Panel, key: str, budget: str) -> Picture | None:
 
 def compute_chart(panel: Panel, styles: Styles, key: str, resource: str, label: str, scale: float) -> Picture:
     """Accuracy against what training cost, a point a row and budget."""
-    canvas = _Canvas(key, height=_HEIGHT + 0.22 * math.ceil(len(panel.rows) / 2))
+    from matplotlib import ticker
+
+    canvas = _Canvas(key)
     axes = canvas.axes
     for row in panel.rows:
         x, y = [], []
@@ -311,6 +322,9 @@ def compute_chart(panel: Panel, styles: Styles, key: str, resource: str, label: 
         if x:
             axes.plot(x, y, label=row, **{**styles[row], "linestyle": ":", "linewidth": 0.8})
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    axes.xaxis.set_minor_locator(ticker.NullLocator())
     axes.set_xlabel(label)
     axes.set_ylabel("A_avg, %")
     _legend(canvas, axes)

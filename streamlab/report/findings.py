@@ -103,7 +103,8 @@ def _cost_and_certainty(gathered: Gathered) -> str:
         else f"all of it rests on {seeds} seeds, differences paired and Holm-corrected"
     )
     lost = sum(result.status != "complete" for result in gathered.results)
-    parts.append(sure + (f", and {lost} runs did not complete" if lost else ""))
+    runs = "run" if lost == 1 else "runs"
+    parts.append(sure + (f", and {lost} {runs} did not complete" if lost else ""))
     return _sentence("; ".join(parts))
 
 

@@ -231,14 +231,14 @@ def _entry(
 
 
 def _exemplars(done: list[Result]) -> Entry:
-    """The most that were held; where some were given up, also how many were left."""
+    """The most that were held; where more than a tenth were given up, also how many were left."""
     if not done:
         return Entry("–")
     most, left = (
         max(int(own.resources.get("exemplars", 0)) for own in done),
         max(own.exemplars for own in done),
     )
-    return Entry(f"{most:,}" if most == left else f"{most:,} to {left:,}")
+    return Entry(f"{most:,}" if left >= 0.9 * most else f"{most:,} to {left:,}")
 
 
 def _most(done: list[Result], name: str, shown: Callable[[float], str]) -> Entry:
