@@ -171,6 +171,8 @@ def _read(path: Path, spec: RunSpec) -> Result:
         failure = folder.failure
         status: Status = "failed" if failure else "unfinished"
         return Result(str(path), spec, status, failure or "", about=about)
+    if "episodes" in result:
+        raise StreamlabError(f"{path} is of few-shot episodes, which streamlab runs episodes shows")
     evaluated = [event for event in folder.events() if event["event"] == "Evaluated"]
     curve = [(event["samples_seen"], event["accuracy"]) for event in evaluated]
     exemplars = evaluated[-1]["exemplars"] if evaluated else 0

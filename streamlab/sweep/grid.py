@@ -125,6 +125,8 @@ def _blocks(
     for spec in whole.specs:
         if not spec.ceiling:
             rows.setdefault(spec.label, spec)
+    if not rows:
+        raise StreamlabError(f"{scenario.label}: only ceilings are named, which have no budget to be aligned")
     at = {text: resolve(text, rows, need) for text in request.budgets}
     parsed = {text: _parsed(budget, request) for text, budget in at.items()}
     least = min((budget.bytes for budget in parsed.values() if budget.bytes is not None), default=None)
