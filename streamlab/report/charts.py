@@ -1,106 +1,35 @@
-"""The pictures of a report, as SVG that shows values under the pointer, and as PDF.
-
-One look for all: colours that keep apart in grey and for the colour-blind (Okabe and Ito), with a marker
-and a line of its own for every row; units on axes; legends beside the data.
-"""
+"""The pictures of a report, one function each: what is drawn, with units on axes, and what it says."""
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 from ..config import readable_bytes
 from ..evaluation.intervals import interval
 from ..memory.ledger import KINDS
+from .canvas import (
+    COLOURS,
+    HATCHES,
+    Canvas,
+    Picture,
+    Styles,
+    add_legend,
+    add_point,
+    shortened,
+    styles_of,
+)
 from .gather import Gathered, Panel
 from .statistics import MIB, Ranks, against, by_row, ranked, ranks, reference_of
 from .tables import budget_text
-
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#E69F00", "#8A8A8A")
-_MARKERS = "osD^vP*X<>ph"
-_LINES = ("-", "--", "-.", ":")
-_HATCHES = ("", "///", "...", "xx", "\\\\\\", "oo", "++", "--", "**", "||")
-_WIDTH, _HEIGHT = 5.4, 3.6
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture: its anchor, its caption, and itself in two forms."""
-
-    key: str
-    caption: str
-    svg: str
-    pdf: bytes
-
-
-class _Canvas:
-    """A figure whose artists can be given words to be shown under the pointer."""
-
-    def __init__(self, key: str, width: float = _WIDTH, height: float = _HEIGHT, **grid: Any) -> None:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-
-        self._pyplot, self.key, self._words = pyplot, key, list[str]()
-        with matplotlib.rc_context(_STYLE):
-            self.figure, self.axes = pyplot.subplots(figsize=(width, height), layout="constrained", **grid)
-
-    def say(self, artist: Any, words: str) -> None:
-        """Show these words over an artist."""
-        artist.set_gid(f"{self.key}-{len(self._words)}")
-        self._words.append(words)
-
-    def picture(self, caption: str) -> Picture:
-        """Draw it in both forms."""
-        import matplotlib
-
-        forms = {}
-        with matplotlib.rc_context({**_STYLE, "svg.hashsalt": self.key}):
-            for form in ("svg", "pdf"):
-                out = io.BytesIO()
-                about = {"Date": None} if form == "svg" else {"CreationDate": None}
-                self.figure.savefig(out, format=form, metadata=about)
-                forms[form] = out.getvalue()
-                self.figure.set_layout_engine("none")  # it is laid out; the second form stays as the first
-        self._pyplot.close(self.figure)
-        text = forms["svg"].decode()
-        text = text[text.index("<svg") :]
-        for number, words in enumerate(self._words):
-            opened = f'<g id="{self.key}-{number}">'
-            said = f'<g id="{self.key}-{number}" class="says" tabindex="0"><title>{escape(words)}</title>'
-            text = text.replace(opened, said, 1)
-        return Picture(self.key, caption, text, forms["pdf"])
-
-
-_STYLE: Any = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.titlesize": 10,
-    "axes.labelsize": 10,
-    "legend.fontsize": 9,
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "grid.linewidth": 0.6,
-    "lines.linewidth": 1.4,
-    "lines.markersize": 5,
-    "hatch.linewidth": 0.6,
-}
 
 
 def pictures_of(gathered: Gathered) -> list[Picture]:
     """Every picture, in the order of a report."""
     found = []
     for number, panel in enumerate(gathered.panels):
-        styles = _styles(panel.rows)
+        styles = styles_of(panel.rows)
         key = f"p{number}"
         largest = panel.budgets[-1]
         if len(panel.bytes_of) > 1:
@@ -131,34 +60,9 @@ def pictures_of(gathered: Gathered) -> list[Picture]:
     return found
 
 
-Styles = dict[str, dict[str, Any]]
-
-
-def _styles(rows: Sequence[str]) -> Styles:
-    return {
-        row: {
-            "color": _COLOURS[number % len(_COLOURS)],
-            "marker": _MARKERS[number % len(_MARKERS)],
-            "linestyle": _LINES[number // len(_COLOURS) % len(_LINES) if number >= 8 else number % 4],
-        }
-        for number, row in enumerate(rows)
-    }
-
-
-def _legend(canvas: _Canvas, axes: Any) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        columns = 2 if max(map(len, labels)) <= 26 else 1
-        shown = [_shortened(label, 60) for label in labels]
-        canvas.figure.set_figheight(canvas.figure.get_figheight() + 0.19 * -(-len(labels) // columns))
-        canvas.figure.legend(
-            handles, shown, loc="outside lower center", ncols=columns, fontsize=9, frameon=False
-        )
-
-
 def memory_chart(panel: Panel, styles: Styles, key: str, metric: str, name: str) -> Picture:
     """Accuracy against the budget, a line a row."""
-    canvas = _Canvas(key)
+    canvas = Canvas(key)
     axes = canvas.axes
     for row in panel.rows:
         points = []
@@ -175,20 +79,20 @@ def memory_chart(panel: Panel, styles: Styles, key: str, metric: str, name: str)
         axes.errorbar(x, y, half, label=row, capsize=2, elinewidth=0.8, **styles[row])
         for at, mean, budget in points:
             words = f"{row} at {budget}: {name} {_percent(mean)}"
-            _point(canvas, axes, at, 100 * mean.mean, words)
+            add_point(canvas, axes, at, 100 * mean.mean, words)
     axes.set_xlabel("budget, MB (2²⁰ bytes)")
     axes.set_ylabel(f"{name}, %")
     axes.set_xscale("log")
     ticks = [panel.bytes_of[budget] / MIB for budget in panel.budgets]
     axes.set_xticks(ticks, [f"{value:.3g}" for value in ticks])
     axes.minorticks_off()
-    _legend(canvas, axes)
+    add_legend(canvas, axes)
     return canvas.picture(f"{panel.label}: {name} against memory; bars are 95 % intervals over seeds.")
 
 
 def stream_chart(panel: Panel, styles: Styles, key: str, budget: str) -> Picture:
     """Accuracy on the classes seen so far over the stream, a line a row."""
-    canvas = _Canvas(key)
+    canvas = Canvas(key)
     axes = canvas.axes
     for row in panel.rows:
         curves = [dict(own.curve) for own in panel.results.get((budget, row), ()) if own.curve]
@@ -208,11 +112,11 @@ def stream_chart(panel: Panel, styles: Styles, key: str, budget: str) -> Picture
         bands = [[a + sign * b for a, b in zip(y, half, strict=True)] for sign in (-1, 1)]
         axes.fill_between(x, bands[0], bands[1], color=styles[row]["color"], alpha=0.12, linewidth=0)
         for at, mean in means[:: max(1, len(means) // 24)]:
-            _point(canvas, axes, at, 100 * mean.mean, f"{row}, sample {at:,}: {_percent(mean)}")
+            add_point(canvas, axes, at, 100 * mean.mean, f"{row}, sample {at:,}: {_percent(mean)}")
     axes.set_ylim(0, 100)
     axes.set_xlabel("samples served")
     axes.set_ylabel("accuracy on classes seen so far, %")
-    _legend(canvas, axes)
+    add_legend(canvas, axes)
     return canvas.picture(
         f"{panel.label} at {budget_text(panel, budget)}: accuracy over the stream; bands are 95 % intervals."
     )
@@ -228,28 +132,28 @@ def kinds_chart(panel: Panel, key: str) -> Picture:
             held = next((own.held for own in results if own.held), None)
             if held:
                 shown.append((row, "every budget" if same and len(ways) > 1 else budget, held))
-    canvas = _Canvas(key, height=max(2.2, 0.24 * len(shown) + 1.4))
+    canvas = Canvas(key, height=max(2.2, 0.24 * len(shown) + 1.4))
     axes = canvas.axes
     kinds = [kind for kind in KINDS if any(held.get(kind) for _, _, held in shown)]
     for number, kind in enumerate(kinds):
         left = [sum(held.get(other, 0) for other in kinds[:number]) / MIB for _, _, held in shown]
         widths = [held.get(kind, 0) / MIB for _, _, held in shown]
         drawn = axes.barh(
-            range(len(shown)), widths, left=left, label=kind, color=_COLOURS[number % len(_COLOURS)],
-            hatch=_HATCHES[number % len(_HATCHES)], edgecolor="white", linewidth=0.5,
+            range(len(shown)), widths, left=left, label=kind, color=COLOURS[number % len(COLOURS)],
+            hatch=HATCHES[number % len(HATCHES)], edgecolor="white", linewidth=0.5,
         )  # fmt: skip
         for bar, (row, budget, held) in zip(drawn, shown, strict=True):
             canvas.say(bar, f"{row} at {budget}: {kind} {readable_bytes(held.get(kind, 0))}")
     several = len(panel.budgets) > 1
     names = [
-        f"{_shortened(row, 22)} · {_shortened(budget, 16)}" if several else _shortened(row)
+        f"{shortened(row, 22)} · {shortened(budget, 16)}" if several else shortened(row)
         for row, budget, _ in shown
     ]
     axes.set_yticks(range(len(shown)), names, fontsize=8)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("held, MB (2²⁰ bytes)")
-    _legend(canvas, axes)
+    add_legend(canvas, axes)
     return canvas.picture(f"{panel.label}: the most that was held, by kind, teachers and labels included.")
 
 
@@ -267,13 +171,13 @@ def heat_maps(panel: Panel, key: str, budget: str) -> Picture | None:
         return None
     columns = min(3, len(maps))
     lines = math.ceil(len(maps) / columns)
-    canvas = _Canvas(key, 1.75 * columns + 0.8, 1.75 * lines + 0.6, nrows=lines, ncols=columns, squeeze=False)
+    canvas = Canvas(key, 1.75 * columns + 0.8, 1.75 * lines + 0.6, nrows=lines, ncols=columns, squeeze=False)
     image = None
     for axes, (row, matrix) in zip(canvas.axes.flat, maps.items(), strict=False):
         shown = [[math.nan if value is None else 100 * value for value in line] for line in matrix]
         image = axes.imshow(shown, cmap="cividis", vmin=0, vmax=100)
         size = len(shown)
-        axes.set_title(_shortened(row, 22), fontsize=8, loc="left")
+        axes.set_title(shortened(row, 22), fontsize=8, loc="left")
         axes.set_xticks(range(size), range(1, size + 1), fontsize=7)
         axes.set_yticks(range(size), range(1, size + 1), fontsize=7)
         axes.grid(visible=False)
@@ -304,7 +208,7 @@ def compute_chart(panel: Panel, styles: Styles, key: str, resource: str, label: 
     """Accuracy against what training cost, a point a row and budget."""
     from matplotlib import ticker
 
-    canvas = _Canvas(key)
+    canvas = Canvas(key)
     axes = canvas.axes
     for row in panel.rows:
         x, y = [], []
@@ -318,7 +222,7 @@ def compute_chart(panel: Panel, styles: Styles, key: str, resource: str, label: 
             x.append(interval(list(cost.values())).mean / scale)
             y.append(100 * mean.mean)
             words = f"{row} at {budget}: {_percent(mean)}, {label} {x[-1]:,.3g}"
-            _point(canvas, axes, x[-1], y[-1], words)
+            add_point(canvas, axes, x[-1], y[-1], words)
         if x:
             axes.plot(x, y, label=row, **{**styles[row], "linestyle": ":", "linewidth": 0.8})
     axes.set_xscale("log")
@@ -327,7 +231,7 @@ def compute_chart(panel: Panel, styles: Styles, key: str, resource: str, label: 
     axes.xaxis.set_minor_locator(ticker.NullLocator())
     axes.set_xlabel(label)
     axes.set_ylabel("A_avg, %")
-    _legend(canvas, axes)
+    add_legend(canvas, axes)
     return canvas.picture(
         f"{panel.label}: accuracy against {label.split(',')[0]} cost; a point a budget. "
         f"What stands to the right buys its accuracy with time."
@@ -348,7 +252,7 @@ def paired_chart(gathered: Gathered, panel: Panel, key: str) -> Picture | None:
         return None
     rows = max(len(found) for _, found in drawn.values())
     height = (0.24 * rows + 0.9) * len(drawn)
-    canvas = _Canvas(key, height=height + 0.3, nrows=len(drawn), squeeze=False, sharex=True)
+    canvas = Canvas(key, height=height + 0.3, nrows=len(drawn), squeeze=False, sharex=True)
     for axes, (budget, (reference, found)) in zip(canvas.axes[:, 0], drawn.items(), strict=True):
         for place, paired in enumerate(found):
             filled = "white" if paired.p_holm >= 0.05 else "black"
@@ -360,11 +264,11 @@ def paired_chart(gathered: Gathered, panel: Panel, key: str) -> Picture | None:
                 f"{paired.row} minus {reference} at {budget}: {100 * paired.mean:+.1f} ± "
                 f"{100 * paired.half_width:.1f} points, p {paired.p_holm:.3f}, n {paired.n}"
             )
-            _point(canvas, axes, 100 * paired.mean, place, words)
+            add_point(canvas, axes, 100 * paired.mean, place, words)
         axes.axvline(0, color="grey", linewidth=0.8)
-        axes.set_yticks(range(len(found)), [_shortened(paired.row) for paired in found], fontsize=8)
+        axes.set_yticks(range(len(found)), [shortened(paired.row) for paired in found], fontsize=8)
         axes.set_ylim(len(found) - 0.5, -0.5)
-        axes.set_title(f"{budget}: minus {_shortened(reference)}", fontsize=9, loc="left")
+        axes.set_title(f"{budget}: minus {shortened(reference)}", fontsize=9, loc="left")
         axes.grid(axis="y", visible=False)
     canvas.axes[-1, 0].set_xlabel("A_avg, points")
     return canvas.picture(
@@ -376,11 +280,11 @@ def paired_chart(gathered: Gathered, panel: Panel, key: str) -> Picture | None:
 def difference_diagram(found: Ranks, key: str) -> Picture:
     """Demšar's critical-difference diagram: mean ranks on a line, bars over rows that are not told apart."""
     order = sorted(found.means.items(), key=lambda item: item[1])
-    canvas = _Canvas(key, height=0.5 + 0.26 * len(order) + 0.3)
+    canvas = Canvas(key, height=0.5 + 0.26 * len(order) + 0.3)
     axes = canvas.axes
     for place, (row, rank) in enumerate(order):
         axes.plot([rank, rank], [0, place + 1], color="grey", linewidth=0.7)
-        text = f" {_shortened(row)} ({rank:.2f})"
+        text = f" {shortened(row)} ({rank:.2f})"
         at = axes.text(rank, place + 1, text, va="center", fontsize=8)
         canvas.say(at, f"{row}: mean rank {rank:.2f} over {found.blocks} blocks")
     level = 0.35
@@ -405,11 +309,6 @@ def difference_diagram(found: Ranks, key: str) -> Picture:
     )
 
 
-def _point(canvas: _Canvas, axes: Any, x: float, y: float, words: str) -> None:
-    """An invisible disc that the pointer can find."""
-    canvas.say(axes.plot([x], [y], "o", markersize=13, alpha=0.0, zorder=10)[0], words)
-
-
 def _percent(mean: Any) -> str:
     half = "" if mean.half_width is None else f" ± {100 * mean.half_width:.1f}"
     return f"{100 * mean.mean:.1f}{half} %"
@@ -418,7 +317,3 @@ def _percent(mean: Any) -> str:
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
-
-
-def _shortened(text: str, width: int = 34) -> str:
-    return text if len(text) <= width else f"{text[: width - 1]}…"

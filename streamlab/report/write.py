@@ -17,7 +17,8 @@ import jinja2
 
 from ..errors import StreamlabError
 from ..runs.files import write_bytes
-from .charts import Picture, pictures_of
+from .canvas import Picture
+from .charts import pictures_of
 from .findings import findings
 from .gather import Gathered
 from .provenance import provenance_of
