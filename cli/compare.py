@@ -17,6 +17,7 @@ from rich.table import Table
 from streamlab.config import readable_bytes
 from streamlab.errors import StreamlabError
 from streamlab.runs.experiment import available_processors
+from streamlab.runs.spec import load_strategy
 from streamlab.simulator import events
 from streamlab.sweep.comparison import Watcher, new_comparison_folder, run_comparison
 from streamlab.sweep.grid import Cell, Grid, needs, prepare_grid, shown_budget
@@ -78,7 +79,7 @@ def dry_run_grid(request: CompareRequest) -> None:
         console.print(f"[bold]{block.scenario}[/] at {shown_budget(block.budget, resolved)}", highlight=False)
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 2), header_style="dim")
         table.add_column("strategy")
-        for heading in ("parameters", "own state", "exemplars", "a run takes about"):
+        for heading in ("network", "own state", "exemplars", "a run takes about"):
             table.add_column(heading, justify="right")
         for label, pilot in pilots.items():
             spec = next(spec for spec in block.experiment.specs if spec.label == label)
@@ -86,7 +87,13 @@ def dry_run_grid(request: CompareRequest) -> None:
             first, last = own.buys(spec.parsed_budget())
             bought = f"{first:,}" if first == last else f"{first:,} to {last:,}"
             bought = "unbounded" if spec.ceiling else bought if own.each else "none"
-            cells = (f"{own.parameters:,}", readable_bytes(own.last), bought, readable_seconds(pilot.seconds))
+            named = {**load_strategy(spec.strategy).backbone, **spec.backbone_options()}.get("name", "mlp")
+            cells = (
+                f"{named} {own.parameters:,}",
+                readable_bytes(own.last),
+                bought,
+                readable_seconds(pilot.seconds),
+            )
             table.add_row(label, *cells)
             seeds = sum(spec.label == label for spec in block.experiment.specs)
             work, longest = work + seeds * pilot.seconds, max(longest, pilot.seconds)

@@ -40,8 +40,15 @@ def first_state(grid: Grid, title: str, folder: Path) -> GridState:
         run = restored(cell.spec, held)
         runs[cell.folder] = run if held.result is not None else RunState(cell.spec.label, cell.spec.seed)
         places[cell.folder] = (cell.block.scenario, cell.spec.label, _column(cell))
-    budgets = {name: tuple(own) for name, own in grid.budgets.items()}
+    budgets = {
+        name: tuple(sorted(own, key=lambda text: _size(own[text]))) for name, own in grid.budgets.items()
+    }
     return GridState(title, runs, places, budgets, sum(run.status == "complete" for run in runs.values()))
+
+
+def _size(budget: str) -> int:
+    """For order: bytes, or exemplars."""
+    return int(budget.removesuffix("ex")) if budget.removesuffix("ex").isdigit() else 0
 
 
 def _column(cell: Cell) -> str:

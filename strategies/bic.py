@@ -102,6 +102,7 @@ class BiasCorrection(Strategy):
     options: Options
     kinds = frozenset({"sessions"})
     needs_boundaries = True
+    least_per_class = 1
     ledger_kinds: ClassVar[dict[str, str]] = {
         "teacher": "extra models", "old_classes": "statistics", "alpha": "statistics", "beta": "statistics",
     }  # fmt: skip

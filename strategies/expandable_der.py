@@ -54,6 +54,7 @@ class ExpandableRepresentation(Strategy):
     options: Options
     kinds = frozenset({"sessions"})
     needs_boundaries = True
+    least_per_class = 1
     ledger_kinds: ClassVar[dict[str, str]] = {"auxiliary": "head", "old_classes": "statistics"}
     search_space: ClassVar[dict[str, Searched]] = {
         "optimizer.lr": Range(0.003, 0.3), "auxiliary": Choice((0.1, 0.5, 1.0)),

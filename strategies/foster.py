@@ -83,6 +83,7 @@ class FeatureBoosting(Strategy):
     options: Options
     kinds = frozenset({"sessions"})
     needs_boundaries = True
+    least_per_class = 1
     ledger_kinds: ClassVar[dict[str, str]] = {
         "teacher": "extra models", "enhancement": "head", "old_classes": "statistics", "counts": "statistics",
     }  # fmt: skip

@@ -55,6 +55,7 @@ class WeightAligning(Strategy):
     options: Options
     kinds = frozenset({"sessions"})
     needs_boundaries = True
+    least_per_class = 1
     ledger_kinds: ClassVar[dict[str, str]] = {"teacher": "extra models", "old_classes": "statistics"}
     search_space: ClassVar[dict[str, Searched]] = {
         "optimizer.lr": Range(0.003, 0.3), "temperature": Choice((1.0, 2.0, 4.0)),

@@ -318,6 +318,11 @@ class Strategy:
         claims = {"net": "model", **self.ledger_kinds}
         return measure(self._state(), claims, held, pixels)
 
+    def exemplar_sizes(self, budget: Budget) -> list[int]:
+        """Bytes that one exemplar of each of its buffers counts against a budget; none: it keeps none."""
+        survey = budget.accounting == "survey"
+        return [buffer.pixel_bytes if survey else buffer.exemplar_bytes for buffer in self.buffers]
+
     def needs(self, budget: Budget, experiences: int = 1) -> int:
         """Bytes that count against a budget in so many coming experiences, exemplars left out."""
         survey = budget.accounting == "survey"
@@ -338,11 +343,10 @@ class Strategy:
                 f"{self.ledger().describe()}"
             )
         buffers = self.buffers
-        for number, buffer in enumerate(buffers):
+        sizes = self.exemplar_sizes(budget)
+        for number, (buffer, each) in enumerate(zip(buffers, sizes, strict=True)):
             if budget.bytes is not None:
-                left = (budget.bytes - own) // len(buffers)
-                each = buffer.pixel_bytes if budget.accounting == "survey" else buffer.exemplar_bytes
-                capacity = left // each
+                capacity = (budget.bytes - own) // len(buffers) // each
             else:
                 total = 500 if budget.exemplars is None else budget.exemplars
                 capacity = total // len(buffers) + (number < total % len(buffers))

@@ -102,6 +102,12 @@ class AvalancheStrategy(Strategy):
             count = max(0, budget.bytes - self.needs(budget)) // each
         return max(0, count - (self.setting.num_classes - 1 if name == "memory_size" else 0))
 
+    def exemplar_sizes(self, budget: Budget) -> list[int]:
+        """Of those whose options speak of a memory: theirs is no buffer of ours."""
+        options = self.options.__dataclass_fields__
+        keeps = any("mem" in name or "patterns" in name for name in options)
+        return [self._exemplar_bytes(budget)] if keeps else []
+
     def _exemplar_bytes(self, budget: Budget) -> int:
         channels, height, width = self.setting.image_shape
         return channels * height * width + (0 if budget.accounting == "survey" else 8)

@@ -232,9 +232,10 @@ def compute_chart(panel: Panel, styles: Styles, key: str, resource: str, label: 
     axes.set_xlabel(label)
     axes.set_ylabel("A_avg, %")
     add_legend(canvas, axes)
+    spent = "operations" if resource == "flops" else "seconds"
     return canvas.picture(
-        f"{panel.label}: accuracy against {label.split(',')[0]} cost; a point a budget. "
-        f"What stands to the right buys its accuracy with time."
+        f"{panel.label}: accuracy against {spent} of training; a point a budget. What stands to the right "
+        f"buys its accuracy with time."
     )
 
 

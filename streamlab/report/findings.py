@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ..evaluation.intervals import interval
 from .gather import Gathered, Panel
-from .statistics import areas, by_row, standings
+from .statistics import areas, by_row, ranked, standings
 from .tables import budget_text
 
 _CHEAP = 1.0
@@ -46,7 +46,7 @@ def _best(gathered: Gathered) -> str:
         if not others:
             verdict = ""
         elif len(tied) == len(others):
-            verdict = ", though nothing else is told apart from it"
+            verdict = ", though no other row is told apart from it"
         elif tied:
             verdict = f", not told apart from {_listed(tied)}"
         else:
@@ -62,8 +62,11 @@ def _over_memory(gathered: Gathered) -> str:
             continue
         small = panel.budgets[0]
         metric = _main_metric(panel, small)
-        least = _leader(by_row(panel, small, metric))
-        most = _leader(by_row(panel, panel.budgets[-1], metric))
+        every = [by_row(panel, budget, metric) for budget in panel.budgets]
+        known = [row for row in every[0] if all(own.get(row) for own in every)]
+        if len(known) < 2:
+            continue
+        least, most = (_leader({row: own[row] for row in known}) for own in (every[0], every[-1]))
         whole = _leader({row: areas(panel, row, metric) for row in by_row(panel, small, metric)})
         over = f", and {whole} has the largest area over all budgets" if whole else ""
         at = f"on {panel.label} {least} leads at the smallest budget ({small})"
@@ -72,7 +75,7 @@ def _over_memory(gathered: Gathered) -> str:
         elif least and most:
             parts.append(f"{at}, {most} at the largest{over}")
     if not parts:
-        return "One budget was compared, so that nothing is said of how the order changes with memory."
+        return "No two rows are complete at several budgets; nothing is said of how memory changes it."
     return _sentence("; ".join(parts))
 
 
@@ -93,6 +96,9 @@ def _cost_and_certainty(gathered: Gathered) -> str:
                 parts.append(f"{best} is also the cheapest to train")
             else:
                 times = costs[best] / costs[cheapest]
+                if times < 1.05:
+                    parts.append(f"training {best} takes no more operations than {cheapest}, the cheapest")
+                    continue
                 parts.append(
                     f"training {best} takes {times:.1f} times the operations of {cheapest}, the cheapest"
                 )
@@ -100,7 +106,9 @@ def _cost_and_certainty(gathered: Gathered) -> str:
     sure = (
         "one seed was run, so that no difference is told from chance"
         if seeds == 1
-        else f"all of it rests on {seeds} seeds, differences paired and Holm-corrected"
+        else f"all of it rests on {seeds} seeds, differences paired by seed and Holm-corrected"
+        if any(len(ranked(panel)) > 1 for panel in gathered.panels)
+        else f"it rests on {seeds} seeds"
     )
     lost = sum(result.status != "complete" for result in gathered.results)
     runs = "run" if lost == 1 else "runs"

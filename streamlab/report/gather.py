@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ..config import Budget, parse_budget
+from ..config import Budget, parse_budget, readable_bytes
 from ..errors import CorruptFile, StreamlabError, unknown
 from ..runs.experiment import read_specs
 from ..runs.folder import RunFolder
 from ..runs.spec import RunSpec
 from ..sweep.grid import ANY, read_comparison
+from ..sweep.request import as_recipe
 
 Status = Literal["complete", "failed", "unfinished"]
 
@@ -80,7 +81,10 @@ class Panel:
 
 @dataclass(frozen=True)
 class Gathered:
-    """What a report is made of. reference: the row that others are compared with (None: the best)."""
+    """What a report is made of. reference: the row that others are compared with (None: the best).
+
+    recipes: what was asked for, one a comparison, as files that `streamlab compare` takes.
+    """
 
     panels: tuple[Panel, ...]
     accounting: str
@@ -88,6 +92,7 @@ class Gathered:
     reference: str | None
     folders: tuple[str, ...]
     tuned: Sequence[Mapping[str, Any]] = ()
+    recipes: tuple[str, ...] = ()
 
     @property
     def results(self) -> list[Result]:
@@ -114,13 +119,17 @@ def gather(folders: Sequence[Path], reference: str | None = None) -> Gathered:
     found: dict[str, dict[tuple[str, str], list[Result]]] = {}
     resolved: dict[str, dict[str, str]] = {}
     tuned: list[Mapping[str, Any]] = []
+    recipes = []
     for folder in folders:
         for scenario, budgets, budget, path in _experiments(folder):
             resolved.setdefault(scenario, {}).update(budgets)
             for spec in read_specs(path):
                 result = _read(path / spec.folder, spec)
                 for column in budgets if budget == ANY else (budget,):
-                    found.setdefault(scenario, {}).setdefault((column, spec.label), []).append(result)
+                    shown = within_budget(result, budgets[column]) if budget == ANY else result
+                    found.setdefault(scenario, {}).setdefault((column, spec.label), []).append(shown)
+        if (folder / "comparison.json").exists():
+            recipes.append(as_recipe(read_comparison(folder)["request"]))
         chosen = folder / "tuning" / "chosen.json"
         tuned += json.loads(chosen.read_text("utf-8")) if chosen.exists() else []
     panels = tuple(_panel(label, resolved[label], own) for label, own in found.items())
@@ -141,7 +150,7 @@ def gather(folders: Sequence[Path], reference: str | None = None) -> Gathered:
                 f"frozen backbone counted against not"
             )
     names = tuple(str(folder) for folder in folders)
-    return Gathered(panels, first.accounting, first.count_frozen, reference, names, tuned)
+    return Gathered(panels, first.accounting, first.count_frozen, reference, names, tuned, tuple(recipes))
 
 
 def _experiments(folder: Path) -> Iterable[tuple[str, Mapping[str, str], str, Path]]:
@@ -185,6 +194,17 @@ def _read(path: Path, spec: RunSpec) -> Result:
         raise CorruptFile(f"{path / 'result.json'} has no {error}") from None
 
 
+def within_budget(result: Result, budget: str) -> Result:
+    """A run that stands for every budget, at one of them: failed there if it held more."""
+    most, spec = parse_budget(budget).bytes, result.spec
+    counted = result.resources.get("survey_bytes" if spec.accounting == "survey" else "held_bytes", 0.0)
+    counted -= 0 if spec.count_frozen else result.held.get("frozen backbone", 0)
+    if most is None or spec.ceiling or result.status != "complete" or counted <= most:
+        return result
+    message = f"{spec.label}: {readable_bytes(counted)} held, budget {readable_bytes(most)}"
+    return dataclasses.replace(result, status="failed", message=message)
+
+
 def _panel(label: str, resolved: Mapping[str, str], found: Mapping[tuple[str, str], list[Result]]) -> Panel:
     parsed: dict[str, Budget] = {text: parse_budget(own) for text, own in resolved.items()}
     ordered = sorted(parsed, key=lambda text: (parsed[text].bytes or 0, parsed[text].exemplars or 0))
@@ -193,11 +213,14 @@ def _panel(label: str, resolved: Mapping[str, str], found: Mapping[tuple[str, st
     for budget in ordered:
         for (column, row), own in found.items():
             if column == budget:
-                seeds = [result.spec.seed for result in own]
-                if len(set(seeds)) < len(seeds):
-                    raise StreamlabError(
-                        f"{row} at {budget} is there twice, in {own[0].folder} and {own[-1].folder}"
-                    )
+                seen: dict[int, Result] = {}
+                for result in own:
+                    other = seen.setdefault(result.spec.seed, result)
+                    if other is not result:
+                        _check_pair(other, result)
+                        raise StreamlabError(
+                            f"{row} at {budget} is there twice, in {other.folder} and {result.folder}"
+                        )
                 results[column, row] = tuple(sorted(own, key=lambda result: result.spec.seed))
     return Panel(label, tuple(ordered), bytes_of, results)
 
@@ -215,13 +238,17 @@ def check_comparable(panel: Panel) -> None:
                 f"{other.folder}; one row holds runs of one make"
             )
         for result in results:
-            other = first.setdefault(result.spec.seed, result)
-            names = _differing(other.spec, result.spec)
-            if names:
-                raise StreamlabError(
-                    f"{other.spec.label} ({other.folder}) and {row} ({result.folder}) are not comparable: "
-                    f"with seed {result.spec.seed} they differ in {', '.join(names)}"
-                )
+            _check_pair(first.setdefault(result.spec.seed, result), result)
+
+
+def _check_pair(one: Result, other: Result) -> None:
+    """Raise StreamlabError, with what differs, where two runs of one seed are not comparable."""
+    names = _differing(one.spec, other.spec)
+    if names:
+        raise StreamlabError(
+            f"{one.spec.label} ({one.folder}) and {other.spec.label} ({other.folder}) are not comparable: "
+            f"with seed {other.spec.seed} they differ in {', '.join(names)}"
+        )
 
 
 def _form(result: Result) -> dict[str, Any]:
@@ -235,10 +262,20 @@ def _differing(one: RunSpec, other: RunSpec) -> list[str]:
     """What makes two runs of one seed incomparable, in words."""
     streams = [dataclasses.asdict(spec.stream_config()) for spec in (one, other)]
     checks = {
-        "the plan": one.plan_fingerprint != other.plan_fingerprint,
+        f"the plan{_options(one, other)}": one.plan_fingerprint != other.plan_fingerprint,
         "the source's pixels": one.source_digest != other.source_digest,
         "the evaluation points": one.eval_every != other.eval_every,
         "how the stream is served": streams[0] != streams[1],
         "the precision": one.compute_config().precision != other.compute_config().precision,
     }
     return [name for name, differs in checks.items() if differs]
+
+
+def _options(one: RunSpec, other: RunSpec) -> str:
+    """` (samples_per_class: 4 and 3)`: the scenario's options that differ."""
+    mine, its = one.scenario_options, other.scenario_options
+    changed = [name for name in {**mine, **its} if mine.get(name) != its.get(name)]
+    shown = ", ".join(
+        f"{name}: {mine.get(name, 'not set')} and {its.get(name, 'not set')}" for name in changed
+    )
+    return f" ({shown})" if changed else ""

@@ -10,7 +10,7 @@ from ..config import readable_bytes
 from ..evaluation.intervals import Interval, interval
 from ..memory.ledger import KINDS
 from .gather import Gathered, Panel, Result
-from .statistics import BySeed, against, areas, lower_is_better, reference_of, standings
+from .statistics import BySeed, against, areas, lower_is_better, ranked, reference_of, standings
 
 Mark = Literal["", "best", "tied", "failed"]
 
@@ -59,7 +59,7 @@ _COLUMNS = (
     _Column("A_avg ↑", "a_avg", _percent),
     _Column("A_last ↑", "a_last", _percent),
     _Column("A_AUC ↑", "a_auc", _percent),
-    _Column("forgetting ↓", "f_last", _percent),
+    _Column("F_last ↓", "f_last", _percent),
 )
 _COSTS = (
     _Column("train s ↓", "train_seconds", _seconds),
@@ -75,7 +75,7 @@ def tables_of(gathered: Gathered) -> list[Table]:
             found.append(area_table(panel))
         found += [main_table(gathered, panel, budget) for budget in reversed(panel.budgets)]
         found += [kinds_table(panel, budget) for budget in reversed(panel.budgets)]
-        if gathered.seeds > 1:
+        if gathered.seeds > 1 and len(ranked(panel)) > 1:
             found += [difference_table(gathered, panel, budget) for budget in reversed(panel.budgets)]
     return found
 
@@ -102,7 +102,8 @@ def main_table(gathered: Gathered, panel: Panel, budget: str) -> Table:
     seeds = max(len(panel.results[budget, row]) for row in rows)
     notes = [
         f"Mean ± 95 % (Student's t) over {seeds} seed{'s' if seeds > 1 else ''}, in percent. Bold: the best; "
-        "italic: not told apart from it (paired by seed, Holm-corrected, 5 %).",
+        "italic: not told apart from it (paired by seed, Holm-corrected, 5 %). F_last: how far classes fell "
+        "from their best, the mean over those that were ever right.",
     ]
     notes += failures(panel, budget)
     title = f"{panel.label} at {budget_text(panel, budget)}"
@@ -161,7 +162,7 @@ def kinds_table(panel: Panel, budget: str) -> Table:
         f"{panel.label} at {budget_text(panel, budget)}: bytes held by kind",
         ("strategy", *kinds, "in all"),
         tuple(body),
-        ("At the moment when most was held, teachers and labels included; the first complete seed.",),
+        ("At the moment of the stream when most was held, teachers and labels included; the first seed.",),
     )
 
 

@@ -77,6 +77,7 @@ def html_of(gathered: Gathered, tables: Sequence[Table], pictures: Sequence[Pict
         ranks=ranks(gathered, "a_avg"),
         tuned=_tuned(gathered),
         provenance=provenance_of(gathered),
+        recipes=gathered.recipes,
         style=folder.joinpath("report.css").read_text("utf-8"),
         script=folder.joinpath("report.js").read_text("utf-8"),
     )
@@ -100,6 +101,15 @@ def markdown_of(gathered: Gathered, tables: Sequence[Table], pictures: Sequence[
         lines += ["## What was tuned", "", *_markdown_tuning(tuned), ""]
     lines += ["## Provenance", ""]
     lines += [f"- {name}: {text}" for name, text in provenance_of(gathered)]
+    for recipe in gathered.recipes:
+        lines += [
+            "",
+            "What was asked for (`streamlab compare RECIPE.toml`):",
+            "",
+            "```toml",
+            recipe.rstrip(),
+            "```",
+        ]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -121,6 +131,8 @@ def latex_of(gathered: Gathered, tables: Sequence[Table]) -> str:
             f"\\begin{{tabular}}{{{columns}}}", "\\toprule", *body, "\\bottomrule", "\\end{tabular}}",
             "\\end{table}",
         ]  # fmt: skip
+    parts += ["", *(f"% {name}: {text}" for name, text in provenance_of(gathered))]
+    parts += [f"% {line}" for recipe in gathered.recipes for line in ("", "recipe:", *recipe.splitlines())]
     return "\n".join(parts) + "\n"
 
 

@@ -250,6 +250,13 @@ def _check_names(request: Request, strategies: list[str], needs_source: bool) ->
 def read_specs(folder: Path) -> tuple[RunSpec, ...]:
     """The specs of the experiment in this folder; raises StreamlabError."""
     path = folder / "experiment.json"
+    if not folder.exists():
+        raise StreamlabError(f"{folder} does not exist")
+    if (folder / "comparison.json").exists():
+        inside = min(folder.glob("*/*/experiment.json"), default=path).parent
+        raise StreamlabError(
+            f"{folder} is a comparison (streamlab report); its experiments lie in it, as {inside}"
+        )
     if not path.exists():
         raise StreamlabError(f"{folder} holds no experiment (there is no {path.name} in it)")
     try:

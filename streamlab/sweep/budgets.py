@@ -12,6 +12,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from ..config import Budget, parse_budget, readable_bytes
@@ -67,8 +68,7 @@ def need_of(experiment: Experiment, spec: RunSpec) -> Need:
     )
     budget = Budget(accounting=spec.accounting, count_frozen=spec.count_frozen)
     count = len(plan.experiences) if isinstance(plan, StreamPlan) else 1
-    survey = spec.accounting == "survey"
-    each = [buffer.pixel_bytes if survey else buffer.exemplar_bytes for buffer in made.buffers]
+    each = made.exemplar_sizes(budget)
     least = made.least_per_class * plan.num_classes * len(each)
     average = sum(each) // len(each) if each else 0
     first, last = made.needs(budget), made.needs(budget, count)
@@ -88,8 +88,11 @@ def resolve(text: str, rows: Mapping[str, RunSpec], need: Callable[[RunSpec], Ne
             raise
         name = match["name"]
         own = rows.get(name)
-        if own is None and name not in ("model", *plugin_names("strategies")):
-            raise StreamlabError(f"{error}, or a need: model+500ex, {next(iter(rows))}") from None
+        known = ("model", *rows, *plugin_names("strategies"))
+        if own is None and name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise StreamlabError(f"{error}, or what a strategy needs, as model+500ex{hint}") from None
     if own is None:
         any_row = next(iter(rows.values()))
         strategy = "finetune" if name == "model" else name
@@ -105,10 +108,11 @@ def _pixels(own: RunSpec, rows: Mapping[str, RunSpec], need: Callable[[RunSpec],
 
 
 def fitting(
-    spec: RunSpec, budget: Budget, smaller: Sequence[str], need: Callable[[RunSpec], Need]
+    spec: RunSpec, budget: Budget, asked: str, smaller: Sequence[str], need: Callable[[RunSpec], Need]
 ) -> RunSpec:
     """The spec with the largest network that fits the budget: its own, or the first of `smaller` that does.
 
+    asked: the budget as it was asked for.
     Raises StreamlabError, with what it needs, where none does.
     """
     if budget.bytes is None:
@@ -122,9 +126,10 @@ def fitting(
         other = dataclasses.replace(spec, strategy_options={**spec.strategy_options, "backbone": backbone})
         if need(other).total <= budget.bytes:
             return other
-    beside = f" and {own.least} exemplars" if own.least else ""
+    beside = f" and the {own.least} exemplars that it must have" if own.least else ""
+    named = "" if asked[-1] in "Bb" or asked.isdigit() else f" ({asked})"
     tried = ", nor does any of the smaller networks" if smaller else "; --smaller names smaller networks"
     raise StreamlabError(
         f"{spec.label}: it needs {readable_bytes(own.total)} for its own state{beside}, which the budget of "
-        f"{budget} does not hold{tried}"
+        f"{budget}{named} does not hold{tried}"
     )

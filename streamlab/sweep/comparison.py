@@ -12,7 +12,7 @@ from ..data.source import Source
 from ..runs.experiment import fresh_folder
 from ..simulator import events
 from .engines import run_grid
-from .grid import Cell, Grid, prepare_grid, settle, write_comparison
+from .grid import Cell, Grid, left_out, prepare_grid, settle, write_comparison
 from .request import CompareRequest
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ def run_comparison(
     grid = prepare_grid(request, sources, classes)
     for note in dict.fromkeys(note for block in grid.blocks for note in block.experiment.notes):
         tell(note)
+    for line in left_out(grid, out):
+        tell(line)
     write_comparison(grid, out)
     if request.tune:
         from .tuning import as_grid, choose, plan_trials

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import plugins
 from ..config import Budget, merged, parse_budget, readable_bytes
 from ..data.source import Source, load_source
 from ..errors import CorruptFile, StreamlabError
@@ -24,7 +25,7 @@ from ..runs.experiment import Experiment, prepare
 from ..runs.files import write_json
 from ..runs.folder import RunFolder, provenance
 from ..runs.identity import differences, identity
-from ..runs.spec import RunSpec
+from ..runs.spec import RunSpec, parse_row
 from .budgets import Need, fitting, need_of, resolve
 from .request import Compared, CompareRequest
 
@@ -89,6 +90,8 @@ def prepare_grid(
     scenarios: in place of the request's own. first_seed: seeds count from it.
     Raises StreamlabError, in one sentence, for the first thing that is wrong.
     """
+    for text in request.smaller:
+        plugins.find("backbones", parse_row(text).strategy)
     blocks: list[Block] = []
     budgets: dict[str, dict[str, str]] = {}
     loaded = dict(sources or {})
@@ -143,7 +146,7 @@ def _blocks(
         blocks.append(Block(f"{folder}/{ANY}", scenario.label, ANY, own))
     for text, budget in at.items():
         specs = tuple(
-            dataclasses.replace(fitting(spec, parsed[text], request.smaller, need), budget=budget)
+            dataclasses.replace(fitting(spec, parsed[text], text, request.smaller, need), budget=budget)
             for spec in whole.specs
             if spec not in anywhere
         )
@@ -158,8 +161,21 @@ def _parsed(budget: str, request: CompareRequest) -> Budget:
     return dataclasses.replace(parsed, accounting=request.accounting, count_frozen=request.count_frozen)
 
 
+def left_out(grid: Grid, out: Path) -> list[str]:
+    """What a comparison in this folder has that the grid does not: it stays there, and leaves the report."""
+    if not (out / "comparison.json").exists():
+        return []
+    before, now = read_request(out), grid.request
+    lost = [name for name in before.strategies if name not in now.strategies]
+    lost += [f"the budget {text}" for text in before.budgets if text not in now.budgets]
+    lost += [f"seeds from {now.seeds} on"] if before.seeds > now.seeds else []
+    return [f"{out} also holds {', '.join(lost)}, not asked for now: left out of the report"] if lost else []
+
+
 def write_comparison(grid: Grid, out: Path) -> None:
     """Write comparison.json: what was asked for, and where the blocks lie."""
+    if out.is_file():
+        raise StreamlabError(f"{out} is a file, and a comparison needs a folder")
     out.mkdir(parents=True, exist_ok=True)
     blocks = [
         {"folder": block.folder, "scenario": block.scenario, "budget": block.budget} for block in grid.blocks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -105,3 +106,33 @@ def _compared(entry: str | Mapping[str, Any]) -> Compared:
     label = str(entry.get("label", entry["name"]))
     given = {name: value for name, value in entry.items() if name in own}
     return configure(Compared, {**given, "label": label, "options": options}, "scenarios")
+
+
+def as_recipe(plain: Mapping[str, Any]) -> str:
+    """A request's plain values as the TOML recipe that asks for it, without defaults and this machine's."""
+    defaults = {
+        field.name: field.default for field in dataclasses.fields(CompareRequest) if field.name != "settings"
+    }
+    here = ("data", "workers", "address", "engine", "per_gpu")
+    lines = []
+    for name, default in defaults.items():
+        value = plain[name]
+        if name == "seeds" or (name not in here and value is not None and _plain(value) != _plain(default)):
+            lines.append(f"{name} = {_toml(value)}")
+    for section, options in plain["settings"].items():
+        if options:
+            lines += ["", f"[{json.dumps(section)}]"]
+            lines += [f"{name} = {_toml(value)}" for name, value in options.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{json.dumps(name)} = {_toml(own)}" for name, own in value.items()) + " }"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value)

@@ -21,7 +21,7 @@ from streamlab.config import Budget
 from streamlab.data.source import Source, load_source
 from streamlab.data.validation import carved
 from streamlab.errors import StreamlabError
-from streamlab.runs.experiment import Request, prepare
+from streamlab.runs.experiment import Request, prepare, read_specs
 from streamlab.runs.folder import RunFolder
 from streamlab.sweep.budgets import need_of
 from streamlab.sweep.comparison import run_comparison
@@ -88,7 +88,7 @@ def test_budgets_as_needs(tiny: Source) -> None:
     er, der = (need_of(grid.blocks[0].experiment, spec) for spec in grid.blocks[0].experiment.specs[:2])
     assert at["40kB"] == "40000"
     assert int(at["model+300ex"]) == er.last + 300 * er.each
-    assert int(at["expandable-der"]) == der.last
+    assert int(at["expandable-der"]) == der.last + 6 * der.each  # one of each class, which it must have
     assert int(at["expandable-der+100ex"]) == der.last + 100 * der.each
     assert at["70ex"] == "70ex"
 
@@ -99,7 +99,7 @@ def test_budgets_as_needs(tiny: Source) -> None:
         ({"budgets": ("2kB",)}, r"^er: it needs 3\.\d KiB for its own state, which the budget of 2.0 KiB does not hold"),
         ({"budgets": ("5kB",)}, r"^expandable-der: it needs .* KiB .*; --smaller names smaller networks$"),
         ({"budgets": ("4kB",), "smaller": ("convnet:width=6,blocks=2",)}, "nor does any of the smaller networks"),
-        ({"budgets": ("expandable",)}, r"budget 'expandable' is not understood; .*, or a need: model\+500ex, er"),
+        ({"budgets": ("expandable",)}, r"budget 'expandable' is not understood; .* as model\+500ex; did you mean 'expandable-der'"),
         ({"seeds": 1}, "one seed has no interval; ask for --seeds 2 or more, or say --no-intervals"),
         ({"budgets": ("9kB", "9kB")}, "9kB is among the budgets twice"),
         ({"scenarios": ("class-incremental", "class-incremental")}, "two scenarios are labelled 'class-incremental'"),
@@ -137,6 +137,28 @@ def test_what_keeps_no_exemplars_is_run_once_for_all_budgets(tiny: Source) -> No
     grid = prepare_grid(asking(strategies=("er", "finetune", "joint")), {"tiny": tiny})
     by_block = {block.budget: {spec.label for spec in block.experiment.specs} for block in grid.blocks}
     assert by_block == {ANY: {"finetune", "joint"}, "12kB": {"er"}, "40kB": {"er"}}
+
+
+def test_avalanches_memory_is_bought_by_each_budget(tiny: Source) -> None:
+    pytest.importorskip("avalanche")
+    names = ("avalanche:Replay", "avalanche:Naive")
+    grid = prepare_grid(asking(strategies=names), {"tiny": tiny})
+    by_block = {block.budget: {spec.label for spec in block.experiment.specs} for block in grid.blocks}
+    assert by_block == {ANY: {"avalanche:Naive"}, "12kB": {"avalanche:Replay"}, "40kB": {"avalanche:Replay"}}
+
+
+def test_what_a_command_does_not_name_leaves_the_report_and_is_said(tiny: Source, tmp_path: Path) -> None:
+    compare(asking(), tmp_path, tiny)
+    (told,) = compare(asking(strategies=("er",), budgets=("40kB",)), tmp_path, tiny)
+    assert (
+        told
+        == f"{tmp_path} also holds expandable-der, the budget 12kB, not asked for now: left out of the report"
+    )
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StreamlabError, match="file is a file, and a comparison needs a folder"):
+        compare(asking(), tmp_path / "file", tiny)
+    with pytest.raises(StreamlabError, match=r"is a comparison .*; its experiments lie in it, as"):
+        read_specs(tmp_path)
 
 
 # Cells

@@ -22,7 +22,7 @@ from streamlab.errors import StreamlabError
 from streamlab.evaluation.intervals import interval, t_quantile
 from streamlab.report.charts import pictures_of
 from streamlab.report.findings import findings
-from streamlab.report.gather import Gathered, Panel, Result, gather
+from streamlab.report.gather import Gathered, Panel, Result, gather, within_budget
 from streamlab.report.statistics import (
     Ranks,
     against,
@@ -35,9 +35,11 @@ from streamlab.report.statistics import (
 )
 from streamlab.report.tables import main_table, tables_of
 from streamlab.report.write import csv_of, latex_of, markdown_of, write_report
-from streamlab.runs.experiment import Request, prepare, run_experiment
+from streamlab.runs.experiment import Request, prepare, read_recipe, run_experiment
 from streamlab.runs.spec import RunSpec
 from streamlab.sweep.comparison import run_comparison
+from streamlab.sweep.grid import read_request
+from streamlab.sweep.request import CompareRequest
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +151,26 @@ def test_the_latex_is_whole(gathered: Gathered) -> None:
     for found in re.finditer(r"\\begin\{tabular\}\{(\w+)\}(.*?)\\end", latex, re.DOTALL):
         for line in found[2].split("\\\\\n")[:-1]:
             assert line.count("&") - line.count("\\&") == len(found[1]) - 1
+
+
+def test_the_recipe_in_the_report_asks_for_the_same_again(
+    gathered: Gathered, compared: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "again.toml").write_text(gathered.recipes[0])
+    again = CompareRequest(**read_recipe(tmp_path / "again.toml", CompareRequest))
+    asked = read_request(compared)
+    settled = {"workers": None, "data": None, "settings": {}}
+    assert dataclasses.replace(again, **settled) == dataclasses.replace(asked, **settled)
+    assert json.dumps(again.settings) == json.dumps(asked.settings)
+
+
+def test_a_run_for_every_budget_fails_at_one_that_it_does_not_keep(pair: tuple[Path, Path]) -> None:
+    result = gather([pair[1]]).results[0]
+    most = int(result.resources["held_bytes"])
+    assert within_budget(result, str(most)).status == "complete"
+    over = within_budget(result, str(most - 1))
+    assert over.status == "failed"
+    assert over.message.startswith("finetune: ")
 
 
 def test_markdown_says_what_was_not_drawn(gathered: Gathered) -> None:
@@ -326,4 +348,4 @@ def test_the_findings_name_the_best_and_what_is_not_told_apart() -> None:
     assert second.startswith(
         "On made up a leads at the smallest budget (1MB), b at the largest, and b has the largest"
     )
-    assert third.endswith("all of it rests on 3 seeds, differences paired and Holm-corrected.")
+    assert third.endswith("all of it rests on 3 seeds, differences paired by seed and Holm-corrected.")
