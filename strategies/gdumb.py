@@ -13,12 +13,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from streamlab.config import at_least
+from streamlab.config import Range, Searched, at_least
 from streamlab.nets.optimizer import SGD
 from streamlab.strategy import Batch, Strategy
 
@@ -61,6 +62,7 @@ class GDumb(Strategy):
     """A sampler, and a learner that is dumb."""
 
     options: Options
+    search_space: ClassVar[Mapping[str, Searched]] = {"max_lr": Range(0.01, 0.2)}
     least_per_class = 1
 
     def setup(self) -> None:

@@ -29,6 +29,7 @@ class NearestClassMean(Strategy):
     """A class's score is minus the squared distance to its mean."""
 
     backbone: ClassVar[Mapping[str, Any]] = {"name": "pixels"}
+    search_space: ClassVar[Mapping[str, Any]] = {}
     scores_are_logits = False
     frozen = "features"
 

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from streamlab.config import at_least
+from streamlab.config import Choice, Searched, at_least
 from streamlab.strategy import Batch, Strategy
 
 CITATION = """
@@ -70,6 +70,7 @@ class RandomProjections(Strategy):
 
     options: Options
     backbone: ClassVar[Mapping[str, Any]] = {"name": "glyph-vit"}
+    search_space: ClassVar[Mapping[str, Searched]] = {"projections": Choice((500, 1000, 2000, 4000))}
     frozen = "features"
     scores_are_logits = False
     ledger_kinds: ClassVar[dict[str, str]] = {

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from streamlab.config import within
+from streamlab.config import Choice, Searched, within
 from streamlab.strategy import Batch, Strategy
 
 CITATION = """
@@ -42,6 +42,7 @@ class StreamingLDA(Strategy):
 
     options: Options
     backbone: ClassVar[Mapping[str, Any]] = {"name": "pixels"}
+    search_space: ClassVar[Mapping[str, Searched]] = {"shrinkage": Choice((1e-4, 1e-3, 1e-2, 1e-1))}
     frozen = "features"
     ledger_kinds: ClassVar[dict[str, str]] = dict.fromkeys(
         ("means", "counts", "scatter", "weights", "biases"), "statistics"
