@@ -39,17 +39,24 @@ def library(part: str = "avalanche") -> Any:
 class Images(Dataset[tuple[Tensor, int]]):
     """Samples as Avalanche's loaders take them: (C, H, W) float32 scaled as ours are, and a label.
 
-    The pixels stay uint8 and are shared by all experiences. targets: their labels.
+    The pixels stay uint8 and are shared by all experiences, unless they are scaled `ahead`, which makes a
+    sample four times as large and its serving faster. targets: their labels.
     """
 
-    def __init__(self, images: Tensor, labels: Sequence[int], scale: float, shift: float) -> None:
+    def __init__(
+        self, images: Tensor, labels: Sequence[int], scale: float, shift: float, ahead: bool = False
+    ) -> None:
         self.images, self.targets, self.scale, self.shift = images, list(labels), scale, shift
+        self.ahead = ahead
+        if ahead:
+            self.images = images.float().mul_(scale).add_(shift)
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.images[index].float().mul_(self.scale).add_(self.shift), self.targets[index]
+        image = self.images[index]
+        return image if self.ahead else image.float().mul_(self.scale).add_(self.shift), self.targets[index]
 
 
 def to_benchmark(plan: Plan, source: Source, batch_size: int | None = 10, standardise: bool = True) -> Any:
