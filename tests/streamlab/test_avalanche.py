@@ -14,9 +14,11 @@ import pytest
 import torch
 from making import make_source, simulate
 from torch import nn
+from typer.testing import CliRunner
 
 import streamlab
 from streamlab.check.subject import Subject
+from streamlab.cli.main import app
 from streamlab.data.source import Source
 from streamlab.errors import StreamlabError
 from streamlab.evaluation.accuracy import a_last
@@ -203,14 +205,10 @@ def test_what_cannot_be_resumed_is_said_before_the_run_and_begins_anew(tiny: Sou
     assert note == (
         "avalanche:Replay: what Avalanche's plugins hold cannot be checkpointed; a run of it that is killed begins anew"
     )
-    done = subprocess.run(
-        [
-            str(Path(sys.executable).parent / "streamlab"), "run", "class-incremental", "--strategy", "avalanche:Replay",
-            "--strategy", "er", "--set", "scenario.samples_per_class=2", "--seeds", "1", "--out", str(tmp_path / "o"),
-        ],
-        capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    given = ["run", "class-incremental", "--strategy", "avalanche:Replay", "--strategy", "er", "--seeds", "1"]
+    given += ["--set", "scenario.samples_per_class=2", "--workers", "0", "--out", str(tmp_path / "o")]
+    done = CliRunner().invoke(app, given)
+    assert done.exit_code == 0, done.output
     assert done.stderr.strip() == note
     assert "avalanche:Replay seed 0: done" in done.stdout  # in one table with ours
     assert not list((tmp_path / "o").rglob("checkpoint-*"))
