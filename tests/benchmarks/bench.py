@@ -179,7 +179,10 @@ def main() -> None:
         sections["episodes"] = lambda: episodes.section(given.data)
         sections["compare"] = compare.section
         sections["bridge"] = bridge.section
-        replace_section(given.write, sections[given.only]())
+        lines = sections[given.only]()
+        print("\n".join(lines))
+        if given.write:
+            replace_section(given.write, lines)
         return
     lines = head()
     for job in JOBS:
