@@ -166,7 +166,9 @@ class Strategy:
         return losses
 
     def remember(self, batch: Batch) -> None:
-        """Called once a batch, after all its updates: offer its samples to buffers here."""
+        """Offer a batch's samples to buffers here. Called after all its updates, so once a sample: in
+        sessions of several epochs, in the last.
+        """
 
     def predict(self, images: Tensor) -> Tensor:
         """(B, C, H, W) uint8 -> (B, classes) scores; the kernel masks classes not yet exposed."""

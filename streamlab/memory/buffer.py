@@ -145,12 +145,12 @@ class Buffer(ABC):
         return sorted(self.write_draws.choose(capacity, self.count))
 
     def thinned(self, capacity: int, place: Callable[[int], int]) -> list[int]:
-        """The slots that stay where the class that has most gives up one after the other.
+        """The slots that stay where the class that has most (the last such) gives up one after the other.
 
         place: which of a class's n slots is given up.
         """
         left = {label: list(slots) for label, slots in self.slots_of.items()}
         for _ in range(sum(map(len, left.values())) - capacity):
-            largest = max(left.values(), key=len)
+            largest = max(reversed(left.values()), key=len)
             largest.pop(place(len(largest)))
         return [slot for slots in left.values() for slot in slots]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import torch
@@ -118,8 +119,9 @@ class HerdedBuffer(Buffer):
     """Exemplars whose mean stays nearest to their class's (iCaRL, Rebuffi et al., CVPR 2017, alg. 4 and 5).
 
     Filled at the end of an experience by `herd`; new classes make the others give up those chosen
-    last, so that every class holds capacity / classes of them. The exemplars of a class stand together,
-    in the order in which they were chosen.
+    last. Every class holds capacity / classes of them; ours are the rules that what this leaves over, or a
+    small class does not need, goes to the others, the earliest first. The exemplars of a class stand
+    together, in the order in which they were chosen.
     """
 
     def survivors(self, capacity: int) -> list[int]:
@@ -139,20 +141,33 @@ class HerdedBuffer(Buffer):
         ranked: rows of a class's batch in the order in which they are wanted, by batch, features and how
         many there is room for; `herding` unless it is given.
         """
-        fresh = torch.unique(view.labels).tolist()
+        labels, counts = torch.unique(view.labels, return_counts=True)
+        fresh = dict(zip(labels.tolist(), counts.tolist(), strict=True))
         for label in fresh:
             self.slots_of.pop(label, None)
-        quota = self.capacity // max(1, len(self.slots_of) + len(fresh))
-        self.keep([slot for slots in self.slots_of.values() for slot in slots[:quota]], self.capacity)
+        sizes = {label: len(slots) for label, slots in self.slots_of.items()}
+        shares = equal_shares(self.capacity, {**sizes, **fresh})
+        kept = [slot for label, slots in self.slots_of.items() for slot in slots[: shares[label]]]
+        self.keep(kept, self.capacity)
         for label in fresh:
             batch = view.of_class(label)
             features = features_of(batch.images)
-            rows = ranked(batch, features, quota) if ranked else herding(features, quota)
+            share = shares[label]
+            rows = ranked(batch, features, share) if ranked else herding(features, share)
             own = list(range(self.count, self.count + len(rows)))
             self.slots_of[label] = own
             self.count += len(rows)
             self.seen += len(batch)
             self.write(batch, dict(zip(own, rows, strict=True)))
+
+
+def equal_shares(capacity: int, sizes: Mapping[int, int]) -> dict[int, int]:
+    """How many of each class are held, of the `sizes` there are: as equal as can be, all room used."""
+    shares, left = {}, capacity
+    for place, label in enumerate(sorted(sizes, key=lambda label: sizes[label])):
+        shares[label] = min(sizes[label], math.ceil(left / (len(sizes) - place)))
+        left -= shares[label]
+    return shares
 
 
 def herding(features: Tensor, count: int) -> list[int]:

@@ -11,10 +11,10 @@ from ..memory.buffer import Buffer
 
 
 class Serving:
-    """Keeps both for all updates of one batch; `end` it where the batch is remembered."""
+    """Keeps both for all updates of one batch; `end` it where the batch is remembered: none is held."""
 
     def __init__(self) -> None:
-        self.held: tuple[Batch, Tensor] | None = None
+        self.held: tuple[Batch, Batch, Tensor] | None = None
 
     def of(
         self, batch: Batch, buffer: Buffer | None, replay_size: int, given: Callable[[Tensor], Tensor]
@@ -23,10 +23,10 @@ class Serving:
 
         buffer: None where none are replayed.
         """
-        if self.held is None:
+        if self.held is None or self.held[0] is not batch:
             both = batch.joined(buffer.draw(replay_size)) if buffer is not None else batch
-            self.held = both, given(both.images)
-        return self.held
+            self.held = batch, both, given(both.images)
+        return self.held[1:]
 
     def end(self) -> None:
         """The batch is over."""

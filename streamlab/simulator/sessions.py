@@ -7,7 +7,7 @@ for each session:
     for each epoch, for each batch:            but of a base session that was trained as such
         ClassesArrived                         for those whose first sample is in it
         observe(batch)                         updates_per_batch times
-        remember(batch)                        once; Progressed
+        remember(batch)                        in the last epoch; Progressed
         CheckpointWritten                      by the clock
     end_experience(view)
     consolidate(), predict(...): Evaluated, ExperienceEnded

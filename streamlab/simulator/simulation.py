@@ -120,7 +120,8 @@ class Simulation(Running):
         began = time.perf_counter()
         for _ in range(self.stream.updates_per_batch):
             self.observe(lambda: strategy.observe(batch))
-        strategy.remember(batch)
+        if progress.epoch == self.epochs - 1:  # so that no buffer is offered a sample twice
+            strategy.remember(batch)
         progress.offset += count
         self.count(count, began)
 

@@ -14,7 +14,7 @@ from scipy.optimize import nnls
 
 from streamlab.batch import Batch
 from streamlab.errors import StreamlabError
-from streamlab.memory.policies import GreedyBuffer, HerdedBuffer, herding
+from streamlab.memory.policies import GreedyBuffer, HerdedBuffer, equal_shares, herding
 from streamlab.parts.features import FeatureCache
 from streamlab.parts.gradients import after_a_step, flat_gradient, set_gradient
 from streamlab.parts.importance import QuadraticPenalty, mean_over_samples
@@ -197,21 +197,29 @@ class Stretch:
         return Batch(self.images[own], self.labels[own])
 
 
+@settings(max_examples=60, deadline=None)
+@given(capacity=st.integers(0, 60), sizes=st.lists(st.integers(0, 20), min_size=1, max_size=8))
+def test_equal_shares_use_all_the_room_and_differ_where_a_class_has_no_more(
+    capacity: int, sizes: list[int]
+) -> None:
+    shares = equal_shares(capacity, dict(enumerate(sizes)))
+    assert sum(shares.values()) == min(capacity, sum(sizes))
+    most = max(shares.values())
+    assert all(sizes[label] >= share >= min(sizes[label], most - 1) for label, share in shares.items())
+
+
 def test_a_herded_buffer_shares_its_capacity_and_keeps_the_best_of_each_class() -> None:
     draws = torch.Generator().manual_seed(2)
     buffer = HerdedBuffer((1, 2, 2), torch.device("cpu"), 0)
-    buffer.allocate(12)
+    buffer.allocate(11)
     held_first: list[bytes] = []
-    for number in range(4):
+    shares = [[9], [6, 5], [4, 4, 3], [3, 3, 3, 2], [3, 2, 2, 2, 2]]
+    for number in range(5):
         images = torch.randint(256, (9, 1, 2, 2), generator=draws, dtype=torch.uint8)
         buffer.herd(Stretch(images, torch.full((9,), number)), lambda images: images.flatten(1).float())
         everything = buffer.everything()
-        quota = 12 // (number + 1)
-        counts = torch.bincount(everything.labels, minlength=4)[: number + 1]
-        assert all(
-            min(9, 12 // (earlier + 1), quota) == count for earlier, count in enumerate(counts.tolist())
-        )
-        assert len(buffer) == len(everything) <= 12
+        counts = torch.bincount(everything.labels, minlength=5)[: number + 1]
+        assert counts.tolist() == shares[number]
         first = [image.numpy().tobytes() for image in everything.images[everything.labels == 0]]
         assert not held_first or first == held_first[: len(first)]
         held_first = first

@@ -158,9 +158,7 @@ def test_the_golden_trace_of_sessions(few: Source) -> None:
         "ExperienceStarted",
         "begin 0 (24)",
         "observe 16",
-        "remember",
         "observe 8",
-        "remember",
         "observe 16",
         "remember",
         "observe 8",
@@ -170,6 +168,15 @@ def test_the_golden_trace_of_sessions(few: Source) -> None:
         "Evaluated",
         "ExperienceEnded",
     ]
+
+
+@pytest.mark.parametrize("selection", ["reservoir", "balanced", "herding"])
+def test_no_buffer_holds_a_sample_twice_however_many_epochs(few: Source, selection: str) -> None:
+    given = {"stream": {"epochs": 3, "batch_size": 4}, "scenario": {"kind": "sessions", "tasks": 2}}
+    request = {"scenario": "class-incremental", "settings": given, "budget": "20ex"}
+    held = simulate(few, f"er:selection={selection}", **request).strategy.buffers[0]
+    images = {image.numpy().tobytes() for image in held.everything().images}
+    assert len(images) == len(held) == 20
 
 
 def weights(source: Source, strategy: str, **request: object) -> torch.Tensor:
