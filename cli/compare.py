@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -15,41 +14,32 @@ from rich.live import Live
 from rich.table import Table
 
 from streamlab.config import readable_bytes
-from streamlab.errors import StreamlabError
 from streamlab.runs.experiment import available_processors
 from streamlab.runs.spec import load_strategy
 from streamlab.simulator import events
 from streamlab.sweep.comparison import Watcher, new_comparison_folder, run_comparison
-from streamlab.sweep.grid import Cell, Grid, needs, prepare_grid, shown_budget
+from streamlab.sweep.grid import Cell, Grid, count_done, needs, prepare_grid, shown_budget
 from streamlab.sweep.request import CompareRequest
 
 from .grid_table import first_state, fold_cell, grid_table
 from .lines import hanging
 from .plain import finite, readable_seconds
+from .watching import expect, fitting_view, resumable
+
+View = Callable[[Grid, str, Path], AbstractContextManager[Watcher]]
 
 
 def watch_comparison(request: CompareRequest, out: Path | None, json_lines: bool) -> None:
     """Run a comparison under a live view and write its report; exit 1 if a cell failed."""
     folder = out or new_comparison_folder(request)
-    live = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
-    make: Callable[[Grid, str, Path], AbstractContextManager[Watcher]] = (
-        _JsonView if json_lines else _LiveView if live else _PlainView
-    )
+    views: dict[str, View] = {"json": _JsonView, "live": _LiveView, "plain": _PlainView}
+    make = views[fitting_view(json_lines)]
     tell = (lambda line: print(line, file=sys.stderr)) if json_lines else print
-    try:
+    with resumable(folder):
         complete = run_comparison(request, folder, lambda grid, title: make(grid, title, folder), tell)
-    except KeyboardInterrupt:
-        print(f"\nstopped; go on with: streamlab resume {folder}", file=sys.stderr)
-        raise SystemExit(130) from None
-    except OSError as error:
-        raise StreamlabError(
-            f"cannot write to {folder}: {error.strerror}; then go on with streamlab resume {folder}"
-        ) from None
     if not json_lines:
         print_report([folder], folder, None)
-    if not complete:
-        print(f"\nnot complete; go on with: streamlab resume {folder}", file=sys.stderr)
-        raise SystemExit(1)
+    expect(complete, folder)
 
 
 def print_report(folders: list[Path], out: Path, reference: str | None) -> None:
@@ -65,8 +55,11 @@ def print_report(folders: list[Path], out: Path, reference: str | None) -> None:
     print("\n" + "  ".join(str(path) for path in written))
 
 
-def dry_run_grid(request: CompareRequest) -> None:
-    """The cells, the exemplars that each budget buys each strategy, and the time expected."""
+def dry_run_grid(request: CompareRequest, out: Path | None) -> None:
+    """The cells, the exemplars that each budget buys each strategy, and the time expected.
+
+    out: a folder, of which it is said how many cells are done there.
+    """
     from streamlab.runs.pilot import take_pilots
 
     grid = prepare_grid(request)
@@ -103,6 +96,8 @@ def dry_run_grid(request: CompareRequest) -> None:
     frozen = "counted" if request.count_frozen else "not counted"
     tuning = f", and {request.tune} trials of each strategy before it" if request.tune else ""
     expected = readable_seconds(max(work / at_once, longest))
+    if out is not None:
+        print(f"{count_done(grid, out)} of {len(grid.cells)} cells are done in {out}, and are not run again")
     print(
         f"{len(grid.cells)} cells, about {expected} in all on {at_once} at once{tuning}; budgets count "
         f"{counted}, a frozen backbone {frozen}; nothing was run (--dry-run)"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 
 class Blurry(Protocol):
-    """The options of a blurry scenario; `stochastic` and `name` say which of the two it is."""
+    """The options of a blurry scenario, a dataclass; `stochastic` and `name` say which of the two it is."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def name(self) -> str: ...
@@ -65,7 +67,7 @@ def blurry_plan(options: Blurry, labels: Labels, seed: int) -> StreamPlan:
         num_classes=labels.num_classes,
         shows_boundaries=options.boundaries == "shown",
         seed=seed,
-        options=dataclasses.asdict(options),  # type: ignore[call-overload]  # a Protocol
+        options=dataclasses.asdict(options),
         experiences=tuple(
             _experience(labels, indices, disjoint, blurry)
             for indices, disjoint, blurry in stream(options, labels, seed)

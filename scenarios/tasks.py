@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -20,7 +20,9 @@ Boundaries = Literal["hidden", "shown"]
 
 
 class TaskOptions(Protocol):
-    """The options that all of them have."""
+    """The options that all of them have, in a dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def name(self) -> str: ...
@@ -64,7 +66,7 @@ def tasks_plan(
         num_classes=labels.num_classes,
         shows_boundaries=options.boundaries == "shown",
         seed=seed,
-        options=dataclasses.asdict(options),  # type: ignore[call-overload]  # a Protocol
+        options=dataclasses.asdict(options),
         experiences=tuple(experiences),
         transforms=transforms,
     )

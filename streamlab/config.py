@@ -6,11 +6,14 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_origin, get_type_hints
 
 from .errors import StreamlabError, unknown
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 Tree = dict[str, Any]
 
 _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
@@ -158,7 +161,7 @@ def configure(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     """
     from pydantic import TypeAdapter, ValidationError
 
-    known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]  # T is a dataclass
+    known = {field.name for field in dataclasses.fields(cls)}
     hints = get_type_hints(cls)
     settled: Tree = {}
     for name, value in values.items():
@@ -197,6 +200,7 @@ def merged(*trees: Mapping[str, Any]) -> Tree:
     for tree in trees:
         for name, value in tree.items():
             below = result.get(name)
-            both = isinstance(value, Mapping) and isinstance(below, Mapping)
-            result[name] = merged(below, value) if both else value  # type: ignore[arg-type]  # `both` says so
+            if isinstance(value, Mapping) and isinstance(below, Mapping):
+                value = merged(below, value)
+            result[name] = value
     return result

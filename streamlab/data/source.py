@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import json
@@ -196,13 +197,12 @@ def share(source: Source) -> Path:
 
 def _put(array: NDArray[Any], path: Path) -> None:
     """Write an array file; one that is mapped from an array file already is linked, not copied."""
-    whole_file = isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap)
-    if whole_file and Path(array.filename).suffix == ".npy":  # type: ignore[attr-defined]  # a memmap's
-        try:
-            os.link(array.filename, path)  # type: ignore[attr-defined]  # the same
-            return
-        except OSError:  # another disk
-            pass
+    if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap):  # the whole of a file
+        held = Path(str(array.filename))
+        if held.suffix == ".npy":
+            with contextlib.suppress(OSError):  # another disk
+                os.link(held, path)
+                return
     np.save(path, np.ascontiguousarray(array))
 
 

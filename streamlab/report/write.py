@@ -1,6 +1,6 @@
 """Writes a report: one HTML file that needs nothing beside it, and the same as Markdown, LaTeX and CSV.
 
-report.html   report.md   report.tex   report.csv   pictures/*.svg, *.pdf
+report.html   report.md   report.tex   report.csv (a line a run)   tables/*.csv   pictures/*.svg, *.pdf
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,10 @@ def write_report(gathered: Gathered, out: Path) -> list[Path]:
         "report.csv": csv_of(gathered).encode(),
     }
     try:
-        (out / "pictures").mkdir(parents=True, exist_ok=True)
+        for folder in ("tables", "pictures"):
+            (out / folder).mkdir(parents=True, exist_ok=True)
+        for table in tables:
+            write_bytes(out / "tables" / f"{table.key}.csv", table_csv(table).encode())
         for picture in pictures:
             write_bytes(out / "pictures" / f"{picture.key}.svg", picture.svg.encode())
             write_bytes(out / "pictures" / f"{picture.key}.pdf", picture.pdf)
@@ -167,6 +170,21 @@ def csv_of(gathered: Gathered) -> str:
                 values += [own.resources.get(name, "") for name in resources]
                 values += [own.held.get(kind, "") for kind in kinds]
                 writer.writerow([*about, *values])
+    return text.getvalue()
+
+
+def table_csv(table: Table) -> str:
+    """A table as the page shows it; half-widths of intervals are columns of their own."""
+    spread = [any(row[place].half for row in table.rows) for place in range(len(table.columns))]
+
+    def line(cells: Iterable[tuple[str, str]]) -> list[str]:
+        both = zip(cells, spread, strict=True)
+        return [text for (value, half), wide in both for text in ((value, half) if wide else (value,))]
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(line((name, f"{name} ±") for name in table.columns))
+    writer.writerows(line((entry.text, entry.half) for entry in row) for row in table.rows)
     return text.getvalue()
 
 

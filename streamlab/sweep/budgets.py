@@ -48,7 +48,8 @@ class Need:
         if budget.bytes is None:
             count = 500 if budget.exemplars is None else budget.exemplars
             return count, count
-        return tuple(max(0, budget.bytes - own) // self.each for own in (self.first, self.last))  # type: ignore[return-value]  # two
+        first, last = (max(0, budget.bytes - own) // self.each for own in (self.first, self.last))
+        return first, last
 
     @property
     def total(self) -> int:

@@ -194,18 +194,33 @@ def settle(grid: Grid, out: Path) -> list[str]:
     made_with = provenance()
     for cell in grid.cells:
         path, experiment = out / cell.folder, cell.block.experiment
+        changed = _changed(cell, path, made_with)
+        if changed:
+            notes.append(f"{cell.folder} is run again: {', '.join(changed[:3])} changed")
+            _supersede(out, path)
         own = experiment.classes.get(cell.spec.strategy)
-        if (path / "run.json").exists():
-            held = RunFolder(path).about.get("identity", {})
-            changed = differences(held, identity(cell.spec, made_with, own))
-            if changed:
-                notes.append(f"{cell.folder} is run again: {', '.join(changed[:3])} changed")
-                _supersede(out, path)
         RunFolder.create(path, cell.spec, experiment.plans[cell.spec.plan_seed], own)
     for block in grid.blocks:
         specs = [spec.to_plain() for spec in block.experiment.specs]
         write_json(out / block.folder / "experiment.json", {"specs": specs})
     return notes
+
+
+def count_done(grid: Grid, out: Path) -> int:
+    """Cells that are complete in `out`, made as they would be now."""
+    made_with = provenance()
+    return sum(
+        RunFolder(out / cell.folder).result is not None and not _changed(cell, out / cell.folder, made_with)
+        for cell in grid.cells
+    )
+
+
+def _changed(cell: Cell, path: Path, made_with: Mapping[str, Any]) -> list[str]:
+    """What a run that is there was made with otherwise; nothing where there is none."""
+    if not (path / "run.json").exists():
+        return []
+    own = cell.block.experiment.classes.get(cell.spec.strategy)
+    return differences(RunFolder(path).about.get("identity", {}), identity(cell.spec, made_with, own))
 
 
 def _supersede(out: Path, path: Path) -> None:

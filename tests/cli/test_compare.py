@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pexpect
@@ -19,10 +20,11 @@ from streamlab.cli.live import RunState
 from streamlab.cli.main import app
 from streamlab.data.source import Source, share
 from streamlab.errors import StreamlabError
-from streamlab.runs.experiment import Request, prepare
+from streamlab.runs.experiment import Request, prepare, read_recipe
 from streamlab.simulator import events
 from streamlab.simulator.pool import Job, run_jobs
-from streamlab.sweep.grid import prepare_grid
+from streamlab.sweep.grid import count_done, prepare_grid
+from streamlab.sweep.request import CompareRequest
 
 COMMAND = str(Path(sys.executable).parent / "streamlab")
 ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
@@ -86,8 +88,12 @@ def test_done_cells_are_not_run_again_and_a_report_can_be_asked_for_alone(finish
     assert "nothing is said of how memory changes it" in one
 
 
-def test_a_dry_run_says_what_each_budget_buys(recipe: Path) -> None:
-    shown = asked("compare", str(recipe), "--dry-run", "--budget", "1MiB", "--budget", "model+300ex")
+def test_a_dry_run_says_what_each_budget_buys_and_what_is_done(
+    recipe: Path, finished: tuple[str, Path]
+) -> None:
+    given = ["--budget", "1MiB", "--budget", "model+300ex", "--out", str(finished[1])]
+    shown = asked("compare", str(recipe), "--dry-run", *given)
+    assert f"4 of 6 cells are done in {finished[1]}, and are not run again" in " ".join(shown.split())
     assert re.search(r"class-incremental at model\+300ex \(\d+ KiB\)", shown)
     assert re.search(r"er +mlp 37,120 +\S+ KiB +300 ", shown)
     assert "6 cells, about" in shown
@@ -108,6 +114,12 @@ def test_a_mistake_is_told_before_anything_is_written(recipe: Path, tmp_path: Pa
     assert isinstance(done.exception, StreamlabError)
     assert str(done.exception).startswith(MISTAKES[given])
     assert not (tmp_path / "o").exists()
+
+
+def test_only_what_is_made_the_same_way_counts_as_done(recipe: Path, finished: tuple[str, Path]) -> None:
+    asked_for = CompareRequest(**read_recipe(recipe, CompareRequest))
+    for changes, done in (({"seeds": 3}, 6), ({"settings": {"stream": {"batch_size": 40}}}, 0)):
+        assert count_done(prepare_grid(replace(asked_for, **changes)), finished[1]) == done
 
 
 def test_a_mistake_is_one_sentence_and_exit_code_2(recipe: Path, tmp_path: Path) -> None:

@@ -140,6 +140,17 @@ def test_the_csv_holds_every_run_at_every_budget(gathered: Gathered, compared: P
             assert float(row["flops"]) == result["resources"]["flops"]
 
 
+def test_every_table_is_a_csv_too(gathered: Gathered, tmp_path: Path) -> None:
+    write_report(gathered, tmp_path)
+    for table in tables_of(gathered):
+        head, *rows = csv.reader((tmp_path / "tables" / f"{table.key}.csv").read_text().splitlines())
+        assert len(rows) == len(table.rows)
+        for line, row in zip(rows, table.rows, strict=True):
+            found = dict(zip(head, line, strict=True))
+            for name, entry in zip(table.columns, row, strict=True):
+                assert (found[name], found.get(f"{name} ±", "")) == (entry.text, entry.half)
+
+
 def test_the_latex_is_whole(gathered: Gathered) -> None:
     latex = latex_of(gathered, tables_of(gathered))
     for name in ("table", "tabular"):
