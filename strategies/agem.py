@@ -50,7 +50,7 @@ class AveragedGEM(Strategy):
     options: Options
 
     def setup(self) -> None:
-        self.parameters = list(self.net.parameters())
+        self.parameters = self.trained_parameters()
         self.buffer = self.make_buffer("reservoir")
 
     def observe(self, batch: Batch) -> Mapping[str, Tensor]:
@@ -61,8 +61,7 @@ class AveragedGEM(Strategy):
             reference = F.cross_entropy(self.net(drawn.images), drawn.labels)
             gradient = project(gradient, flat_gradient(reference, self.parameters))
         set_gradient(self.parameters, gradient)
-        assert self.optimizer is not None
-        self.optimizer.step()
+        self.apply_gradients()
         return {"task": loss}
 
     def remember(self, batch: Batch) -> None:

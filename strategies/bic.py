@@ -4,13 +4,16 @@ As the paper: l · distillation + (1 - l) · cross-entropy, l = old classes / cl
 a part of the samples; on that part, held out of old and new classes alike, the new classes' outputs are
 then corrected to alpha · o + beta (eq. 4 and 5). Each session's pair stays. Differs: a sample is held out by
 a hash of its pixels, a tenth of each class's exemplars (never its first) are such ones; the two unknowns
-are found by Newton's method, for the problem is convex, where the authors take gradient steps; exemplars
+are found by Newton's method, for the problem is convex, where the authors take gradient steps, and are
+drawn to 1 and 0 (a ridge of (alpha - 1)² / 2 + beta² / 2 beside the samples' losses), for a few exemplars
+that can be told apart have no finite optimum; exemplars
 are herded, and replayed beside each batch, as many as the paper's shuffling would put into it
 (`replay_size`: so many instead).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -64,11 +67,12 @@ def held_out(images: Tensor, share: float, seed: int) -> Tensor:
 
 
 def bias_correction(logits: Tensor, labels: Tensor, new: Tensor, steps: int = 30) -> tuple[float, float]:
-    """alpha and beta of eq. 4 and 5, least cross-entropy of (n, K) logits; new: (K,) bool.
+    """alpha and beta of eq. 4 and 5: least cross-entropy of (n, K) logits, and ridge; new: (K,) bool.
 
     Columns of classes that do not compete are -inf. Newton's method, damped where the loss would rise.
     """
-    logits, best = logits.double(), torch.tensor([1.0, 0.0], dtype=torch.float64, device=logits.device)
+    logits, start = logits.double(), torch.tensor([1.0, 0.0], dtype=torch.float64, device=logits.device)
+    best = start
     outputs = logits.masked_fill(~new | logits.isinf(), 0.0)
     is_new = new[labels].double()
     own = outputs.gather(1, labels[:, None])[:, 0]
@@ -76,17 +80,20 @@ def bias_correction(logits: Tensor, labels: Tensor, new: Tensor, steps: int = 30
     def corrected(pair: Tensor) -> Tensor:
         return torch.where(new, pair[0] * logits + pair[1], logits)
 
-    least = F.cross_entropy(corrected(best), labels)
+    def loss_of(pair: Tensor) -> Tensor:
+        return F.cross_entropy(corrected(pair), labels) + (pair - start).square().sum() / (2 * len(labels))
+
+    least = loss_of(best)
     for _ in range(steps):
         chances = F.softmax(corrected(best), 1) * new
         mass, first, second = (torch.sum(chances * outputs**power, 1) for power in (0, 1, 2))
-        gradient = torch.stack([(first - own).mean(), (mass - is_new).mean()])
+        gradient = torch.stack([(first - own).mean(), (mass - is_new).mean()]) + (best - start) / len(labels)
         mixed = (first - mass * first).mean()
         squares = torch.stack([(second - first**2).mean(), (mass - mass**2).mean()])
-        curvature = torch.diag(squares - mixed + 1e-6) + mixed
+        curvature = torch.diag(squares - mixed + 1 / len(labels)) + mixed
         step, loss = torch.linalg.solve(curvature, gradient), least
         for _ in range(20):
-            loss = F.cross_entropy(corrected(best - step), labels)
+            loss = loss_of(best - step)
             if loss <= least:
                 break
             step = step / 2
@@ -102,6 +109,7 @@ class BiasCorrection(Strategy):
     options: Options
     kinds = frozenset({"sessions"})
     needs_boundaries = True
+    needs_new_classes = True
     least_per_class = 1
     ledger_kinds: ClassVar[dict[str, str]] = {
         "teacher": "extra models", "old_classes": "statistics", "alpha": "statistics", "beta": "statistics",
@@ -121,11 +129,13 @@ class BiasCorrection(Strategy):
     def begin_experience(self, view: ExperienceView) -> None:
         self.rehearsal.begin(self.buffer, view)
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
+    def observe(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Learn from what is not held out of the batch and of what is replayed beside it."""
         both = batch.joined(self.buffer.draw(self.rehearsal.beside(batch)))
         rows = torch.nonzero(~self.is_held_out(both.images)).flatten()
-        if len(rows):
-            both = Batch(both.images[rows], both.labels[rows])
+        return super().observe(Batch(both.images[rows], both.labels[rows])) if len(rows) else {}
+
+    def losses(self, both: Batch) -> dict[str, Tensor]:
         logits = self.corrected(self.net(both.images))
         task = cross_entropy(logits, both.labels, self.exposed | self.own_classes)
         if self.teacher is None:

@@ -66,7 +66,7 @@ class ElasticWeightConsolidation(Strategy):
     ledger_kinds: ClassVar[dict[str, str]] = {"penalty": "statistics"}
 
     def setup(self) -> None:
-        self.parameters = list(self.net.parameters())
+        self.parameters = self.trained_parameters()
         self.penalty = QuadraticPenalty()
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:

@@ -86,8 +86,7 @@ class ExpandableRepresentation(Strategy):
             self.extractors.grow()
             self.net.head = widened(self.net.head, self.extractors.own_size)
             self.auxiliary = self.make_auxiliary()
-            learned = (*self.net.parameters(), *self.auxiliary.parameters())
-            self.optimizer = self.make_optimizer(p for p in learned if p.requires_grad)
+            self.optimizer = self.make_optimizer([*self.trained_parameters(), *self.auxiliary.parameters()])
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         both = batch.joined(self.buffer.draw(self.rehearsal.beside(batch)))

@@ -13,6 +13,7 @@ many as the paper's shuffling would put into it (`replay_size`: so many instead)
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -85,7 +86,8 @@ class FeatureBoosting(Strategy):
     needs_boundaries = True
     least_per_class = 1
     ledger_kinds: ClassVar[dict[str, str]] = {
-        "teacher": "extra models", "enhancement": "head", "old_classes": "statistics", "counts": "statistics",
+        "teacher": "extra models", "student": "extra models", "enhancement": "head",
+        "old_classes": "statistics", "counts": "statistics",
     }  # fmt: skip
     search_space: ClassVar[dict[str, Searched]] = {
         "optimizer.lr": Range(0.003, 0.3), "beta_boost": Choice((0.0, 0.8, 0.96)),
@@ -96,6 +98,7 @@ class FeatureBoosting(Strategy):
         self.buffer = self.make_buffer("herding")
         self.rehearsal = Rehearsal(self.options.replay_size)
         self.teacher: Network | None = None
+        self.student: Network | None = None
         self.enhancement = self.make_head()
         self.old_classes = torch.zeros_like(self.exposed)
         self.counts = torch.zeros(self.setting.num_classes, dtype=torch.int64, device=self.setting.device)
@@ -106,15 +109,21 @@ class FeatureBoosting(Strategy):
         return made.to(self.setting.device)
 
     def begin_experience(self, view: ExperienceView) -> None:
-        """The network becomes the frozen old one; the new one begins with its features and a new head."""
+        """The network becomes the frozen old one; the new one begins with its features and a new head.
+
+        The student, into which both will be compressed, is made here too, so that it is counted as held.
+        """
         self.rehearsal.begin(self.buffer, view)
         held = torch.cat([view.labels, self.buffer.everything().labels])
         self.counts = torch.bincount(held, minlength=self.setting.num_classes)
         if bool(self.old_classes.any()):
-            self.teacher = frozen_copy(self.net)
+            self.teacher, self.student = frozen_copy(self.net), copy.deepcopy(self.net)
+            fresh, new = self.make_head(), torch.nonzero(~self.old_classes).flatten()
+            with torch.no_grad():
+                for mine, its in zip(self.student.head.parameters(), fresh.parameters(), strict=True):
+                    mine[new] = its[new]
             self.net.head, self.enhancement = self.make_head(), self.make_head()
-            learned = (*self.net.parameters(), *self.enhancement.parameters())
-            self.optimizer = self.make_optimizer(learned)
+            self.optimizer = self.make_optimizer([*self.trained_parameters(), *self.enhancement.parameters()])
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         both = batch.joined(self.buffer.draw(self.rehearsal.beside(batch)))
@@ -136,23 +145,18 @@ class FeatureBoosting(Strategy):
         }
 
     def end_experience(self, view: ExperienceView) -> None:
-        if self.teacher is not None:
-            self.compress(self.teacher, view)
+        if self.teacher is not None and self.student is not None:
+            self.compress(self.teacher, self.student, view)
+            self.net, self.teacher, self.student = self.student, None, None
+            self.optimizer = self.make_optimizer(self.trained_parameters())
         assert isinstance(self.buffer, HerdedBuffer)
         self.buffer.herd(view, self.features_of)
         self.old_classes = self.exposed.clone()
 
-    def compress(self, old: Network, view: ExperienceView) -> None:
+    def compress(self, old: Network, student: Network, view: ExperienceView) -> None:
         """One network, which begins as the old one, learns what both say together."""
         self.train_mode(False)
-        student, new = frozen_copy(old), torch.nonzero(~self.old_classes).flatten()
-        fresh = self.make_head()
-        with torch.no_grad():
-            for mine, its in zip(student.head.parameters(), fresh.parameters(), strict=True):
-                mine[new] = its[new]
-        for parameter in student.parameters():
-            parameter.requires_grad_(True)
-        optimizer = self.make_optimizer(student.parameters())
+        optimizer = self.make_optimizer(p for p in student.parameters() if p.requires_grad)
         weights = class_weights(self.counts, self.options.beta_compress)[self.exposed]
         student.train()
         for batch in view.batches(self.options.compression_epochs, self.options.compression_batch):
@@ -169,8 +173,6 @@ class FeatureBoosting(Strategy):
             torch.autograd.backward(loss)
             optimizer.step()
         optimizer.zero_grad()
-        self.net, self.teacher = student, None
-        self.optimizer = self.make_optimizer(self.net.parameters())
 
     def predict(self, images: Tensor) -> Tensor:
         logits: Tensor = self.net(images)

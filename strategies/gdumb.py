@@ -80,8 +80,11 @@ class GDumb(Strategy):
         held = self.buffer.everything()
         if not len(held):
             return
-        self.net.apply(_initialise)
-        parameters = list(self.net.parameters())
+        fresh = self.make_network()
+        if not any(parameter.requires_grad for parameter in self.net.backbone.parameters()):
+            fresh.backbone = self.net.backbone  # frozen: there is nothing in it to be learned anew
+        self.net = fresh
+        parameters = self.trained_parameters()
         optimizer = SGD(parameters, self.options.max_lr, 0.9, self.options.weight_decay)
         for epoch in range(self.options.passes):
             optimizer.lr = learning_rate(epoch, self.options)
@@ -94,9 +97,3 @@ class GDumb(Strategy):
                 nn.utils.clip_grad_norm_(parameters, self.options.clip)
                 optimizer.step()
         optimizer.zero_grad()
-
-
-def _initialise(module: nn.Module) -> None:
-    reset = getattr(module, "reset_parameters", None)
-    if callable(reset):
-        reset()

@@ -69,7 +69,7 @@ class GradientEpisodicMemory(Strategy):
     needs_boundaries = True
 
     def setup(self) -> None:
-        self.parameters = list(self.net.parameters())
+        self.parameters = self.trained_parameters()
         self.buffer = self.make_buffer("balanced", extras={"task": ()})
         self.task = 0
 
@@ -80,15 +80,14 @@ class GradientEpisodicMemory(Strategy):
         loss = F.cross_entropy(self.net(batch.images), batch.labels)
         gradient = flat_gradient(loss, self.parameters)
         references = self._references()
-        clashes = torch.zeros(())
+        clashes = loss.new_zeros(())
         if len(references):
             hurts = references @ gradient < 0
             clashes = hurts.float().mean()
             if hurts.any():
                 gradient = project(gradient, references, self.options.margin)
         set_gradient(self.parameters, gradient)
-        assert self.optimizer is not None
-        self.optimizer.step()
+        self.apply_gradients()
         return {"task": loss, "clashes": clashes}
 
     def _references(self) -> Tensor:

@@ -47,6 +47,7 @@ class ICaRL(Strategy):
     options: Options
     kinds = frozenset({"sessions"})
     needs_boundaries = True
+    needs_new_classes = True
     scores_are_logits = False
     least_per_class = 1
     ledger_kinds: ClassVar[dict[str, str]] = {

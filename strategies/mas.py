@@ -50,7 +50,7 @@ class MemoryAwareSynapses(Strategy):
     ledger_kinds: ClassVar[dict[str, str]] = {"penalty": "statistics"}
 
     def setup(self) -> None:
-        self.parameters = list(self.net.parameters())
+        self.parameters = self.trained_parameters()
         self.penalty = QuadraticPenalty()
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:

@@ -50,7 +50,7 @@ class MaximallyInterferedRetrieval(Strategy):
     options: Options
 
     def setup(self) -> None:
-        self.parameters = list(self.net.parameters())
+        self.parameters = self.trained_parameters()
         self.buffer = self.make_buffer("reservoir")
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:

@@ -51,7 +51,7 @@ class SynapticIntelligence(Strategy):
     )
 
     def setup(self) -> None:
-        self.parameters: list[Tensor] = list(self.net.parameters())
+        self.parameters: list[Tensor] = list(self.trained_parameters())
         self.penalty = QuadraticPenalty()
         self.paths = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.starts = [parameter.detach().clone() for parameter in self.parameters]
@@ -70,8 +70,7 @@ class SynapticIntelligence(Strategy):
             parameter.grad = gradient
         with torch.no_grad():
             torch._foreach_copy_(self.before, self.parameters)
-            assert self.optimizer is not None
-            self.optimizer.step()
+            self.apply_gradients()
             moves = torch._foreach_sub(self.parameters, self.before)
             torch._foreach_addcmul_(self.paths, gradients, moves, value=-1)  # eq. 3
         return numbers

@@ -55,6 +55,7 @@ class WeightAligning(Strategy):
     options: Options
     kinds = frozenset({"sessions"})
     needs_boundaries = True
+    needs_new_classes = True
     least_per_class = 1
     ledger_kinds: ClassVar[dict[str, str]] = {"teacher": "extra models", "old_classes": "statistics"}
     search_space: ClassVar[dict[str, Searched]] = {

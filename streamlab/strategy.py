@@ -24,7 +24,7 @@ from .memory.buffer import Buffer
 from .memory.ledger import Ledger, measure
 from .memory.policies import POLICIES
 from .memory.state import Putter, Taker
-from .nets.network import PixelStatistics, build_network
+from .nets.network import Network, PixelStatistics, build_network
 from .nets.optimizer import Optimizer, build_optimizer, gradients_of, set_rate
 from .nets.precision import LossScale, Precision
 from .randomness import global_randomness
@@ -97,6 +97,7 @@ class Strategy:
     of typed options with defaults); kinds (experiences it takes); needs_boundaries; learns_jointly
     (trained once on everything: a ceiling, exempt from budgets); scores_are_logits; ledger_kinds
     (attribute -> kind of memory, for what is neither the network nor a buffer); backbone and
+    needs_new_classes (every experience must bring classes that none before had);
     default_optimizer (options used unless the user sets some); least_per_class (exemplars a class
     that its buffers must hold);
     frozen ("features" or "query": the method of images that always says the same, so that each test
@@ -115,6 +116,7 @@ class Strategy:
     options: Any
     kinds: ClassVar[frozenset[str]] = frozenset({"online", "sessions"})
     needs_boundaries: ClassVar[bool] = False
+    needs_new_classes: ClassVar[bool] = False
     learns_jointly: ClassVar[bool] = False
     scores_are_logits: ClassVar[bool] = True
     ledger_kinds: ClassVar[Mapping[str, str]] = {}
@@ -136,13 +138,7 @@ class Strategy:
         self.steps = 0
         self.loss_scale = LossScale() if setting.precision == "float16" else None
         with global_randomness(setting.seed, "setup"):
-            self.net = build_network(
-                setting.backbone or self.backbone,
-                setting.image_shape,
-                setting.num_classes,
-                setting.pixels,
-                setting.precision,
-            ).to(setting.device)
+            self.net = self.make_network()
             self.optimizer: Optimizer | None = self.make_optimizer(self.net.parameters())
             self.setup()
 
@@ -256,19 +252,20 @@ class Strategy:
         total = sum(others, first)
         if self.loss_scale is None:
             torch.autograd.backward(total)
-            self.optimizer.step()
         else:
             torch.autograd.backward(total * self.loss_scale.scale)
-            if self.loss_scale.unscale(gradients_of(self.optimizer)):
-                self.optimizer.step()
-        self.count_step()
+            if not self.loss_scale.unscale(gradients_of(self.optimizer)):
+                return
+        self.apply_gradients()
 
-    def count_step(self) -> None:
-        """An optimizer step was taken: the learning rate falls where the configuration says so."""
+    def apply_gradients(self) -> None:
+        """One optimizer step by the gradients that the parameters hold; the rate falls where it is due."""
+        assert self.optimizer is not None
+        self.optimizer.step()
         self.steps += 1
-        config = self.setting.optimizer
-        if config.halve_every and self.steps % config.halve_every == 0 and self.optimizer is not None:
-            set_rate(self.optimizer, config.lr * 0.5 ** (self.steps // config.halve_every))
+        every = self.setting.optimizer.halve_every
+        if every and self.steps % every == 0:
+            set_rate(self.optimizer, self.rate())
 
     @torch.no_grad()
     def features_of(self, images: Tensor) -> Tensor:
@@ -279,14 +276,34 @@ class Strategy:
         self.train_mode(training)
         return torch.cat(parts)
 
+    def make_network(self) -> Network:
+        """A new network as the run's configuration says, drawn from torch's global generator."""
+        setting = self.setting
+        options = setting.backbone or self.backbone
+        made = build_network(
+            options, setting.image_shape, setting.num_classes, setting.pixels, setting.precision
+        )
+        return made.to(setting.device)
+
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """Those of the network that learn: all but a frozen backbone's."""
+        return [parameter for parameter in self.net.parameters() if parameter.requires_grad]
+
     def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
-        """The configured optimizer over these parameters."""
-        return build_optimizer(self.setting.optimizer, list(parameters))
+        """The configured optimizer over these parameters, its rate as far down as the steps taken say."""
+        made = build_optimizer(self.setting.optimizer, list(parameters))
+        set_rate(made, self.rate())
+        return made
+
+    def rate(self) -> float:
+        """The learning rate now: it falls where the configuration says so."""
+        config = self.setting.optimizer
+        return config.lr * 0.5 ** (self.steps // config.halve_every) if config.halve_every else config.lr
 
     def replace_head(self, head: nn.Module) -> None:
         """Classify by another head (D) -> (classes), trained by an optimizer made anew."""
         self.net.head = head.to(self.setting.device)
-        trained = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
+        trained = self.trained_parameters()
         self.optimizer = self.make_optimizer(trained) if trained else None
 
     def make_buffer(

@@ -130,7 +130,7 @@ class AvalancheStrategy(Strategy):
         """Their `train` on these samples as one experience."""
         self.theirs.train_epochs, self.theirs.train_mb_size = epochs, size
         with quiet():
-            self.theirs.train(self._experience(batch), num_workers=0)
+            self.theirs.train(self._experience(batch), num_workers=0, pin_memory=False)
         loss = getattr(self.theirs, "loss", None)
         return {"task": loss.detach().reshape(())} if isinstance(loss, Tensor) and loss.numel() == 1 else {}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -138,36 +137,43 @@ class HerdedBuffer(Buffer):
     ) -> None:
         """Choose exemplars of every class in an experience, by features_of(images) -> (n, D).
 
+        They are chosen among its samples and the exemplars of their class that are held.
+
         ranked: rows of a class's batch in the order in which they are wanted, by batch, features and how
         many there is room for; `herding` unless it is given.
         """
-        labels, counts = torch.unique(view.labels, return_counts=True)
-        fresh = dict(zip(labels.tolist(), counts.tolist(), strict=True))
-        for label in fresh:
-            self.slots_of.pop(label, None)
+        classes = torch.unique(view.labels).tolist()
+        held = {label: self.at(self.slots_of.pop(label)) for label in classes if label in self.slots_of}
+        fresh = {label: view.of_class(label) for label in classes}
+        offered = {label: held[label].joined(own) if label in held else own for label, own in fresh.items()}
         sizes = {label: len(slots) for label, slots in self.slots_of.items()}
-        shares = equal_shares(self.capacity, {**sizes, **fresh})
+        shares = equal_shares(self.capacity, {**sizes, **{label: len(own) for label, own in offered.items()}})
         kept = [slot for label, slots in self.slots_of.items() for slot in slots[: shares[label]]]
         self.keep(kept, self.capacity)
-        for label in fresh:
-            batch = view.of_class(label)
-            features = features_of(batch.images)
-            share = shares[label]
+        for label, batch in offered.items():
+            features, share = features_of(batch.images), shares[label]
             rows = ranked(batch, features, share) if ranked else herding(features, share)
             own = list(range(self.count, self.count + len(rows)))
             self.slots_of[label] = own
             self.count += len(rows)
-            self.seen += len(batch)
+            self.seen += len(fresh[label])
             self.write(batch, dict(zip(own, rows, strict=True)))
 
 
 def equal_shares(capacity: int, sizes: Mapping[int, int]) -> dict[int, int]:
-    """How many of each class are held, of the `sizes` there are: as equal as can be, all room used."""
-    shares, left = {}, capacity
-    for place, label in enumerate(sorted(sizes, key=lambda label: sizes[label])):
-        shares[label] = min(sizes[label], math.ceil(left / (len(sizes) - place)))
-        left -= shares[label]
-    return shares
+    """How many of each class are held, of the `sizes` there are: as equal as can be, all room used.
+
+    What is left over goes to the classes named first, one each.
+    """
+    level, left = 0, capacity
+    while any(size > level for size in sizes.values()):
+        wanting = sum(size > level for size in sizes.values())
+        if wanting > left:
+            break
+        step = min(left // wanting, min(size for size in sizes.values() if size > level) - level)
+        level, left = level + step, left - step * wanting
+    larger = [label for label, size in sizes.items() if size > level][:left]
+    return {label: min(size, level) + (label in larger) for label, size in sizes.items()}
 
 
 def herding(features: Tensor, count: int) -> list[int]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar, cast
 
@@ -109,6 +110,19 @@ def build_network(
     backbone = plugin.build(image_shape)
     backbone.precision = precision
     return Network(backbone, num_classes, scale, shift)
+
+
+@contextmanager
+def samples_alone(net: nn.Module) -> Iterator[None]:
+    """Around `torch.func.vmap` over samples: a layout is asked of whole batches, and a sample is none."""
+    asking = [part for part in net.modules() if isinstance(part, Network) and part.channels_last]
+    for part in asking:
+        part.channels_last = False
+    try:
+        yield
+    finally:
+        for part in asking:
+            part.channels_last = True
 
 
 class CosineHead(nn.Module):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from ..batch import Batch
+from ..nets.network import samples_alone
 
 _CHUNK = 32  # samples whose gradients are in memory at once
 
@@ -97,7 +98,7 @@ def mean_over_samples(
     totals = {name: torch.zeros_like(tensor) for name, tensor in own.items()}
     seen, training = 0, net.training
     net.eval()
-    try:
+    with samples_alone(net):
         for batch in batches:
             for start in range(0, len(batch), _CHUNK):
                 part = slice(start, start + min(_CHUNK, samples - seen))
@@ -108,6 +109,5 @@ def mean_over_samples(
                     seen += len(labels)
             if seen >= samples:
                 break
-    finally:
-        net.train(training)
+    net.train(training)
     return [total / max(1, seen) for total in totals.values()]

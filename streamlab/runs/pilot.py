@@ -96,6 +96,7 @@ def _time(simulation: Simulation) -> tuple[float, float]:
     simulation.start()
     if simulation.plan.kind == "sessions" or simulation.plan.shows_boundaries:
         simulation.begin(0)
+    simulation.progress.epoch = simulation.epochs - 1  # the one in which buffers are filled
     order = simulation.order(simulation.plan.experiences[0].indices)
     size = simulation.batch_size
     served = batches = 0

@@ -28,7 +28,7 @@ from ..errors import StreamlabError
 if TYPE_CHECKING:
     from ..base import BaseRecipe
     from ..strategy import Strategy
-    from ..stream import Plan
+    from ..stream import Plan, StreamPlan
 
 _KINDS = {"online": "an online stream", "sessions": "sessions", "episodes": "episodes"}
 SECTIONS = ("scenario", "stream", "backbone", "optimizer", "compute", "base")
@@ -85,8 +85,13 @@ class RunSpec:
         return configure(OptimizerConfig, given or strategy.default_optimizer, "optimizer")
 
     def backbone_options(self) -> Mapping[str, Any]:
-        """The user's backbone, where any is set; else empty, and the strategy's own applies."""
-        return merged(self.backbone, self.strategy_options.get("backbone", {}))
+        """The user's backbone, where any is set; else empty, and the strategy's own applies.
+
+        A row's own options lie over the section's, unless the row names another backbone.
+        """
+        own = self.strategy_options.get("backbone", {})
+        other = "name" in own and own["name"] != self.backbone.get("name", own["name"])
+        return dict(own) if other else merged(self.backbone, own)
 
     def own_options(self, strategy: type[Strategy]) -> Any:
         """The strategy's typed options."""
@@ -156,6 +161,20 @@ def check_strategy(strategy: type[Strategy], options: Any, name: str, plan: Plan
             f"{name} needs task boundaries, and {plan.scenario} hides them; "
             f"show them with --set scenario.boundaries=shown"
         )
+    if strategy.needs_new_classes and any(not fresh for fresh in new_classes(plan)):
+        raise StreamlabError(
+            f"{name} learns classes that are new with each experience, and {plan.scenario} has experiences "
+            f"without any"
+        )
+
+
+def new_classes(plan: StreamPlan) -> list[frozenset[int]]:
+    """Of each experience, the classes that none before had."""
+    fresh, known = [], frozenset[int]()
+    for experience in plan.experiences:
+        fresh.append(frozenset(experience.classes) - known)
+        known |= fresh[-1]
+    return fresh
 
 
 def load_strategy(name: str) -> type[Strategy]:

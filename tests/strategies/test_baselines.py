@@ -219,6 +219,8 @@ def test_prototype_replay_draws_around_prototypes_of_absent_classes(longer: Sour
         ("icarl", {"scenario": "class-incremental"}, "icarl learns from sessions, and class-incremental is an online stream; --set"),
         ("gdumb", {"budget": "5ex"}, r"its budget \(5ex\) buys 5 exemplars, and it needs 6: 1 of each of 6 classes"),
         ("mir:candidates=3", {}, r"mir: candidates is 3, and must be at least replay_size \(10\)"),
+        ("icarl", {"scenario": "permuted", "settings": {"scenario": {"kind": "sessions"}}},
+         "learns classes that are new with each experience, and permuted has experiences without any"),
         ("er:selection=herd", {}, "selection is 'herd', and should be 'reservoir', 'balanced' or 'herding'"),
         ("der++:alfa=1", {}, r"unknown option of der\+\+ 'alfa'; did you mean 'alpha'\?"),
         ("ewc:samples=many", {"scenario": "class-incremental"}, "ewc: samples is 'many', and should be a valid integer"),

@@ -206,6 +206,9 @@ def test_equal_shares_use_all_the_room_and_differ_where_a_class_has_no_more(
     assert sum(shares.values()) == min(capacity, sum(sizes))
     most = max(shares.values())
     assert all(sizes[label] >= share >= min(sizes[label], most - 1) for label, share in shares.items())
+    full = [label for label in shares if shares[label] == most < sizes[label]]
+    short = [label for label in shares if shares[label] == most - 1 < sizes[label]]
+    assert not full or not short or max(full) < min(short)  # what is left over goes to the first
 
 
 def test_a_herded_buffer_shares_its_capacity_and_keeps_the_best_of_each_class() -> None:
@@ -223,6 +226,10 @@ def test_a_herded_buffer_shares_its_capacity_and_keeps_the_best_of_each_class() 
         first = [image.numpy().tobytes() for image in everything.images[everything.labels == 0]]
         assert not held_first or first == held_first[: len(first)]
         held_first = first
+    images = torch.randint(256, (2, 1, 2, 2), generator=draws, dtype=torch.uint8)
+    buffer.herd(Stretch(images, torch.zeros(2, dtype=torch.int64)), lambda images: images.flatten(1).float())
+    counts = torch.bincount(buffer.everything().labels).tolist()
+    assert counts == [3, 2, 2, 2, 2]  # a class that comes again is chosen anew, among what is held of it too
     drawn = buffer.draw(5)
     stored = {image.numpy().tobytes() for image in buffer.everything().images}
     assert {image.numpy().tobytes() for image in drawn.images} <= stored

@@ -155,7 +155,9 @@ def test_the_bias_correction_is_where_the_loss_is_flat_and_least() -> None:
     pair = torch.tensor([alpha, beta], dtype=torch.float64, requires_grad=True)
 
     def loss(of: torch.Tensor) -> torch.Tensor:
-        return F.cross_entropy(torch.where(new, of[0] * logits.double() + of[1], logits.double()), labels)
+        corrected = torch.where(new, of[0] * logits.double() + of[1], logits.double())
+        ridge = ((of[0] - 1) ** 2 + of[1] ** 2) / (2 * len(labels))
+        return F.cross_entropy(corrected, labels) + ridge
 
     (slope,) = torch.autograd.grad(loss(pair), pair)
     assert slope.abs().max() < 1e-5
@@ -165,6 +167,14 @@ def test_the_bias_correction_is_where_the_loss_is_flat_and_least() -> None:
     assert bias_correction(masked, labels, torch.cat([new, new[:1]])) == pytest.approx(
         (alpha, beta), abs=1e-6
     )
+
+
+def test_the_bias_correction_of_few_samples_that_can_be_told_apart_stays_small() -> None:
+    labels = torch.tensor([0] * 6 + [1] * 6)
+    logits = F.one_hot(labels, 2).float() * 3 + torch.tensor([0.0, 1.0])
+    alpha, beta = bias_correction(logits, labels, torch.tensor([False, True]))
+    assert 0.5 < alpha < 2.0
+    assert -2.0 < beta < 0.0
 
 
 def test_a_held_out_sample_is_always_held_out_and_never_learned(longer: Source) -> None:
@@ -182,10 +192,13 @@ def test_a_held_out_sample_is_always_held_out_and_never_learned(longer: Source) 
     assert (strategy.alpha != 1).sum() == 4  # those of the second and third session
 
 
-def test_foster_is_one_network_at_rest_and_two_while_it_learns(longer: Source) -> None:
-    strategy = simulate(longer, "foster", budget="120ex", **CI).strategy
-    assert strategy.teacher is None
+def test_foster_is_one_network_at_rest_and_three_while_it_learns(longer: Source) -> None:
+    simulation = simulate(longer, "foster", budget="120ex", **CI)
+    strategy = simulation.strategy
+    assert strategy.teacher is strategy.student is None
     assert "extra models" not in strategy.ledger().bytes_by_kind
+    network = sum(tensor.nbytes for tensor in strategy.net.state_dict().values())
+    assert simulation.progress.held["extra models"] == 2 * network
     images = torch.from_numpy(longer.test_images[:4])
     strategy.train_mode(False)
     strategy.teacher = strategy.net
