@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 
 from streamlab.config import readable_bytes
+from streamlab.errors import StreamlabError
 from streamlab.runs.experiment import available_processors
 from streamlab.runs.spec import load_strategy
 from streamlab.simulator import events
@@ -38,7 +39,12 @@ def watch_comparison(request: CompareRequest, out: Path | None, json_lines: bool
     with resumable(folder):
         complete = run_comparison(request, folder, lambda grid, title: make(grid, title, folder), tell)
     if not json_lines:
-        print_report([folder], folder, None)
+        try:
+            print_report([folder], folder, None)
+        except StreamlabError as error:  # no run is complete, say
+            if complete:
+                raise
+            print(f"\nno report: {error}", file=sys.stderr)
     expect(complete, folder)
 
 

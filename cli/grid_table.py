@@ -13,7 +13,7 @@ from rich.text import Text
 from streamlab.evaluation.intervals import interval
 from streamlab.runs.folder import RunFolder
 from streamlab.simulator import events
-from streamlab.sweep.grid import ANY, Cell, Grid
+from streamlab.sweep.grid import ANY, Cell, Grid, size_of
 
 from .live import RunState, fold_run, restored
 from .plain import readable_seconds
@@ -41,14 +41,9 @@ def first_state(grid: Grid, title: str, folder: Path) -> GridState:
         runs[cell.folder] = run if held.result is not None else RunState(cell.spec.label, cell.spec.seed)
         places[cell.folder] = (cell.block.scenario, cell.spec.label, _column(cell))
     budgets = {
-        name: tuple(sorted(own, key=lambda text: _size(own[text]))) for name, own in grid.budgets.items()
+        name: tuple(sorted(own, key=lambda text: size_of(own[text]))) for name, own in grid.budgets.items()
     }
     return GridState(title, runs, places, budgets, sum(run.status == "complete" for run in runs.values()))
-
-
-def _size(budget: str) -> int:
-    """For order: bytes, or exemplars."""
-    return int(budget.removesuffix("ex")) if budget.removesuffix("ex").isdigit() else 0
 
 
 def _column(cell: Cell) -> str:

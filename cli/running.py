@@ -231,11 +231,11 @@ def resume(
 ) -> None:
     """Go on with what is unfinished in a folder, of runs or of a comparison."""
     if (folder / "comparison.json").exists():
-        from streamlab.sweep.grid import read_request
+        from streamlab.sweep.grid import request_to_resume
 
         from .compare import watch_comparison
 
-        asked = read_request(folder)
+        asked = request_to_resume(folder)
         asked = dataclasses.replace(asked, workers=asked.workers if workers is None else workers)
         watch_comparison(asked, folder, json_lines)
         return

@@ -83,7 +83,7 @@ def memory_chart(panel: Panel, styles: Styles, key: str, metric: str, name: str)
     axes.set_xlabel("budget, MB (2²⁰ bytes)")
     axes.set_ylabel(f"{name}, %")
     axes.set_xscale("log")
-    ticks = [panel.bytes_of[budget] / MIB for budget in panel.budgets]
+    ticks = [size / MIB for size in sorted(panel.bytes_of.values())]
     axes.set_xticks(ticks, [f"{value:.3g}" for value in ticks])
     axes.minorticks_off()
     add_legend(canvas, axes)
@@ -95,7 +95,7 @@ def stream_chart(panel: Panel, styles: Styles, key: str, budget: str) -> Picture
     canvas = Canvas(key)
     axes = canvas.axes
     for row in panel.rows:
-        curves = [dict(own.curve) for own in panel.results.get((budget, row), ()) if own.curve]
+        curves = [dict(own.curve) for own in panel.complete(budget, row) if own.curve]
         if not curves:
             continue
         common = sorted(set.intersection(*(set(curve) for curve in curves)))
@@ -127,7 +127,8 @@ def kinds_chart(panel: Panel, key: str) -> Picture:
     shown = []
     for row in panel.rows:
         ways = {budget: panel.results.get((budget, row), ()) for budget in panel.budgets}
-        same = len({own[0].folder for own in ways.values() if own}) == 1  # it keeps no exemplars
+        folders = [own[0].folder for own in ways.values() if own]
+        same = len(folders) == len(ways) and len(set(folders)) == 1  # it keeps no exemplars
         for budget, results in list(ways.items())[: 1 if same else None]:
             held = next((own.held for own in results if own.held), None)
             if held:
@@ -161,7 +162,7 @@ def heat_maps(panel: Panel, key: str, budget: str) -> Picture | None:
     """Accuracy on every task after every task, the mean over seeds, a map a row."""
     maps = {}
     for row in ranked(panel):
-        matrices = [own.matrix for own in panel.results.get((budget, row), ()) if own.matrix]
+        matrices = [own.matrix for own in panel.complete(budget, row) if own.matrix]
         if matrices and len(matrices[0]) > 1:
             maps[row] = [
                 [_mean([matrix[i][j] for matrix in matrices]) for j in range(len(matrices[0]))]

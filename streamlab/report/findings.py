@@ -102,10 +102,10 @@ def _cost_and_certainty(gathered: Gathered) -> str:
                 parts.append(
                     f"training {best} takes {times:.1f} times the operations of {cheapest}, the cheapest"
                 )
-    seeds = gathered.seeds
+    seeds = min(_common_seeds(panel) for panel in gathered.panels)
     sure = (
-        "one seed was run, so that no difference is told from chance"
-        if seeds == 1
+        "no difference is told from chance, for fewer than two seeds are complete of every row"
+        if seeds < 2
         else f"all of it rests on {seeds} seeds, differences paired by seed and Holm-corrected"
         if any(len(ranked(panel)) > 1 for panel in gathered.panels)
         else f"it rests on {seeds} seeds"
@@ -114,6 +114,13 @@ def _cost_and_certainty(gathered: Gathered) -> str:
     runs = "run" if lost == 1 else "runs"
     parts.append(sure + (f", and {lost} {runs} did not complete" if lost else ""))
     return _sentence("; ".join(parts))
+
+
+def _common_seeds(panel: Panel) -> int:
+    """Seeds that are complete of every competing row at the largest budget, if a row has any there."""
+    budget = panel.budgets[-1]
+    known = [set(own) for own in by_row(panel, budget, _main_metric(panel, budget)).values() if own]
+    return len(set.intersection(*known)) if known else 0
 
 
 def _leader(values: Mapping[str, Mapping[int, float]]) -> str:

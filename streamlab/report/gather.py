@@ -18,7 +18,7 @@ from ..errors import CorruptFile, StreamlabError, unknown
 from ..runs.experiment import read_specs
 from ..runs.folder import RunFolder
 from ..runs.spec import RunSpec
-from ..sweep.grid import ANY, read_comparison
+from ..sweep.grid import ANY, read_comparison, size_of
 from ..sweep.request import as_recipe
 
 Status = Literal["complete", "failed", "unfinished"]
@@ -64,11 +64,15 @@ class Panel:
     def values(self, budget: str, row: str, metric: str) -> dict[int, float]:
         """A metric, or a resource, of a row's complete runs, by seed."""
         found = {}
-        for result in self.results.get((budget, row), ()):
+        for result in self.complete(budget, row):
             value = result.metrics.get(metric, result.resources.get(metric))
-            if result.status == "complete" and value is not None:
+            if value is not None:
                 found[result.spec.seed] = value
         return found
+
+    def complete(self, budget: str, row: str) -> list[Result]:
+        """A row's complete runs at a budget, seed by seed."""
+        return [own for own in self.results.get((budget, row), ()) if own.status == "complete"]
 
     def is_ceiling(self, row: str) -> bool:
         """Whether a row is trained on everything at once, and not ranked."""
@@ -122,16 +126,22 @@ def gather(folders: Sequence[Path], reference: str | None = None) -> Gathered:
     recipes = []
     for folder in folders:
         for scenario, budgets, budget, path in _experiments(folder):
-            resolved.setdefault(scenario, {}).update(budgets)
+            known = resolved.setdefault(scenario, {})
+            for text, own in budgets.items():
+                if known.setdefault(text, own) != own:
+                    raise StreamlabError(
+                        f"{folder}: its budget {text} of {scenario} comes to {own} bytes, "
+                        f"and to {known[text]} in another of these folders"
+                    )
             for spec in read_specs(path):
                 result = _read(path / spec.folder, spec)
                 for column in budgets if budget == ANY else (budget,):
                     shown = within_budget(result, budgets[column]) if budget == ANY else result
                     found.setdefault(scenario, {}).setdefault((column, spec.label), []).append(shown)
         if (folder / "comparison.json").exists():
-            recipes.append(as_recipe(read_comparison(folder)["request"]))
-        chosen = folder / "tuning" / "chosen.json"
-        tuned += json.loads(chosen.read_text("utf-8")) if chosen.exists() else []
+            asked = read_comparison(folder)["request"]
+            recipes.append(as_recipe(asked))
+            tuned += _tuned(folder) if asked["tune"] else []
     panels = tuple(_panel(label, resolved[label], own) for label, own in found.items())
     every = [result for panel in panels for own in panel.results.values() for result in own]
     if not any(result.status == "complete" for result in every):
@@ -168,6 +178,15 @@ def _experiments(folder: Path) -> Iterable[tuple[str, Mapping[str, str], str, Pa
     specs = read_specs(folder)
     budget = next((spec.budget for spec in specs if not spec.ceiling), "none")
     yield f"{specs[0].scenario} on {specs[0].source}", {budget: budget}, budget, folder
+
+
+def _tuned(folder: Path) -> list[dict[str, Any]]:
+    """What a comparison that was tuned tried and chose, as far as it is."""
+    try:
+        chosen: list[dict[str, Any]] = json.loads((folder / "tuning" / "chosen.json").read_text("utf-8"))
+    except FileNotFoundError:
+        return []
+    return chosen
 
 
 def _read(path: Path, spec: RunSpec) -> Result:
@@ -207,7 +226,7 @@ def within_budget(result: Result, budget: str) -> Result:
 
 def _panel(label: str, resolved: Mapping[str, str], found: Mapping[tuple[str, str], list[Result]]) -> Panel:
     parsed: dict[str, Budget] = {text: parse_budget(own) for text, own in resolved.items()}
-    ordered = sorted(parsed, key=lambda text: (parsed[text].bytes or 0, parsed[text].exemplars or 0))
+    ordered = sorted(parsed, key=lambda text: size_of(resolved[text]))
     bytes_of = {text: own.bytes for text, own in parsed.items() if own.bytes is not None}
     results = {}
     for budget in ordered:
@@ -228,8 +247,9 @@ def _panel(label: str, resolved: Mapping[str, str], found: Mapping[tuple[str, st
 def check_comparable(panel: Panel) -> None:
     """Raise StreamlabError, with what differs, where runs in one table are not comparable."""
     first: dict[int, Result] = {}
-    for (_, row), results in panel.results.items():
-        forms = {json.dumps(_form(result), sort_keys=True): result for result in results if result.about}
+    for row in panel.rows:
+        made = [result for result in panel.all_of(row) if result.about]
+        forms = {json.dumps(_form(result), sort_keys=True): result for result in made}
         if len(forms) > 1:
             one, other, *_ = forms.values()
             named = [name for name, value in _form(one).items() if _form(other)[name] != value]
@@ -237,7 +257,7 @@ def check_comparable(panel: Panel) -> None:
                 f"{row}: its runs are of different make ({', '.join(named)}) in {one.folder} and "
                 f"{other.folder}; one row holds runs of one make"
             )
-        for result in results:
+        for result in panel.all_of(row):
             _check_pair(first.setdefault(result.spec.seed, result), result)
 
 
@@ -252,10 +272,19 @@ def _check_pair(one: Result, other: Result) -> None:
 
 
 def _form(result: Result) -> dict[str, Any]:
-    """What a row's runs must share beside the stream."""
-    made = result.about.get("provenance", {})
+    """What a row's runs must share beside the stream; a budget may ask for a smaller network."""
+    made, spec = result.about.get("provenance", {}), result.spec
     names = ("packages", "threads", "layout", "sgd")
-    return {**{name: made.get(name) for name in names}, "device": result.spec.device}
+    options = {name: value for name, value in spec.strategy_options.items() if name != "backbone"}
+    return {
+        **{name: made.get(name) for name in names},
+        "device": spec.device,
+        "strategy": spec.strategy,
+        "options": options,
+        "optimizer": dict(spec.optimizer),
+        "backbone": dict(spec.backbone),
+        "base": dict(spec.base),
+    }
 
 
 def _differing(one: RunSpec, other: RunSpec) -> list[str]:

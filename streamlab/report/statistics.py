@@ -24,7 +24,10 @@ BySeed = Mapping[int, float]
 
 @dataclass(frozen=True)
 class Standing:
-    """A row among others: the best, or not told apart from it (Holm-corrected, paired by seed)."""
+    """A row among others: the best, or not told apart from it (Holm-corrected, paired by seed).
+
+    What shares too few seeds with the best to be tested is not told apart either.
+    """
 
     mean: Interval
     best: bool
@@ -74,7 +77,7 @@ def standings(values: Mapping[str, BySeed], lower: bool) -> dict[str, Standing]:
     others = {row: values[row] for row in means if row != best}
     apart = paired_differences(values[best], others)
     return {
-        row: Standing(mean, row == best, row != best and row in apart and not apart[row].told_apart)
+        row: Standing(mean, row == best, row != best and not (row in apart and apart[row].told_apart))
         for row, mean in means.items()
     }
 

@@ -37,7 +37,7 @@ from ..simulator.resources import chosen_device
 from ..stream import Plan, make_plan
 from .files import locked, write_json
 from .folder import RunFolder
-from .spec import SECTIONS, Row, RunSpec, check_strategy, load_strategy, parse_row, unique_labels
+from .spec import SECTIONS, Row, RunSpec, absolute, check_strategy, load_strategy, parse_row, unique_labels
 
 if TYPE_CHECKING:
     from ..strategy import Strategy
@@ -94,8 +94,11 @@ def read_recipe(path: Path, kind: type = Request) -> dict[str, Any]:
                 raise StreamlabError(f"recipe {path.name}: its section [scenario] has no name")
             given["scenario"] = value["name"]
             settings[name] = {option: own for option, own in value.items() if option != "name"}
-        elif isinstance(value, Mapping) or (name in SECTIONS and name not in fields):
+        elif isinstance(value, Mapping):
             settings[name] = value
+        elif name in SECTIONS and name not in fields:
+            hint = f"; it takes {name}s = [{value!r}]" if f"{name}s" in fields else ""
+            raise StreamlabError(f"recipe {path.name}: {name} is {value!r}, and must be a section{hint}")
         elif name in fields:
             given[name] = value
         else:
@@ -182,7 +185,7 @@ def prepare(
             spec = RunSpec(
                 scenario=request.scenario,
                 source=source.name,
-                strategy=_absolute(row.strategy),
+                strategy=absolute(row.strategy),
                 label=row.label,
                 seed=seed,
                 plan_seed=plan_seed,
@@ -346,7 +349,3 @@ def remove(folder: Path) -> None:
     read_specs(folder)
     with locked(folder):
         shutil.rmtree(folder)
-
-
-def _absolute(strategy: str) -> str:
-    return str(Path(strategy).resolve()) if strategy.endswith(".py") else strategy

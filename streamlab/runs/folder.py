@@ -67,9 +67,8 @@ class RunFolder:
         strategy: the class itself, where it has no importable name.
         """
         (path / "evaluations").mkdir(parents=True, exist_ok=True)
-        if not (path / "plan.safetensors").exists():
-            plan.save(path / "plan.safetensors")
         if not (path / "run.json").exists():
+            plan.save(path / "plan.safetensors")
             made_with = provenance()
             own = identity(spec, made_with, strategy)
             content = {"spec": spec.to_plain(), "provenance": made_with, "identity": own}

@@ -135,6 +135,12 @@ def parse_row(text: str) -> Row:
     return Row(name, f"{shown} {rest}" if colon else shown, options)
 
 
+def absolute(text: str) -> str:
+    """A row's text, a file in it named by its whole path."""
+    name, colon, rest = text.partition(":")
+    return f"{Path(name).resolve()}{colon}{rest}" if name.endswith(".py") else text
+
+
 def check_strategy(strategy: type[Strategy], options: Any, name: str, plan: Plan) -> None:
     """Refuse a strategy that cannot take this plan, with the reason, before anything is loaded.
 

@@ -1,7 +1,8 @@
 """Budgets that align strategies: what a strategy needs, what a budget buys it, which network fits.
 
-A budget is bytes (`2MiB`), exemplars (`500ex`), or a need: NAME or NAME+2000ex, where NAME is a strategy
-of the comparison, an installed one, or `model` (one network of the run, as fine-tuning holds it). A need is
+A budget is bytes (`2MiB`), exemplars (`500ex`), or a need: NAME or NAME+2000ex, where NAME is a row of the
+comparison (by its label, or its strategy where no other row has that), an installed strategy as it comes,
+or `model` (one network of the run, as fine-tuning holds it). A need is
 the most that counts in the named accounting over the whole stream, and the exemplars' bytes. So
 `expandable-der+2000ex` in the survey's accounting is its memory-aligned setting.
 """
@@ -24,7 +25,7 @@ from ..runs.spec import RunSpec, parse_row
 from ..simulator.execute import make_strategy
 from ..stream import StreamPlan
 
-_NEED = re.compile(r"(?P<name>[^+]\S*?)(?:\+(?P<exemplars>\d+)ex)?")
+_NEED = re.compile(r"(?P<name>[^+].*?)(?:\+(?P<exemplars>\d+)ex)?")
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def resolve(text: str, rows: Mapping[str, RunSpec], need: Callable[[RunSpec], Ne
         if match is None:
             raise
         name = match["name"]
-        own = rows.get(name)
+        own = rows.get(name) or _only(name, rows)
         known = ("model", *rows, *plugin_names("strategies"))
         if own is None and name not in known:
             near = get_close_matches(name, known, n=1)
@@ -101,6 +102,15 @@ def resolve(text: str, rows: Mapping[str, RunSpec], need: Callable[[RunSpec], Ne
     found = need(own)
     exemplars = max(int(match["exemplars"] or 0), found.least)
     return str(found.last + exemplars * (found.each or _pixels(own, rows, need)))
+
+
+def _only(name: str, rows: Mapping[str, RunSpec]) -> RunSpec | None:
+    """The row of this strategy; raises StreamlabError where several are."""
+    found = [spec for spec in rows.values() if spec.strategy == name]
+    if len(found) > 1:
+        labels = " and ".join(repr(spec.label) for spec in found)
+        raise StreamlabError(f"the budget {name} means one of several rows; name it whole: {labels}")
+    return found[0] if found else None
 
 
 def _pixels(own: RunSpec, rows: Mapping[str, RunSpec], need: Callable[[RunSpec], Need]) -> int:

@@ -12,7 +12,7 @@ from ..data.source import Source
 from ..runs.experiment import fresh_folder
 from ..simulator import events
 from .engines import run_grid
-from .grid import Cell, Grid, left_out, prepare_grid, settle, write_comparison
+from .grid import Cell, Grid, hold, left_out, prepare_grid, settle, write_comparison
 from .request import CompareRequest
 
 if TYPE_CHECKING:
@@ -41,24 +41,25 @@ def run_comparison(
     """Tune where that is asked for, then run the grid in `out`, or what is left of both.
 
     watch(grid, title): who hears of the cells while a grid runs. tell: is given a line where a run is made
-    anew. Returns whether every cell is complete. Raises StreamlabError, before anything is run, for what is
-    wrong with the request.
+    anew. Returns whether every cell is complete. Raises StreamlabError, before anything is run or moved, for
+    what is wrong with the request, and where another command holds the folder.
     """
     grid = prepare_grid(request, sources, classes)
     for note in dict.fromkeys(note for block in grid.blocks for note in block.experiment.notes):
         tell(note)
-    for line in left_out(grid, out):
-        tell(line)
-    write_comparison(grid, out)
-    if request.tune:
-        from .tuning import as_grid, choose, plan_trials
-
-        planned = plan_trials(request, sources)
-        trials = as_grid(grid, planned)
-        _run(trials, out, watch, tell, f"tuning, {request.tune} trials of each strategy")
-        grid = prepare_grid(request, sources, classes, choose(request, planned, out))
+    with hold(out):
+        for line in left_out(grid, out):
+            tell(line)
         write_comparison(grid, out)
-    return _run(grid, out, watch, tell, "comparison")
+        if request.tune:
+            from .tuning import as_grid, choose, plan_trials
+
+            planned = plan_trials(grid, sources, classes)
+            trials = as_grid(grid, planned)
+            _run(trials, out, watch, tell, f"tuning, {request.tune} trials of each strategy")
+            grid = prepare_grid(request, sources, classes, choose(grid, planned, out))
+            write_comparison(grid, out)
+        return _run(grid, out, watch, tell, "comparison")
 
 
 def _run(grid: Grid, out: Path, watch: Watch, tell: Callable[[str], None], title: str) -> bool:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from ..data.source import share
 from ..runs.experiment import available_processors
-from ..runs.files import locked
 from ..runs.folder import RunFolder
 from ..simulator import events
 from ..simulator.pool import Job, run_jobs
@@ -22,36 +21,35 @@ def run_grid(
 ) -> bool:
     """Run the cells that are not complete, by the request's engine; returns whether all are then.
 
-    The grid was settled in `out`. Raises StreamlabError where another command holds the folder.
+    The grid was settled in `out`, which the caller holds (streamlab.sweep.grid.hold).
     """
     request = grid.request
-    with locked(out):
-        todo = [cell for cell in grid.cells if RunFolder(out / cell.folder).result is None]
-        if request.engine == "ray":
-            from .ray_engine import run_on_ray
+    todo = [cell for cell in grid.cells if RunFolder(out / cell.folder).result is None]
+    if request.engine == "ray":
+        from .ray_engine import run_on_ray
 
-            run_on_ray(todo, out, request, hear, tick)
-        else:
-            sources = {cell.spec.source: cell.block.experiment.source for cell in todo}
-            shared = {name: share(source) for name, source in sources.items()}
-            jobs = [
-                Job(
-                    out / cell.folder,
-                    shared[cell.spec.source],
-                    cell.block.experiment.classes.get(cell.spec.strategy),
-                )
-                for cell in todo
-            ]
-            gpus = gpu_count() if any(cell.spec.device != "cpu" for cell in todo) else 0
-            workers = request.workers
-            if any(job.strategy for job in jobs):
-                workers = 0
-            elif workers is None:
-                workers = gpus * request.per_gpu if gpus else available_processors()
-            log = out / "workers.log"
-            run_jobs(jobs, workers, lambda number, event: hear(todo[number], event), log, tick, gpus)
-            if log.exists() and log.stat().st_size == 0:
-                log.unlink()
+        run_on_ray(todo, out, request, hear, tick)
+    else:
+        sources = {cell.spec.source: cell.block.experiment.source for cell in todo}
+        shared = {name: share(source) for name, source in sources.items()}
+        jobs = [
+            Job(
+                out / cell.folder,
+                shared[cell.spec.source],
+                cell.block.experiment.classes.get(cell.spec.strategy),
+            )
+            for cell in todo
+        ]
+        gpus = gpu_count() if any(cell.spec.device != "cpu" for cell in todo) else 0
+        workers = request.workers
+        if any(job.strategy for job in jobs):
+            workers = 0
+        elif workers is None:
+            workers = gpus * request.per_gpu if gpus else available_processors()
+        log = out / "workers.log"
+        run_jobs(jobs, workers, lambda number, event: hear(todo[number], event), log, tick, gpus)
+        if log.exists() and log.stat().st_size == 0:
+            log.unlink()
     return all(RunFolder(out / cell.folder).result is not None for cell in grid.cells)
 
 

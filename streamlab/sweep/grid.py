@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,10 +24,10 @@ from ..config import Budget, merged, parse_budget, readable_bytes
 from ..data.source import Source, load_source
 from ..errors import CorruptFile, StreamlabError
 from ..runs.experiment import Experiment, prepare
-from ..runs.files import write_json
+from ..runs.files import locked, write_json
 from ..runs.folder import RunFolder, provenance
 from ..runs.identity import differences, identity
-from ..runs.spec import RunSpec, parse_row
+from ..runs.spec import RunSpec, absolute, parse_row
 from .budgets import Need, fitting, need_of, resolve
 from .request import Compared, CompareRequest
 
@@ -70,6 +72,11 @@ class Grid:
     budgets: Mapping[str, Mapping[str, str]]
 
     @property
+    def classes(self) -> list[str]:
+        """Strategies that are classes made in memory, which no recipe can name."""
+        return sorted({name for block in self.blocks for name in block.experiment.classes})
+
+    @property
     def cells(self) -> list[Cell]:
         """Every run, seed by seed, so that the first seeds of all rows are there first."""
         cells = [Cell(block, spec) for block in self.blocks for spec in block.experiment.specs]
@@ -109,7 +116,25 @@ def prepare_grid(
         own, at = _blocks(request, scenario, whole)
         blocks += own
         budgets[scenario.label] = at
-    return Grid(request, tuple(blocks), budgets)
+    grid = Grid(request, tuple(blocks), budgets)
+    _check_folders(grid)
+    return grid
+
+
+_RESERVED = ("", ".", "..", "tuning", "superseded", "tables", "pictures")
+
+
+def _check_folders(grid: Grid) -> None:
+    """Raise StreamlabError where a scenario's label names no folder of its own, or two cells share one."""
+    for label in grid.budgets:
+        if _safe(label) in _RESERVED:
+            raise StreamlabError(f"compare: a scenario cannot be labelled {label!r}; give it another label")
+    folder, times = Counter(cell.folder for cell in grid.cells).most_common(1)[0]
+    if times > 1:
+        raise StreamlabError(
+            f"compare: two rows, budgets or scenarios would lie in one folder, {folder}; name one of them "
+            f"otherwise (letters, digits and +-._= tell names apart)"
+        )
 
 
 def _blocks(
@@ -166,23 +191,43 @@ def left_out(grid: Grid, out: Path) -> list[str]:
     if not (out / "comparison.json").exists():
         return []
     before, now = read_request(out), grid.request
-    lost = [name for name in before.strategies if name not in now.strategies]
+    named = [parse_row(text).label for text in now.strategies] + grid.classes
+    rows = [parse_row(text).label for text in before.strategies] + read_comparison(out)["classes"]
+    lost = [row for row in rows if row not in named]
+    lost += [one.label for one in before.compared() if one.label not in {own.label for own in now.compared()}]
     lost += [f"the budget {text}" for text in before.budgets if text not in now.budgets]
     lost += [f"seeds from {now.seeds} on"] if before.seeds > now.seeds else []
     return [f"{out} also holds {', '.join(lost)}, not asked for now: left out of the report"] if lost else []
 
 
-def write_comparison(grid: Grid, out: Path) -> None:
-    """Write comparison.json: what was asked for, and where the blocks lie."""
+@contextmanager
+def hold(out: Path) -> Iterator[None]:
+    """Make a comparison's folder, and hold it for this process.
+
+    Raises StreamlabError where it is a file, or another command holds it.
+    """
     if out.is_file():
         raise StreamlabError(f"{out} is a file, and a comparison needs a folder")
     out.mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        yield
+
+
+def write_comparison(grid: Grid, out: Path) -> None:
+    """Write comparison.json: what was asked for, and where the blocks lie.
+
+    Files are named by their whole path, so that it can be gone on with from anywhere.
+    """
     blocks = [
         {"folder": block.folder, "scenario": block.scenario, "budget": block.budget} for block in grid.blocks
     ]
     budgets = {name: dict(own) for name, own in grid.budgets.items()}
     request = dataclasses.asdict(grid.request)
-    write_json(out / "comparison.json", {"request": request, "budgets": budgets, "blocks": blocks})
+    request["strategies"] = [absolute(text) for text in grid.request.strategies]
+    if grid.request.data is not None:
+        request["data"] = str(Path(grid.request.data).resolve())
+    content = {"request": request, "classes": grid.classes, "budgets": budgets, "blocks": blocks}
+    write_json(out / "comparison.json", content)
 
 
 def settle(grid: Grid, out: Path) -> list[str]:
@@ -236,7 +281,7 @@ def read_comparison(folder: Path) -> dict[str, Any]:
     """comparison.json as JSON values; raises StreamlabError."""
     try:
         content: dict[str, Any] = json.loads((folder / "comparison.json").read_text("utf-8"))
-        if not {"request", "budgets", "blocks"} <= content.keys():
+        if not {"request", "classes", "budgets", "blocks"} <= content.keys():
             raise ValueError("parts of it are missing")
     except FileNotFoundError:
         raise StreamlabError(f"{folder} holds no comparison (there is no comparison.json in it)") from None
@@ -255,6 +300,17 @@ def read_request(folder: Path) -> CompareRequest:
         raise CorruptFile(f"{folder / 'comparison.json'} is damaged: {error}") from None
 
 
+def request_to_resume(folder: Path) -> CompareRequest:
+    """As `read_request`; raises StreamlabError too where a class made in memory was compared."""
+    classes = read_comparison(folder)["classes"]
+    if classes:
+        raise StreamlabError(
+            f"{folder} compares {', '.join(classes)}, made in memory; go on where it is defined, with "
+            f"streamlab.compare(…, out={str(folder)!r})"
+        )
+    return read_request(folder)
+
+
 def needs(grid: Grid) -> dict[tuple[str, str], Need]:
     """By block's folder and label, what each row needs."""
     found: dict[tuple[str, str], Need] = {}
@@ -269,6 +325,12 @@ def shown_budget(text: str, resolved: str) -> str:
     """`expandable-der+2000ex (3.9 MiB)`; a plain one as it was asked for."""
     plain = text == resolved or text.endswith(("B", "b")) or text.isdigit()
     return text if plain else f"{text} ({readable_bytes(int(resolved))})" if resolved.isdigit() else text
+
+
+def size_of(budget: str) -> int:
+    """For order: the bytes of a budget as a spec states it, or its exemplars."""
+    parsed = parse_budget(budget)
+    return parsed.bytes or parsed.exemplars or 0
 
 
 def _safe(text: str) -> str:

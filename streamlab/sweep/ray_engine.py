@@ -125,19 +125,18 @@ class _Log:
     """A run's event log, read as it grows."""
 
     def __init__(self, folder: RunFolder) -> None:
-        self._path, self._place = folder.path / "events.jsonl", 0
+        self._path, self._place, self._last = folder.path / "events.jsonl", 0, b""
 
     def fresh(self) -> list[events.Event]:
-        """What was added since the last time; a log that was cut is read on from its new end."""
+        """What was added since the last time; of a log that was cut by a resumed run, what it ends with."""
         try:
-            size = self._path.stat().st_size
+            if self._path.stat().st_size == self._place:
+                return []
+            content = self._path.read_bytes()
         except FileNotFoundError:
             return []
-        if size <= self._place:
-            self._place = size
-            return []
-        with self._path.open("rb") as file:
-            file.seek(self._place)
-            whole, found, _ = file.read().rpartition(b"\n")
-        self._place += len(whole) + len(found)
-        return [events.from_plain(json.loads(line)) for line in whole.split(b"\n") if line]
+        whole, seen = content[: content.rfind(b"\n") + 1], self._place
+        goes_on = len(whole) >= seen and whole[:seen].endswith(self._last)
+        fresh = whole[seen:].splitlines() if goes_on else whole.splitlines()[-1:]
+        self._place, self._last = len(whole), b"".join(whole.splitlines(keepends=True)[-1:])
+        return [events.from_plain(json.loads(line)) for line in fresh]

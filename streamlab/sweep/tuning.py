@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config import Choice, Searched, merged
 from ..data.source import Source, load_source, several
@@ -20,9 +20,12 @@ from ..errors import StreamlabError
 from ..randomness import key
 from ..runs.files import write_json
 from ..runs.folder import RunFolder
-from ..runs.spec import load_strategy, parse_row
-from .grid import Block, Grid, prepare_grid
+from ..runs.spec import Row, load_strategy, parse_row
+from .grid import Block, Grid, prepare_grid, size_of
 from .request import Compared, CompareRequest
+
+if TYPE_CHECKING:
+    from ..strategy import Strategy
 
 TUNING_SEED = 1000
 Settings = dict[str, Any]
@@ -40,30 +43,32 @@ class Trials:
     metric: str
 
 
-def plan_trials(request: CompareRequest, sources: Mapping[str, Source] | None = None) -> list[Trials]:
+def plan_trials(
+    grid: Grid,
+    sources: Mapping[str, Source] | None = None,
+    classes: tuple[type[Strategy], ...] = (),
+) -> list[Trials]:
     """The trials of every scenario, each a block of cells; raises StreamlabError where Optuna is missing."""
-    planned = []
+    planned, request = [], grid.request
     loaded = dict(sources or {})
+    rows = _rows(grid)
     for scenario in request.compared():
         named = scenario.source or request.source
         source = "+".join(f"validation:{name}" for name in several(named))
         if source not in loaded:
             loaded[source] = load_source(source, request.data)
-        budget = request.budgets[len(request.budgets) // 2]
-        tried = {
-            label: _draw(request, label, text)
-            for label, text in _rows(request).items()
-            if not load_strategy(parse_row(text).strategy).learns_jointly
-        }
-        alone = dataclasses.replace(request, budgets=(budget,), seeds=1, intervals=False)
+        ordered = sorted(grid.budgets[scenario.label].items(), key=lambda own: size_of(own[1]))
+        budget = ordered[len(ordered) // 2][0]
+        tried = {label: _draw(request.tune, row) for label, row in rows.items() if not row.cls.learns_jointly}
+        alone = dataclasses.replace(request, budgets=(budget,), seeds=1, plan_seed=None, intervals=False)
         carved = [dataclasses.replace(scenario, source=source)]
         blocks: list[Block] = []
         for number in range(request.tune):
-            trial = merged(*(_settings(request, label, own[number]) for label, own in tried.items()))
-            grid = prepare_grid(alone, loaded, (), {scenario.label: trial}, carved, TUNING_SEED)
+            trial = merged(*(_settings(rows[label], own[number]) for label, own in tried.items()))
+            trials = prepare_grid(alone, loaded, classes, {scenario.label: trial}, carved, TUNING_SEED)
             blocks += [
                 dataclasses.replace(block, folder=f"tuning/{number:03}/{block.folder}")
-                for block in grid.blocks
+                for block in trials.blocks
             ]
         kinds = {plan.kind for block in blocks for plan in block.experiment.plans.values()}
         planned.append(
@@ -72,13 +77,13 @@ def plan_trials(request: CompareRequest, sources: Mapping[str, Source] | None = 
     return planned
 
 
-def choose(request: CompareRequest, planned: list[Trials], out: Path) -> dict[str, Settings]:
+def choose(grid: Grid, planned: list[Trials], out: Path) -> dict[str, Settings]:
     """Of each scenario, the settings of each strategy's best trial; written to tuning/chosen.json.
 
     Raises StreamlabError where every trial of a strategy failed.
     """
     chosen: dict[str, Settings] = {}
-    report = []
+    report, rows = [], _rows(grid)
     for trials in planned:
         settings: Settings = {}
         for label, tried in trials.tried.items():
@@ -89,7 +94,7 @@ def choose(request: CompareRequest, planned: list[Trials], out: Path) -> dict[st
                     f"{label}: none of its {len(tried)} trials completed; see {out / 'tuning'}"
                 )
             best = scores.index(max(found))
-            settings = merged(settings, _settings(request, label, tried[best]))
+            settings = merged(settings, _settings(rows[label], tried[best]))
             report.append(
                 {
                     "scenario": trials.scenario.label,
@@ -108,19 +113,43 @@ def choose(request: CompareRequest, planned: list[Trials], out: Path) -> dict[st
     return chosen
 
 
-def _rows(request: CompareRequest) -> dict[str, str]:
-    return {parse_row(text).label: text for text in request.strategies}
+@dataclasses.dataclass(frozen=True)
+class _Tuned:
+    """A row that is tuned. set_by_user: its options, and its sections, that a person has given."""
+
+    label: str
+    cls: type[Strategy]
+    set_by_user: Mapping[str, Any]
 
 
-def _draw(request: CompareRequest, label: str, text: str) -> tuple[Mapping[str, Any], ...]:
+def _rows(grid: Grid) -> dict[str, _Tuned]:
+    """By label."""
+    rows = {}
+    for block in grid.blocks:
+        for spec in block.experiment.specs:
+            if spec.label not in rows:
+                cls = block.experiment.classes.get(spec.strategy) or load_strategy(spec.strategy)
+                given = merged({"optimizer": spec.optimizer}, _given(grid.request, spec.label))
+                rows[spec.label] = _Tuned(spec.label, cls, given)
+    return rows
+
+
+def _given(request: CompareRequest, label: str) -> Settings:
+    """What the request sets for one row alone."""
+    named = {row.label: row for row in map(parse_row, request.strategies)}
+    row = named.get(label, Row(label, label, {}))  # else a class made in memory
+    return merged(request.settings.get(row.strategy, {}), request.settings.get(label, {}), row.options)
+
+
+def _draw(count: int, row: _Tuned) -> tuple[Mapping[str, Any], ...]:
     """The first trial as it comes, the others drawn from the strategy's search space."""
-    optuna = load_optuna()
-    space = _space(request, label, text)
+    optuna, label = load_optuna(), row.label
+    space = _space(row)
     distributions = {name: _distribution(optuna, searched) for name, searched in space.items()}
     sampler = optuna.samplers.RandomSampler(seed=key(0, "tuning", label) % 2**32)
     study = optuna.create_study(sampler=sampler)
-    drawn = [study.ask(distributions).params for _ in range(request.tune - 1)] if distributions else []
-    return ({}, *drawn) if space else tuple({} for _ in range(request.tune))
+    drawn = [study.ask(distributions).params for _ in range(count - 1)] if distributions else []
+    return ({}, *drawn) if space else tuple({} for _ in range(count))
 
 
 def load_optuna() -> Any:
@@ -139,21 +168,18 @@ def _distribution(optuna: Any, searched: Searched) -> Any:
     return optuna.distributions.FloatDistribution(searched.low, searched.high, log=searched.log)
 
 
-def _space(request: CompareRequest, label: str, text: str) -> dict[str, Searched]:
-    """The declared search space, less what the user has set for this row."""
-    row = parse_row(text)
-    own = merged(request.settings.get(row.strategy, {}), request.settings.get(label, {}), row.options)
-    declared = load_strategy(row.strategy).search_space
+def _space(row: _Tuned) -> dict[str, Searched]:
+    """The declared search space, less what the user has set."""
 
     def is_set(name: str) -> bool:
         section, dot, option = name.partition(".")
-        return option in own.get(section, {}) if dot else section in own
+        return option in row.set_by_user.get(section, {}) if dot else section in row.set_by_user
 
-    return {name: searched for name, searched in declared.items() if not is_set(name)}
+    return {name: searched for name, searched in row.cls.search_space.items() if not is_set(name)}
 
 
-def _settings(request: CompareRequest, label: str, parameters: Mapping[str, Any]) -> Settings:
-    """A trial's parameters as settings of its row; the strategy's own optimizer stays beside its rate."""
+def _settings(row: _Tuned, parameters: Mapping[str, Any]) -> Settings:
+    """A trial's parameters as settings of its row; a strategy's own optimizer stays beside its rate."""
     tree: Settings = {}
     for name, value in parameters.items():
         section, dot, option = name.partition(".")
@@ -161,10 +187,9 @@ def _settings(request: CompareRequest, label: str, parameters: Mapping[str, Any]
             tree.setdefault(section, {})[option] = value
         else:
             tree[section] = value
-    strategy = load_strategy(parse_row(_rows(request)[label]).strategy)
-    if "optimizer" in tree and not request.settings.get("optimizer"):
-        tree["optimizer"] = {**strategy.default_optimizer, **tree["optimizer"]}
-    return {label: tree} if tree else {}
+    if "optimizer" in tree and not row.set_by_user["optimizer"]:
+        tree["optimizer"] = {**row.cls.default_optimizer, **tree["optimizer"]}
+    return {row.label: tree} if tree else {}
 
 
 def _score(trials: Trials, label: str, number: int, out: Path) -> float | None:

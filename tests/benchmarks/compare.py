@@ -14,7 +14,7 @@ from streamlab.report.write import write_report
 from streamlab.simulator import events
 from streamlab.simulator.execute import build, deterministic, drive
 from streamlab.sweep.engines import run_grid
-from streamlab.sweep.grid import Cell, Grid, prepare_grid, settle, write_comparison
+from streamlab.sweep.grid import Cell, Grid, hold, prepare_grid, settle, write_comparison
 from streamlab.sweep.request import CompareRequest
 
 SETTINGS = {"scenario": {"samples_per_class": 40}, "stream": {"batch_size": 10}}
@@ -32,15 +32,16 @@ def request(**others: Any) -> CompareRequest:
 def timed(asked: CompareRequest, source: Source, out: Path) -> float:
     """Seconds from the first cell's start to the last one's end."""
     grid = prepare_grid(asked, {asked.source: source})
-    write_comparison(grid, out)
-    settle(grid, out)
     starts: list[float] = []
 
     def hear(cell: Cell, event: events.Event) -> None:
         if isinstance(event, events.RunStarted):
             starts.append(time.perf_counter())
 
-    run_grid(grid, out, hear)
+    with hold(out):
+        write_comparison(grid, out)
+        settle(grid, out)
+        run_grid(grid, out, hear)
     return time.perf_counter() - starts[0]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -14,21 +15,42 @@ from typing import Any
 
 import numpy as np
 import pytest
-from comparing import Listening, asking
+import torch
+from comparing import SESSIONS, Listening, asking
 from making import make_source
 
 from streamlab.config import Budget
 from streamlab.data.source import Source, load_source
 from streamlab.data.validation import carved
 from streamlab.errors import StreamlabError
-from streamlab.runs.experiment import Request, prepare, read_specs
+from streamlab.runs.experiment import Request, prepare, read_recipe, read_specs
 from streamlab.runs.folder import RunFolder
+from streamlab.strategies.er import ExperienceReplay
+from streamlab.strategy import Batch, Strategy
+from streamlab.stream import StreamPlan
 from streamlab.sweep.budgets import need_of
 from streamlab.sweep.comparison import run_comparison
-from streamlab.sweep.grid import ANY, prepare_grid, read_request, settle
+from streamlab.sweep.grid import (
+    ANY,
+    hold,
+    left_out,
+    prepare_grid,
+    read_request,
+    request_to_resume,
+    settle,
+    write_comparison,
+)
 from streamlab.sweep.request import CompareRequest
+from streamlab.sweep.tuning import plan_trials
 
 COMMAND = str(Path(sys.executable).parent / "streamlab")
+
+
+class Idle(Strategy):
+    """Learns nothing, and is no plugin."""
+
+    def observe(self, batch: Batch) -> dict[str, torch.Tensor]:
+        return {}
 
 
 def compare(request: CompareRequest, out: Path, source: Source) -> list[str]:
@@ -91,6 +113,15 @@ def test_budgets_as_needs(tiny: Source) -> None:
     assert int(at["expandable-der"]) == der.last + 6 * der.each  # one of each class, which it must have
     assert int(at["expandable-der+100ex"]) == der.last + 100 * der.each
     assert at["70ex"] == "70ex"
+    rows = ("er", "expandable-der:backbone.width=4", "er:selection=herding")
+    budgets = ("expandable-der+200ex", "er selection=herding+900ex")
+    named = prepare_grid(asking(strategies=rows, budgets=budgets), {"tiny": tiny}).budgets[
+        "class-incremental"
+    ]
+    assert int(named["expandable-der+200ex"]) < der.last + 200 * der.each  # the row's is a smaller one
+    assert int(named["er selection=herding+900ex"]) == er.last + 900 * er.each
+    with pytest.raises(StreamlabError, match="the budget er means one of several rows; name it whole"):
+        prepare_grid(asking(strategies=("er:replay_size=5", *rows[1:]), budgets=("er",)), {"tiny": tiny})
 
 
 @pytest.mark.parametrize(
@@ -114,6 +145,12 @@ def test_budgets_as_needs(tiny: Source) -> None:
             "episodes have no budgets",
         ),
         ({"scenarios": ({"name": "class-incremental", "taks": 2},)}, "unknown option of class-incremental 'taks'"),
+        ({"scenarios": ({"name": "class-incremental", "label": ".."},)}, "cannot be labelled '..'"),
+        ({"scenarios": ({"name": "class-incremental", "label": "tuning"},)}, "cannot be labelled 'tuning'"),
+        (
+            {"scenarios": ({"name": "class-incremental", "label": "a b"}, {"name": "class-incremental", "label": "a_b"})},
+            "would lie in one folder, a_b/",
+        ),
     ],
 )  # fmt: skip
 def test_refusals(tiny: Source, others: dict[str, Any], said: str) -> None:
@@ -131,6 +168,9 @@ def test_a_smaller_network_stands_in_where_the_own_does_not_fit(tiny: Source) ->
     }
     assert used[("40kB", "er")] == used[("40kB", "expandable-der")] == used[("8kB", "er")] == 8
     assert int(used[("8kB", "expandable-der")]) < 8
+    other = prepare_grid(asking(budgets=("8kB",), smaller=("mlp:widths=4",)), {"tiny": tiny})
+    named = {spec.label: spec.backbone_options() for spec in other.blocks[0].experiment.specs}
+    assert named["expandable-der"] == {"name": "mlp", "widths": "4"}  # and no width of a ConvNet
 
 
 def test_what_keeps_no_exemplars_is_run_once_for_all_budgets(tiny: Source) -> None:
@@ -159,6 +199,65 @@ def test_what_a_command_does_not_name_leaves_the_report_and_is_said(tiny: Source
         compare(asking(), tmp_path / "file", tiny)
     with pytest.raises(StreamlabError, match=r"is a comparison .*; its experiments lie in it, as"):
         read_specs(tmp_path)
+
+
+def test_a_command_that_finds_the_folder_in_use_moves_nothing(tiny: Source, tmp_path: Path) -> None:
+    compare(asking(strategies=("er",), budgets=("40kB",)), tmp_path, tiny)
+    before = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
+    asked = read_request(tmp_path)
+    with hold(tmp_path), pytest.raises(StreamlabError, match="is in use by another streamlab command"):
+        compare(asking(strategies=("er",), settings={**SESSIONS, "stream": {"epochs": 2}}), tmp_path, tiny)
+    assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == before
+    assert read_request(tmp_path) == asked
+
+
+def test_a_class_made_in_memory_is_missed_where_it_is_not_there(tiny: Source, tmp_path: Path) -> None:
+    grid = prepare_grid(asking(strategies=("er",)), {"tiny": tiny}, (Idle,))
+    write_comparison(grid, tmp_path)
+    with pytest.raises(StreamlabError, match=r"compares Idle, made in memory; go on .* streamlab\.compare\("):
+        request_to_resume(tmp_path)
+    (told,) = left_out(prepare_grid(asking(strategies=("er",)), {"tiny": tiny}), tmp_path)
+    assert "also holds Idle, not asked for now" in told
+
+
+def test_a_comparison_is_gone_on_with_from_another_folder(tiny: Source, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("from streamlab import Strategy\n\n\nclass Mine(Strategy):\n    pass\n")
+    with contextlib.chdir(tmp_path):
+        grid = prepare_grid(asking(strategies=("./mine.py:optimizer.lr=0.1",)), {"tiny": tiny})
+        write_comparison(grid, tmp_path)
+    asked = read_request(tmp_path)
+    assert asked.strategies == (f"{tmp_path.resolve()}/mine.py:optimizer.lr=0.1",)
+    assert [spec.label for spec in prepare_grid(asked, {"tiny": tiny}).blocks[0].experiment.specs] == [
+        "mine optimizer.lr=0.1"
+    ] * 2
+
+
+def test_a_kill_before_run_json_spoils_no_cell(tiny: Source, tmp_path: Path) -> None:
+    three, two = (
+        prepare_grid(
+            asking(settings={**SESSIONS, "scenario": {"kind": "sessions", "tasks": tasks}}), {"tiny": tiny}
+        )
+        for tasks in (3, 2)
+    )
+    settle(three, tmp_path)
+    for path in tmp_path.rglob("run.json"):
+        path.unlink()
+    settle(two, tmp_path)
+    for cell in two.cells:
+        held = StreamPlan.load(tmp_path / cell.folder / "plan.safetensors")
+        assert held.fingerprint == cell.spec.plan_fingerprint
+
+
+def test_a_recipe_of_run_is_refused_with_what_compare_takes(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text('scenario = "si-blurry"\n')
+    with pytest.raises(
+        StreamlabError, match=r"scenario is 'si-blurry', and must .* takes scenarios = \['si-"
+    ):
+        read_recipe(path, CompareRequest)
+    path.write_text("stream = 3\n")
+    with pytest.raises(StreamlabError, match=r"recipe run\.toml: stream is 3, and must be a section$"):
+        read_recipe(path, CompareRequest)
 
 
 # Cells
@@ -288,6 +387,23 @@ def test_tuning_gives_all_the_same_trials_on_images_apart_and_the_report_says_so
     before = sorted(path.stat().st_mtime_ns for path in out.glob("tuning/**/result.json"))
     assert run_comparison(request, out, lambda grid, title: Listening(grid), print, sources)
     assert sorted(path.stat().st_mtime_ns for path in out.glob("tuning/**/result.json")) == before
+
+
+def test_trials_keep_what_the_user_set_at_the_middle_budget_and_on_plans_of_their_own(tiny: Source) -> None:
+    pytest.importorskip("optuna")
+    sources = {"tiny": tiny, "validation:tiny": carved(tiny)}
+    given = {**SESSIONS, "optimizer": {"name": "adam"}, "wa": {"optimizer": {"lr": 0.01}}}
+    request = asking(
+        strategies=("er", "wa"), budgets=("40kB", "12kB", "20kB"), tune=2, plan_seed=0, settings=given
+    )
+    (trials,) = plan_trials(prepare_grid(request, sources, (Idle,)), sources, (Idle,))
+    assert trials.budget == "20kB"
+    assert {label: set(tried[1]) for label, tried in trials.tried.items()} == {
+        "er": {"optimizer.lr"}, "wa": {"temperature"}, "Idle": {"optimizer.lr"},
+    }  # fmt: skip
+    specs = [spec for block in trials.blocks for spec in block.experiment.specs]
+    assert {spec.plan_seed for spec in specs} == {1000}
+    assert {spec.optimizer_config(ExperienceReplay).name for spec in specs} == {"adam"}
 
 
 def test_settling_twice_changes_nothing(tiny: Source, tmp_path: Path) -> None:

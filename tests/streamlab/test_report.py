@@ -38,7 +38,7 @@ from streamlab.report.write import csv_of, latex_of, markdown_of, write_report
 from streamlab.runs.experiment import Request, prepare, read_recipe, run_experiment
 from streamlab.runs.spec import RunSpec
 from streamlab.sweep.comparison import run_comparison
-from streamlab.sweep.grid import read_request
+from streamlab.sweep.grid import prepare_grid, read_request, settle, write_comparison
 from streamlab.sweep.request import CompareRequest
 
 
@@ -108,10 +108,18 @@ def test_the_table_is_what_the_runs_say(gathered: Gathered, compared: Path) -> N
     assert marks.count("best") == 1
 
 
-def test_every_form_has_every_row_and_the_failures(
-    gathered: Gathered, compared: Path, tmp_path: Path
-) -> None:
-    page, markdown, latex, table = write_report(gathered, tmp_path)
+@pytest.fixture(scope="module")
+def written(gathered: Gathered, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of its report."""
+    out = tmp_path_factory.mktemp("written")
+    assert [path.name for path in write_report(gathered, out)] == [
+        f"report.{form}" for form in ("html", "md", "tex", "csv")
+    ]
+    return out
+
+
+def test_every_form_has_every_row_and_the_failures(gathered: Gathered, written: Path) -> None:
+    page, markdown, latex, table = (written / f"report.{form}" for form in ("html", "md", "tex", "csv"))
     html = page.read_text()
     assert page.stat().st_size < 4_000_000
     for text in (html, markdown.read_text(), latex.read_text(), table.read_text()):
@@ -123,8 +131,8 @@ def test_every_form_has_every_row_and_the_failures(
     assert not re.search(r"https?://(?!www\.w3\.org|matplotlib\.org|purl\.org|creativecommons\.org)", html)
     for picture in pictures_of(gathered):
         assert f'id="{picture.key}"' in html
-        assert (tmp_path / "pictures" / f"{picture.key}.pdf").read_bytes()[:5] == b"%PDF-"
-        assert (tmp_path / "pictures" / f"{picture.key}.svg").read_text().startswith("<svg")
+        assert (written / "pictures" / f"{picture.key}.pdf").read_bytes()[:5] == b"%PDF-"
+        assert (written / "pictures" / f"{picture.key}.svg").read_text().startswith("<svg")
 
 
 def test_the_csv_holds_every_run_at_every_budget(gathered: Gathered, compared: Path) -> None:
@@ -140,10 +148,9 @@ def test_the_csv_holds_every_run_at_every_budget(gathered: Gathered, compared: P
             assert float(row["flops"]) == result["resources"]["flops"]
 
 
-def test_every_table_is_a_csv_too(gathered: Gathered, tmp_path: Path) -> None:
-    write_report(gathered, tmp_path)
+def test_every_table_is_a_csv_too(gathered: Gathered, written: Path) -> None:
     for table in tables_of(gathered):
-        head, *rows = csv.reader((tmp_path / "tables" / f"{table.key}.csv").read_text().splitlines())
+        head, *rows = csv.reader((written / "tables" / f"{table.key}.csv").read_text().splitlines())
         assert len(rows) == len(table.rows)
         for line, row in zip(rows, table.rows, strict=True):
             found = dict(zip(head, line, strict=True))
@@ -253,13 +260,31 @@ def test_one_row_holds_runs_of_one_make_and_each_once(pair: tuple[Path, Path], t
         plain = json.loads(path.read_text())
         plain["provenance"]["packages"]["torch"] = "1.0"
         path.write_text(json.dumps(plain))
-    with pytest.raises(StreamlabError, match="er: its runs are of different make"):
+    with pytest.raises(StreamlabError, match=r"er: its runs are of different make \(packages\)"):
         gather([pair[0], other])
+    tuned = altered(pair[0], tmp_path / "tuned", seed=1, plan_fingerprint="0", optimizer={"lr": 0.7})
+    (tuned / "er" / "seed-0").rename(tuned / "er" / "seed-1")
+    with pytest.raises(StreamlabError, match=r"er: its runs are of different make \(optimizer\)"):
+        gather([pair[0], tuned])
     with pytest.raises(StreamlabError, match="unknown row 'err'; did you mean 'er'"):
         gather([pair[0]], "err")
     held = altered(pair[1], tmp_path / "survey", accounting="survey")
     with pytest.raises(StreamlabError, match="counts its budget otherwise"):
         gather([pair[0], held])
+
+
+def test_one_budget_of_two_folders_is_as_many_bytes(tiny: Source, tmp_path: Path) -> None:
+    for width in (8, 16):
+        wide = {**SESSIONS, "backbone": {**SESSIONS["backbone"], "width": width}}
+        asked = asking(strategies=("er",), budgets=("model+100ex",), settings=wide)
+        grid = prepare_grid(asked, {"tiny": tiny})
+        (tmp_path / str(width)).mkdir()
+        write_comparison(grid, tmp_path / str(width))
+        settle(grid, tmp_path / str(width))
+    with pytest.raises(
+        StreamlabError, match=r"its budget model\+100ex of class-incremental comes to \d+ bytes"
+    ):
+        gather([tmp_path / "8", tmp_path / "16"])
 
 
 # Statistics
@@ -292,6 +317,8 @@ def test_who_is_not_told_apart_from_the_best() -> None:
         "best": (True, False), "near": (False, True), "far": (False, False),
     }  # fmt: skip
     assert standings(values, True)["far"].best
+    untested = standings({"a": {0: 0.9}, "b": {0: 0.85, 1: 0.6, 2: 0.62}}, False)
+    assert (untested["a"].best, untested["b"].tied) == (True, True)
 
 
 def test_simultaneous_intervals_are_widened_as_bonferronis() -> None:
@@ -345,6 +372,23 @@ def test_ten_blocks_make_a_critical_difference_diagram() -> None:
     assert (found.blocks, list(found.means.values())) == (10, [3.0, 2.0, 1.0])
     assert found.critical_difference == pytest.approx(2.343 * (3 * 4 / 60) ** 0.5, abs=1e-3)
     assert "ranks" in {picture.key for picture in pictures_of(enough)}
+
+
+def test_half_a_comparison_claims_nothing() -> None:
+    values = {"a": {"1MB": [0.9]}, "b": {"1MB": [0.1, 0.1]}}
+    first, _, third = findings(Gathered((made_up(values, {"1MB": 10**6}),), "held", True, None, ("x",)))
+    assert first.endswith("though no other row is told apart from it.")
+    assert third.endswith(
+        "no difference is told from chance, for fewer than two seeds are complete of every row."
+    )
+
+
+def test_budgets_in_bytes_and_in_exemplars_stand_in_one_report() -> None:
+    values = {"a": {"70ex": [0.5, 0.4], "1MB": [0.5, 0.6], "2MB": [0.7, 0.6]}}
+    panel = made_up(values, {"70ex": 0, "1MB": 10**6, "2MB": 2 * 10**6})
+    panel = dataclasses.replace(panel, bytes_of={"1MB": 10**6, "2MB": 2 * 10**6})
+    keys = [picture.key for picture in pictures_of(Gathered((panel,), "held", True, None, ("x",)))]
+    assert "p0memorya" in keys
 
 
 def test_the_findings_name_the_best_and_what_is_not_told_apart() -> None:
