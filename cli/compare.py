@@ -19,7 +19,8 @@ from streamlab.runs.experiment import available_processors
 from streamlab.runs.spec import load_strategy
 from streamlab.simulator import events
 from streamlab.sweep.comparison import Watcher, new_comparison_folder, run_comparison
-from streamlab.sweep.grid import Cell, Grid, count_done, needs, prepare_grid, shown_budget
+from streamlab.sweep.folder import count_done
+from streamlab.sweep.grid import Cell, Grid, needs, prepare_grid, shown_budget
 from streamlab.sweep.request import CompareRequest
 
 from .grid_table import first_state, fold_cell, grid_table

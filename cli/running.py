@@ -231,7 +231,7 @@ def resume(
 ) -> None:
     """Go on with what is unfinished in a folder, of runs or of a comparison."""
     if (folder / "comparison.json").exists():
-        from streamlab.sweep.grid import request_to_resume
+        from streamlab.sweep.folder import request_to_resume
 
         from .compare import watch_comparison
 

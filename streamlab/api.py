@@ -197,7 +197,7 @@ class Comparison:
     @property
     def experiments(self) -> dict[tuple[str, str], Experiment]:
         """By (scenario, budget), the runs of each; what keeps no exemplars is under "any-budget"."""
-        from .sweep.grid import read_comparison
+        from .sweep.folder import read_comparison
 
         blocks = read_comparison(self.folder)["blocks"]
         return {

@@ -1,8 +1,4 @@
-"""Gathers finished runs into what a report is made of, and refuses to put unlike beside like.
-
-Two runs of one seed are comparable when their plans, their sources' pixels, their evaluation points, the
-way the stream is served and the precision agree; runs of one row also when versions, threads and device do.
-"""
+"""Gathers finished runs into what a report is made of: a panel a scenario, results by budget and row."""
 
 from __future__ import annotations
 
@@ -18,8 +14,10 @@ from ..errors import CorruptFile, StreamlabError, unknown
 from ..runs.experiment import read_specs
 from ..runs.folder import RunFolder
 from ..runs.spec import RunSpec
-from ..sweep.grid import ANY, read_comparison, size_of
+from ..sweep.folder import read_comparison
+from ..sweep.grid import ANY, size_of
 from ..sweep.request import as_recipe
+from .comparable import check_comparable, check_pair
 
 Status = Literal["complete", "failed", "unfinished"]
 
@@ -236,75 +234,9 @@ def _panel(label: str, resolved: Mapping[str, str], found: Mapping[tuple[str, st
                 for result in own:
                     other = seen.setdefault(result.spec.seed, result)
                     if other is not result:
-                        _check_pair(other, result)
+                        check_pair(other, result)
                         raise StreamlabError(
                             f"{row} at {budget} is there twice, in {other.folder} and {result.folder}"
                         )
                 results[column, row] = tuple(sorted(own, key=lambda result: result.spec.seed))
     return Panel(label, tuple(ordered), bytes_of, results)
-
-
-def check_comparable(panel: Panel) -> None:
-    """Raise StreamlabError, with what differs, where runs in one table are not comparable."""
-    first: dict[int, Result] = {}
-    for row in panel.rows:
-        made = [result for result in panel.all_of(row) if result.about]
-        forms = {json.dumps(_form(result), sort_keys=True): result for result in made}
-        if len(forms) > 1:
-            one, other, *_ = forms.values()
-            named = [name for name, value in _form(one).items() if _form(other)[name] != value]
-            raise StreamlabError(
-                f"{row}: its runs are of different make ({', '.join(named)}) in {one.folder} and "
-                f"{other.folder}; one row holds runs of one make"
-            )
-        for result in panel.all_of(row):
-            _check_pair(first.setdefault(result.spec.seed, result), result)
-
-
-def _check_pair(one: Result, other: Result) -> None:
-    """Raise StreamlabError, with what differs, where two runs of one seed are not comparable."""
-    names = _differing(one.spec, other.spec)
-    if names:
-        raise StreamlabError(
-            f"{one.spec.label} ({one.folder}) and {other.spec.label} ({other.folder}) are not comparable: "
-            f"with seed {other.spec.seed} they differ in {', '.join(names)}"
-        )
-
-
-def _form(result: Result) -> dict[str, Any]:
-    """What a row's runs must share beside the stream; a budget may ask for a smaller network."""
-    made, spec = result.about.get("provenance", {}), result.spec
-    names = ("packages", "threads", "layout", "sgd")
-    options = {name: value for name, value in spec.strategy_options.items() if name != "backbone"}
-    return {
-        **{name: made.get(name) for name in names},
-        "device": spec.device,
-        "strategy": spec.strategy,
-        "options": options,
-        "optimizer": dict(spec.optimizer),
-        "backbone": dict(spec.backbone),
-        "base": dict(spec.base),
-    }
-
-
-def _differing(one: RunSpec, other: RunSpec) -> list[str]:
-    """What makes two runs of one seed incomparable, in words."""
-    streams = [dataclasses.asdict(spec.stream_config()) for spec in (one, other)]
-    checks = {
-        f"the plan{_options(one, other)}": one.plan_fingerprint != other.plan_fingerprint,
-        "the source's pixels": one.source_digest != other.source_digest,
-        "the evaluation points": one.eval_every != other.eval_every,
-        "how the stream is served": streams[0] != streams[1],
-        "the precision": one.compute_config().precision != other.compute_config().precision,
-    }
-    return [name for name, differs in checks.items() if differs]
-
-
-def _options(one: RunSpec, other: RunSpec) -> str:
-    """` (samples_per_class: 4 and 3)`: the scenario's options that differ."""
-    mine, its = one.scenario_options, other.scenario_options
-    changed = [name for name in {**mine, **its} if mine.get(name) != its.get(name)]
-    shown = ", ".join(
-        f"{name}: {mine.get(name, 'not set')} and {its.get(name, 'not set')}" for name in changed
-    )
-    return f" ({shown})" if changed else ""

@@ -12,7 +12,8 @@ from ..data.source import Source
 from ..runs.experiment import fresh_folder
 from ..simulator import events
 from .engines import run_grid
-from .grid import Cell, Grid, hold, left_out, prepare_grid, settle, write_comparison
+from .folder import hold, left_out, settle, write_comparison
+from .grid import Cell, Grid, prepare_grid
 from .request import CompareRequest
 
 if TYPE_CHECKING:

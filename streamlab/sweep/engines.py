@@ -21,7 +21,7 @@ def run_grid(
 ) -> bool:
     """Run the cells that are not complete, by the request's engine; returns whether all are then.
 
-    The grid was settled in `out`, which the caller holds (streamlab.sweep.grid.hold).
+    The grid was settled in `out`, which the caller holds (streamlab.sweep.folder.hold).
     """
     request = grid.request
     todo = [cell for cell in grid.cells if RunFolder(out / cell.folder).result is None]

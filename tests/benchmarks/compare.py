@@ -14,7 +14,8 @@ from streamlab.report.write import write_report
 from streamlab.simulator import events
 from streamlab.simulator.execute import build, deterministic, drive
 from streamlab.sweep.engines import run_grid
-from streamlab.sweep.grid import Cell, Grid, hold, prepare_grid, settle, write_comparison
+from streamlab.sweep.folder import hold, settle, write_comparison
+from streamlab.sweep.grid import Cell, Grid, prepare_grid
 from streamlab.sweep.request import CompareRequest
 
 SETTINGS = {"scenario": {"samples_per_class": 40}, "stream": {"batch_size": 10}}

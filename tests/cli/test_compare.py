@@ -23,7 +23,8 @@ from streamlab.errors import StreamlabError
 from streamlab.runs.experiment import Request, prepare, read_recipe
 from streamlab.simulator import events
 from streamlab.simulator.pool import Job, run_jobs
-from streamlab.sweep.grid import count_done, prepare_grid
+from streamlab.sweep.folder import count_done
+from streamlab.sweep.grid import prepare_grid
 from streamlab.sweep.request import CompareRequest
 
 COMMAND = str(Path(sys.executable).parent / "streamlab")

@@ -30,16 +30,8 @@ from streamlab.strategy import Batch, Strategy
 from streamlab.stream import StreamPlan
 from streamlab.sweep.budgets import need_of
 from streamlab.sweep.comparison import run_comparison
-from streamlab.sweep.grid import (
-    ANY,
-    hold,
-    left_out,
-    prepare_grid,
-    read_request,
-    request_to_resume,
-    settle,
-    write_comparison,
-)
+from streamlab.sweep.folder import hold, left_out, read_request, request_to_resume, settle, write_comparison
+from streamlab.sweep.grid import ANY, prepare_grid
 from streamlab.sweep.request import CompareRequest
 from streamlab.sweep.tuning import plan_trials
 

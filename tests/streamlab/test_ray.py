@@ -15,7 +15,8 @@ from streamlab.data.source import Source
 from streamlab.errors import StreamlabError
 from streamlab.sweep import ray_engine
 from streamlab.sweep.engines import run_grid
-from streamlab.sweep.grid import prepare_grid, settle
+from streamlab.sweep.folder import settle
+from streamlab.sweep.grid import prepare_grid
 
 COMMAND = str(Path(sys.executable).parent / "streamlab")
 

@@ -38,7 +38,8 @@ from streamlab.report.write import csv_of, latex_of, markdown_of, write_report
 from streamlab.runs.experiment import Request, prepare, read_recipe, run_experiment
 from streamlab.runs.spec import RunSpec
 from streamlab.sweep.comparison import run_comparison
-from streamlab.sweep.grid import prepare_grid, read_request, settle, write_comparison
+from streamlab.sweep.folder import read_request, settle, write_comparison
+from streamlab.sweep.grid import prepare_grid
 from streamlab.sweep.request import CompareRequest
 
 
