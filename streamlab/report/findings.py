@@ -134,5 +134,5 @@ def _listed(names: list[str]) -> str:
 
 def _sentence(text: str) -> str:
     """With a capital, unless it begins with a name."""
-    begins = text.split(" ", 1)[0] in ("on", "one", "all", "training")
+    begins = text.split(" ", 1)[0] in ("on", "one", "all", "no", "training")
     return (text[0].upper() + text[1:] if begins else text) + "."
