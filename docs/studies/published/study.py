@@ -3,7 +3,8 @@
     make data && python docs/studies/published/study.py
 
 About 50 minutes on two cores; what is done is not run again (runs/published), and a killed study goes
-on where it was. `--page` only writes the page, from what is complete.
+on where it was. `--only RECIPE` (repeatable) runs some of them; `--page` runs none. Rows whose runs
+are not in runs/published stay as the page has them.
 """
 
 from __future__ import annotations
@@ -82,11 +83,21 @@ def ordering_rows(orderings: list[dict]) -> list[str]:
     return lines
 
 
-def online_table(recipe: str) -> list[str]:
+def standing(line: str, before: list[str]) -> str:
+    """A row of the page before, where the runs of this one are not here."""
+    if "| not run |" not in line:
+        return line
+    about = line.split(" | ")[:3]
+    return next((old for old in before if old.split(" | ")[:3] == about), line)
+
+
+def online_table(recipe: str, before: list[str]) -> list[str]:
     """All rows of an online recipe."""
     lines = [f"### {recipe}", ""]
     if not (RUNS / recipe / "experiment.json").exists():
-        return [*lines, "not run", ""]
+        start = before.index(lines[0]) if lines[0] in before else len(before)
+        later = (place for place in range(start + 1, len(before)) if before[place].startswith("#"))
+        return before[start : next(later, len(before))] or [*lines, "not run", ""]
     lines += ["| | A_last | A_avg | forgetting | samples/s |", "| --- | ---: | ---: | ---: | ---: |"]
     experiment = streamlab.load_run(RUNS / recipe)
     for label, metrics in experiment.summary().items():
@@ -108,6 +119,7 @@ def page() -> str:
     with (HERE / "figures.toml").open("rb") as file:
         content = tomllib.load(file)
     figures, orderings = content.pop("figure"), content.pop("ordering")
+    before = PAGE.read_text(encoding="utf-8").split("\n") if PAGE.exists() else []
     return "\n".join(
         [
             "# Published figures, run again",
@@ -117,18 +129,18 @@ def page() -> str:
             "",
             "## Beside the tables",
             "",
-            *figure_rows(figures, content),
+            *(standing(line, before) for line in figure_rows(figures, content)),
             (HERE / "notes.md").read_text(encoding="utf-8"),
             "## Orderings",
             "",
             "Paired by seed: both rows saw the same streams.",
             "",
-            *ordering_rows(orderings),
+            *(standing(line, before) for line in ordering_rows(orderings)),
             "",
             "## The online methods side by side",
             "",
-            *online_table("online-fashion-mnist"),
-            *online_table("online-glyphs-100"),
+            *online_table("online-fashion-mnist", before),
+            *online_table("online-glyphs-100", before),
         ]
     )
 
@@ -136,8 +148,10 @@ def page() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--page", action="store_true", help="only write the page")
-    if not parser.parse_args().page:
-        for recipe in RECIPES:
+    parser.add_argument("--only", action="append", choices=RECIPES, help="run this recipe; repeatable")
+    given = parser.parse_args()
+    if not given.page:
+        for recipe in given.only or RECIPES:
             run(HERE / f"{recipe}.toml", RUNS / recipe)
     PAGE.write_text(page(), encoding="utf-8")
 
