@@ -39,6 +39,7 @@ class ModelAgnosticMetaLearning(Strategy):
     """The whole network is adapted to each support."""
 
     options: InnerLoop
+    needs_learning_backbone = True
     kinds: ClassVar[frozenset[str]] = frozenset({"episodes"})
     fixed_way = True
     backbone: ClassVar[Mapping[str, Any]] = {"name": "convnet"}

@@ -29,6 +29,7 @@ class MetaSGD(Strategy):
     """The whole network is adapted, each weight at its own learned rate."""
 
     options: InnerLoop
+    needs_learning_backbone = True
     kinds: ClassVar[frozenset[str]] = frozenset({"episodes"})
     fixed_way = True
     backbone: ClassVar[Mapping[str, Any]] = {"name": "convnet"}

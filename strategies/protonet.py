@@ -81,6 +81,7 @@ class PrototypicalNetwork(Strategy):
     """Nearest mean of the support, in features learned over episodes."""
 
     options: Options
+    needs_learning_backbone = True
     kinds: ClassVar[frozenset[str]] = frozenset({"episodes"})
     backbone: ClassVar[Mapping[str, Any]] = {"name": "convnet"}
     default_optimizer: ClassVar[Mapping[str, Any]] = {"name": "adam", "lr": 0.001}

@@ -98,6 +98,7 @@ class Strategy:
     (trained once on everything: a ceiling, exempt from budgets); scores_are_logits; ledger_kinds
     (attribute -> kind of memory, for what is neither the network nor a buffer); backbone and
     needs_new_classes (every experience must bring classes that none before had);
+    needs_learning_backbone (a frozen one is refused: there would be nothing to learn);
     default_optimizer (options used unless the user sets some); least_per_class (exemplars a class
     that its buffers must hold);
     frozen ("features" or "query": the method of images that always says the same, so that each test
@@ -117,6 +118,7 @@ class Strategy:
     kinds: ClassVar[frozenset[str]] = frozenset({"online", "sessions"})
     needs_boundaries: ClassVar[bool] = False
     needs_new_classes: ClassVar[bool] = False
+    needs_learning_backbone: ClassVar[bool] = False
     learns_jointly: ClassVar[bool] = False
     scores_are_logits: ClassVar[bool] = True
     ledger_kinds: ClassVar[Mapping[str, str]] = {}
@@ -139,6 +141,13 @@ class Strategy:
         self.loss_scale = LossScale() if setting.precision == "float16" else None
         with global_randomness(setting.seed, "setup"):
             self.net = self.make_network()
+            if self.needs_learning_backbone and not any(
+                parameter.requires_grad for parameter in self.net.backbone.parameters()
+            ):
+                name = str((setting.backbone or self.backbone).get("name"))
+                raise StreamlabError(
+                    f"{type(self).__name__} learns a whole network, and the backbone {name} is frozen"
+                )
             self.optimizer: Optimizer | None = self.make_optimizer(self.net.parameters())
             self.setup()
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from ..config import Budget
-from ..errors import BudgetExceeded
+from ..errors import BudgetExceeded, StreamlabError
 from ..randomness import take_host_state
 from ..runs.folder import RunFolder
 from ..runs.spec import RunSpec
@@ -49,6 +49,8 @@ from .subject import (
 )
 
 Check = Callable[[Subject], None]
+SMALL_CONVNET = {"name": "convnet", "width": 8, "blocks": 2}
+SMALL_FROZEN = {"name": "vit", "patch_size": 7, "width": 16, "depth": 1, "heads": 2}
 
 
 def strategy_checks() -> Iterator[Check]:
@@ -67,6 +69,7 @@ def strategy_checks() -> Iterator[Check]:
     yield check_episodes_leave_no_trace
     yield check_survives_small_experiences
     yield check_takes_labels_in_any_order
+    yield check_serves_other_networks
     yield check_stays_on_its_device
 
 
@@ -321,6 +324,29 @@ def check_takes_labels_in_any_order(subject: Subject) -> None:
             "a class of a high number, seen before lower ones, has no finite score",
             subject.line_of("def predict"),
         )
+
+
+def check_serves_other_networks(subject: Subject) -> None:
+    """It serves a network of convolutions, and one that is frozen stays so.
+
+    A comparison puts all strategies on one network. Sizes are in self.net.backbone.feature_size, and what
+    learns in self.trained_parameters(). A strategy that is made for one kind of network refuses others, with
+    a StreamlabError.
+    """
+    for backbone in (SMALL_CONVNET, SMALL_FROZEN):
+        try:
+            fresh = subject.make(backbone=backbone)
+        except StreamlabError:
+            continue
+        as_made = fresh.make_network().backbone.named_parameters()
+        frozen = {name for name, parameter in as_made if not parameter.requires_grad}
+        learned = dict(subject.run(backbone=backbone).strategy.net.backbone.named_parameters())
+        for name, parameter in fresh.net.backbone.named_parameters():
+            stays = name in frozen or not parameter.requires_grad
+            if stays and (name not in learned or not torch.equal(learned[name], parameter)):
+                raise Broken(
+                    f"{name} of a frozen backbone is not what it was", subject.line_of("self.net.parameters")
+                )
 
 
 def check_stays_on_its_device(subject: Subject) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -78,11 +78,11 @@ class Subject:
         """Whether it takes episodes, and no stream."""
         return self.strategy.kinds == {"episodes"}
 
-    def make(self, seed: int = 0) -> Strategy:
-        """A fresh instance for the tiny source, its budget not yet allotted."""
+    def make(self, seed: int = 0, backbone: Mapping[str, Any] | None = None) -> Strategy:
+        """A fresh instance for the tiny source, its budget not yet allotted. backbone: not its own."""
         source, device = tiny_source(), "cuda" if torch.cuda.is_available() else "cpu"
         own = self.strategy.backbone
-        small = {**own, **SMALL.get(str(own.get("name")), {})}
+        small = backbone or {**own, **SMALL.get(str(own.get("name")), {})}
         setting = Setting(
             CLASSES, source.image_shape, seed, torch.device(device),
             PixelStatistics(source.mean, source.deviation), small,
@@ -97,6 +97,7 @@ class Subject:
         budget: Budget | None = None,
         folder: RunFolder | None = None,
         watch: type[Watch] | None = None,
+        backbone: Mapping[str, Any] | None = None,
     ) -> Simulation | EpisodicSimulation:
         """A run of at most 60 steps, ready to be driven. watch: what its steps are mixed with."""
         chosen = plan or self.plan()
@@ -105,11 +106,18 @@ class Subject:
             kind = EpisodicSimulation if watch is None else type("Watched", (watch, EpisodicSimulation), {})
             stream = StreamConfig(batch_size=2)
             return assemble_episodes(
-                self.make(seed), chosen, tiny_source(), stream, 4, *rest, kind, CLASSES * TEST
+                self.make(seed, backbone), chosen, tiny_source(), stream, 4, *rest, kind, CLASSES * TEST
             )
         own = Simulation if watch is None else type("Watched", (watch, Simulation), {})
         return assemble(
-            self.make(seed), chosen, tiny_source(), StreamConfig(BATCH), 1000, *rest, own, CLASSES * TEST
+            self.make(seed, backbone),
+            chosen,
+            tiny_source(),
+            StreamConfig(BATCH),
+            1000,
+            *rest,
+            own,
+            CLASSES * TEST,
         )
 
     def run(self, **about: Any) -> Simulation | EpisodicSimulation:

@@ -180,6 +180,19 @@ class LearnsFromTests(Strategy):
         return query.float().mean((2, 3, 4))[..., None] * torch.tensor([1.0, self.shown])
 
 
+class TrainsWhatIsFrozen(Plain):
+    def setup(self) -> None:
+        for parameter in self.net.parameters():
+            parameter.requires_grad_(True)
+        self.optimizer = self.make_optimizer(self.net.parameters())
+
+
+class KnowsItsNetwork(Plain):
+    def losses(self, batch: Batch) -> dict[str, torch.Tensor]:
+        hidden = self.net.backbone[1](self.net.scaled(batch.images).flatten(1))
+        return {"task": F.cross_entropy(self.net.head(hidden), batch.labels)}
+
+
 CULPRITS = [
     ("check_episodes_leave_no_trace", LearnsFromTests, "other scores after another episode"),
     ("check_it_runs", Crashes, "RuntimeError: only in the third experience"),
@@ -200,6 +213,8 @@ CULPRITS = [
     ("check_predictions_leave_no_trace", DropsOutWhenItPredicts, "get other scores the second time"),
     ("check_survives_small_experiences", DividesByItsSize, "ZeroDivisionError"),
     ("check_takes_labels_in_any_order", SizesByTheLargestLabel, "seen before lower ones, has no finite score"),
+    ("check_serves_other_networks", KnowsItsNetwork, "TypeError"),
+    ("check_serves_other_networks", TrainsWhatIsFrozen, "of a frozen backbone is not what it was"),
     ("check_stays_on_its_device", MakesTensorsOnTheHost, "a tensor made without a device meets one of the device"),
 ]  # fmt: skip
 
