@@ -6,7 +6,7 @@ outputs that are scaled class by class (logits alignment), feature enhancement b
 network alone, and distillation of the old outputs. At its end one network learns, by balanced
 distillation, what both know (sec. 3.4). Class weights by effective numbers (Cui et al. 2019), beta 0.96 and
 0.97 as the authors' code: they suit its 20 exemplars beside 500 new images a class; with fewer of both they
-overshoot, and smaller ones do better. Differs: exemplars are herded, and replayed beside each batch, as
+overshoot. Differs: exemplars are herded, and replayed beside each batch, as
 many as the paper's shuffling would put into it (`replay_size`: so many instead); the compression takes
 `compression_epochs` passes over the session's data.
 """

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from .arrays import read_arrays
 from .errors import CorruptFile
 from .randomness import hashed, key
 
@@ -259,12 +260,8 @@ class EpisodePlan:
     @staticmethod
     def load(path: Path) -> EpisodePlan:
         """Read a saved plan; raises CorruptFile unless its content has its fingerprint."""
-        from safetensors import SafetensorError, safe_open
-
+        head, arrays = read_arrays(path, "plan")
         try:
-            with safe_open(path, "numpy") as file:
-                head = json.loads(file.metadata()["plan"])
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  a file is no mapping
             parts: dict[str, Any] = {}
             for phase in PHASES:
                 own: dict[str, Any] = {
@@ -275,9 +272,9 @@ class EpisodePlan:
                 parts[phase] = Episodes(**own)
             parts |= {name: head[name] for name in _HEAD} | {"environments": tuple(head["environments"])}
             plan = EpisodePlan(**parts)
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise CorruptFile(f"{path} is not a saved plan of episodes: {error}") from None
-        if plan.fingerprint != head["fingerprint"]:
+        if plan.fingerprint != head.get("fingerprint"):
             raise CorruptFile(f"{path}: the plan's content does not match its fingerprint")
         return plan
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
+from .arrays import read_arrays
 from .config import at_least
 from .episodes import EpisodePlan
 from .errors import CorruptFile, StreamlabError, unknown
@@ -191,15 +192,8 @@ class StreamPlan:
     @staticmethod
     def load(path: Path) -> StreamPlan:
         """Read a saved plan; raises CorruptFile unless its content has its fingerprint."""
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(path, "numpy") as file:
-                head = json.loads(file.metadata()["plan"])
-                fingerprint = head.pop("fingerprint")
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  a file is no mapping
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise CorruptFile(f"{path} is not a saved plan: {error}") from None
+        head, arrays = read_arrays(path, "plan")
+        fingerprint = head.pop("fingerprint", "")
         head |= {name: tuple(head[name]) for name in ("transforms", "class_counts")}
         count = len({name.split(".")[0] for name in arrays})
         plan = StreamPlan(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import CorruptFile
+from ..arrays import read_arrays
 from ..stream import StreamPlan
 
 if TYPE_CHECKING:
@@ -179,14 +179,7 @@ def _columns(holder: Evaluation | Unexposed, prefix: str) -> dict[str, NDArray[A
 
 def load_evaluation(path: Path) -> Evaluation:
     """Read what `save_evaluation` wrote; raises CorruptFile."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "numpy") as file:
-            about = json.loads(file.metadata()["evaluation"])
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  a safetensors file cannot be iterated
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise CorruptFile(f"{path} is not a saved evaluation: {error}") from None
+    about, arrays = read_arrays(path, "evaluation")
     settled = {
         name: value.astype(np.int64) if np.issubdtype(value.dtype, np.integer) else value
         for name, value in arrays.items()

@@ -117,6 +117,18 @@ def test_a_mistake_is_told_before_anything_is_written(recipe: Path, tmp_path: Pa
     assert not (tmp_path / "o").exists()
 
 
+def test_where_every_cell_fails_the_way_to_go_on_is_said(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "odd.py").write_text(
+        "from streamlab import Strategy\n\n\nclass Odd(Strategy):\n"
+        "    def losses(self, batch):\n        raise ValueError('not today')\n"
+    )
+    given = ["--strategy", str(tmp_path / "odd.py"), "--budget", "1MiB", "--workers", "0"]
+    done = CliRunner().invoke(app, ["compare", str(recipe), *given, "--out", str(tmp_path / "o")])
+    assert done.exit_code == 1
+    assert "no report: " in done.stderr
+    assert f"not complete; go on with: streamlab resume {tmp_path / 'o'}" in done.stderr
+
+
 def test_only_what_is_made_the_same_way_counts_as_done(recipe: Path, finished: tuple[str, Path]) -> None:
     asked_for = CompareRequest(**read_recipe(recipe, CompareRequest))
     for changes, done in (({"seeds": 3}, 6), ({"settings": {"stream": {"batch_size": 40}}}, 0)):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from making import make_source, simulate
 from torch import nn
 
+from streamlab.batch import Batch
 from streamlab.config import Budget
 from streamlab.data.source import Source
 from streamlab.evaluation.accuracy import a_last
@@ -190,6 +191,16 @@ def test_a_held_out_sample_is_always_held_out_and_never_learned(longer: Source) 
     assert min(shares) > 0
     assert max(shares) <= 0.25
     assert (strategy.alpha != 1).sum() == 4  # those of the second and third session
+
+
+def test_bic_takes_no_step_on_what_is_all_held_out(longer: Source) -> None:
+    strategy = simulate(longer, "bic:validation=0.2", budget="120ex", **CI).strategy
+    images = torch.from_numpy(longer.train_images)
+    apart = strategy.is_held_out(images).nonzero().flatten()[:1]
+    strategy.rehearsal.begin(range(0), range(1))
+    before = strategy.net.head.weight.detach().clone()
+    assert strategy.observe(Batch(images[apart], torch.from_numpy(longer.train_labels)[apart])) == {}
+    assert torch.equal(strategy.net.head.weight, before)
 
 
 def test_foster_is_one_network_at_rest_and_three_while_it_learns(longer: Source) -> None:

@@ -182,6 +182,10 @@ def test_avalanches_memory_is_bought_by_each_budget(tiny: Source) -> None:
 def test_what_a_command_does_not_name_leaves_the_report_and_is_said(tiny: Source, tmp_path: Path) -> None:
     compare(asking(), tmp_path, tiny)
     (told,) = compare(asking(strategies=("er",), budgets=("40kB",)), tmp_path, tiny)
+    other = prepare_grid(asking(scenarios=({"name": "class-incremental", "label": "other"},)), {"tiny": tiny})
+    assert any(
+        "also holds class-incremental, not asked for now" in line for line in left_out(other, tmp_path)
+    )
     assert (
         told
         == f"{tmp_path} also holds expandable-der, the budget 12kB, not asked for now: left out of the report"

@@ -392,6 +392,33 @@ def test_budgets_in_bytes_and_in_exemplars_stand_in_one_report() -> None:
     assert "p0memorya" in keys
 
 
+def test_pictures_show_every_budget_of_a_row_and_no_failed_run() -> None:
+    values = {"a": {"1MB": [0.5, 0.6]}, "b": {"1MB": [0.5, 0.6], "2MB": [0.7, 0.6]}}
+    panel = made_up(values, {"1MB": 10**6, "2MB": 2 * 10**6})
+    filled = {
+        place: tuple(
+            dataclasses.replace(own, held={"model": 4}, curve=((1, 0.5),), matrix=((0.5, None), (0.1, 0.9)))
+            for own in results
+        )
+        for place, results in panel.results.items()
+    }
+    lost = tuple(dataclasses.replace(own, status="failed") for own in filled["2MB", "b"])
+    panel = dataclasses.replace(panel, results={**filled, ("2MB", "b"): lost})
+    drawn = {p.key: p.svg for p in pictures_of(Gathered((panel,), "held", True, None, ("x",)))}
+    assert "a at 1MB: model" in drawn["p0kinds"]
+    assert "a at every budget" not in drawn["p0kinds"]
+    assert "b, sample 1" in drawn["p0stream0"]
+    assert "b, sample 1" not in drawn["p0stream1"]
+    assert "p0heat" not in drawn  # of the largest budget, where nothing is complete
+
+
+def test_only_what_was_tuned_is_said_to_be(gathered: Gathered, compared: Path, tmp_path: Path) -> None:
+    shutil.copytree(compared, tmp_path / "again")
+    (tmp_path / "again" / "tuning").mkdir()
+    (tmp_path / "again" / "tuning" / "chosen.json").write_text('[{"scenario": "old"}]')
+    assert gather([tmp_path / "again"]).tuned == []
+
+
 def test_the_findings_name_the_best_and_what_is_not_told_apart() -> None:
     sizes = {"1MB": 10**6, "2MB": 2 * 10**6}
     values = {
