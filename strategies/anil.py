@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from streamlab.interop.learn2learn import library
+from streamlab.parts.adapted import InnerLoop, adapted, adapted_in_testing
 from streamlab.strategy import EpisodeBatch, Strategy
-
-from .adaptation import InnerLoop, losses_after_adaptation, predict_after_adaptation
 
 CITATION = """
 @inproceedings{raghu2020anil,
@@ -43,9 +44,17 @@ class AlmostNoInnerLoop(Strategy):
         self.optimizer = self.make_optimizer(self.net.parameters())
 
     def episode_losses(self, episodes: EpisodeBatch) -> dict[str, Tensor]:
-        return losses_after_adaptation(self.learner, episodes, self.options, self.net.features)
+        """The loss on queries of a head adapted to each support; features learn in the outer step alone."""
+        supports, queries = zip(episodes.support, episodes.support_labels, strict=True), episodes.query
+        losses = []
+        for (support, labels), query, answers in zip(supports, queries, episodes.query_labels, strict=True):
+            learner = adapted(self.learner, self.net.features(support), labels, self.options)
+            losses.append(F.cross_entropy(learner(self.net.features(query)), answers))
+        return {"task": torch.stack(losses).mean()}
 
     def predict_episodes(self, support: Tensor, support_labels: Tensor, query: Tensor) -> Tensor:
-        return predict_after_adaptation(
-            self.learner, support, support_labels, query, self.options, self.net.features
-        )
+        scores = []
+        for images, labels, asked in zip(support, support_labels, query, strict=True):
+            learner = adapted_in_testing(self.learner, self.net.features(images), labels, self.options)
+            scores.append(learner(self.net.features(asked)).detach())
+        return torch.stack(scores)

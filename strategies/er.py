@@ -35,7 +35,7 @@ CITATION = """
 class Options(MetricTerms):
     """replay_size: exemplars replayed beside each batch (0, with herding: their share of a session's data);
     selection: how the buffer chooses. icnn, proto_triplet, margin: metric losses on new and replayed
-    features (`streamlab.strategies.losses`).
+    features (`streamlab.parts.metric_losses`).
     """
 
     replay_size: int = 10
@@ -63,15 +63,15 @@ class ExperienceReplay(Strategy):
         self.rehearsal.begin(self.buffer, view)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        both = batch.joined(self.buffer.draw(self.rehearsal.beside(batch)))
-        features = self.net.features(both.images)
-        task = F.cross_entropy(self.net.head(features), both.labels)
-        return {"task": task, **self.options.of(features, both.labels)}
+        combined = batch.joined(self.buffer.draw(self.rehearsal.beside(batch)))
+        features = self.net.features(combined.images)
+        task = F.cross_entropy(self.net.head(features), combined.labels)
+        return {"task": task, **self.options.of(features, combined.labels)}
 
     def remember(self, batch: Batch) -> None:
         if self.options.selection != "herding":
             self.buffer.add(batch)
 
     def end_experience(self, view: ExperienceView) -> None:
-        if isinstance(self.buffer, HerdedBuffer):
+        if isinstance(self.buffer, HerdedBuffer):  # selection = herding
             self.buffer.herd(view, self.features_of)

@@ -33,7 +33,7 @@ CITATION = """
 @dataclass(frozen=True)
 class Options(MetricTerms):
     """replay_size: exemplars replayed beside each batch; selection: of the buffer; head: see above. icnn,
-    proto_triplet, margin: metric losses on new and replayed features (`streamlab.strategies.losses`).
+    proto_triplet, margin: metric losses on new and replayed features (`streamlab.parts.metric_losses`).
     """
 
     replay_size: int = 10
@@ -58,14 +58,14 @@ class AsymmetricReplay(Strategy):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         replayed = self.buffer.draw(self.options.replay_size)
-        both = batch.joined(replayed)
-        features = self.net.features(both.images)
+        combined = batch.joined(replayed)
+        features = self.net.features(combined.images)
         logits = self.net.head(features)
         present = torch.zeros_like(self.exposed).index_fill_(0, batch.labels, True)
         losses = {"task": cross_entropy(logits[: len(batch)], batch.labels, present)}
         if len(replayed):
             losses["replay"] = cross_entropy(logits[len(batch) :], replayed.labels, self.exposed)
-        return {**losses, **self.options.of(features, both.labels)}
+        return {**losses, **self.options.of(features, combined.labels)}
 
     def remember(self, batch: Batch) -> None:
         self.buffer.add(batch)

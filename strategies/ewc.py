@@ -5,21 +5,22 @@ information is that of all experiences, older ones fading by `decay` (1: the sum
 Differs from the paper: the Fisher's expectation over labels is taken at the network's own
 prediction (`fisher = predicted`, as in Hsu et al.'s code) or at the true label (`empirical`), not by
 sampling; it is computed from `samples` samples of the experience, each with its own gradient. Lambda
-does not carry over from libraries that square the gradients of batches.
+does not carry over from libraries that square the gradients of batches, or leave out the 1/2.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from streamlab.config import at_least, within
-from streamlab.parts.importance import QuadraticPenalty, mean_over_samples
+from streamlab.parts.heads import Heads, competing
 from streamlab.parts.losses import cross_entropy
+from streamlab.parts.regulariser import Regulariser, mean_over_samples
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
 CITATION = """
@@ -43,14 +44,14 @@ CITATION = """
 class Options:
     """strength: lambda of Kirkpatrick's eq. 3; decay: gamma of Schwarz's eq. 9; samples: for the Fisher.
 
-    heads: while learning all classes compete (shared), or the experience's own alone (own).
+    heads: while learning all classes compete (shared), or the current experience's alone (own).
     """
 
     strength: float = 100.0
     decay: float = 1.0
     samples: int = 1000
     fisher: Literal["predicted", "empirical"] = "predicted"
-    heads: Literal["shared", "own"] = "shared"
+    heads: Heads = "shared"
 
     def __post_init__(self) -> None:
         at_least("ewc", "strength", self.strength, 0)
@@ -63,33 +64,31 @@ class ElasticWeightConsolidation(Strategy):
 
     options: Options
     needs_boundaries = True
-    ledger_kinds: ClassVar[dict[str, str]] = {"penalty": "statistics"}
 
     def setup(self) -> None:
-        self.parameters = self.trained_parameters()
-        self.penalty = QuadraticPenalty()
+        self.regulariser = Regulariser(self.trained_parameters())
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        among = self.own_classes if self.options.heads == "own" else None
+        among = competing(self, self.options.heads)
         losses = {"task": cross_entropy(self.net(batch.images), batch.labels, among)}
-        if self.penalty:
-            losses["penalty"] = self.options.strength / 2 * self.penalty.of(self.parameters)
+        if self.regulariser:
+            losses["penalty"] = self.options.strength / 2 * self.regulariser.penalty()
         return losses
 
     def end_experience(self, view: ExperienceView) -> None:
         """Fisher <- decay · Fisher + mean over samples of the squared gradient of log p(label)."""
-        among = self.own_classes if self.options.heads == "own" else self.exposed
+        among = self.current_classes if self.options.heads == "own" else self.exposed
 
         def negative_log_likelihood(logits: Tensor, label: Tensor) -> Tensor:
             logits = torch.where(among, logits, float("-inf"))
-            chosen = label if self.options.fisher == "empirical" else logits.detach().argmax(1)
-            return F.cross_entropy(logits, chosen)
+            at = label if self.options.fisher == "empirical" else logits.detach().argmax(1)
+            return F.cross_entropy(logits, at)
 
         fisher = mean_over_samples(
-            self.net, self.parameters, view.batches(1, 256), negative_log_likelihood, torch.square,
-            self.options.samples,
+            self.net, self.regulariser.parameters, view.batches(1, 256), negative_log_likelihood,
+            torch.square, self.options.samples,
         )  # fmt: skip
-        self.penalty.anchor_at(self.parameters, fisher, self.options.decay)
+        self.regulariser.anchor(fisher, self.options.decay)
 
     def bytes_to_come(self, experiences: int = 1) -> int:
-        return self.penalty.bytes_to_come(self.parameters)
+        return self.regulariser.bytes_to_come()

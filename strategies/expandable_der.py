@@ -3,23 +3,20 @@
 As the paper: old extractors are frozen, the features of all are joined (eq. 1 to 3), the classifier's old
 weights are inherited, and an auxiliary loss makes the newest extractor tell the new classes apart, old
 ones taken as one (eq. 5 and 6). Differs: not pruned (sec. 3.3); the classifier is balanced by aligning the
-new classes' weights, as in the survey's code, where the paper trains it anew on a balanced set; exemplars
-are herded, and replayed beside each batch, as many as the paper's shuffling would put into it
-(`replay_size`: so many instead).
+new classes' weights, as in the survey's code (`alignment = paper`; by default only down, see `wa`), where
+the paper trains it anew on a balanced set; exemplars are herded, and replayed beside each batch, as many
+as the paper's shuffling would put into it (`replay_size`: so many instead).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from streamlab.config import Choice, Range, Searched, at_least
-from streamlab.memory import HerdedBuffer
-from streamlab.parts.expansion import Alignment, Auxiliary, ExpandingBackbone, align_weights, widened
-from streamlab.parts.losses import cross_entropy
+from streamlab.parts.expansion import Alignment, Extractors
 from streamlab.parts.rehearsal import Rehearsal
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
@@ -55,7 +52,7 @@ class ExpandableRepresentation(Strategy):
     kinds = frozenset({"sessions"})
     needs_boundaries = True
     least_per_class = 1
-    ledger_kinds: ClassVar[dict[str, str]] = {"auxiliary": "head", "old_classes": "statistics"}
+    ledger_kinds: ClassVar[dict[str, str]] = {"extractors": "statistics"}
     search_space: ClassVar[dict[str, Searched]] = {
         "optimizer.lr": Range(0.003, 0.3), "auxiliary": Choice((0.1, 0.5, 1.0)),
     }  # fmt: skip
@@ -64,54 +61,26 @@ class ExpandableRepresentation(Strategy):
     }
 
     def setup(self) -> None:
-        self.buffer = self.make_buffer("herding")
+        self.buffer = self.make_herded_buffer()
         self.rehearsal = Rehearsal(self.options.replay_size)
-        self.net.backbone = ExpandingBackbone(self.net.backbone)
-        self.auxiliary = self.make_auxiliary()
-        self.old_classes = torch.zeros_like(self.exposed)
-
-    @property
-    def extractors(self) -> ExpandingBackbone:
-        """The network's backbone."""
-        return cast(ExpandingBackbone, self.net.backbone)
-
-    def make_auxiliary(self) -> Auxiliary:
-        """A new classifier for the newest extractor alone."""
-        return Auxiliary(self.extractors.own_size, self.setting.num_classes).to(self.setting.device)
+        self.extractors = Extractors(self.net)
 
     def begin_experience(self, view: ExperienceView) -> None:
-        """A new extractor, which begins as a copy of the one before, and a wider classifier."""
         self.rehearsal.begin(self.buffer, view)
-        if bool(self.old_classes.any()):
-            self.extractors.grow()
-            self.net.head = widened(self.net.head, self.extractors.own_size)
-            self.auxiliary = self.make_auxiliary()
-            self.optimizer = self.make_optimizer([*self.trained_parameters(), *self.auxiliary.parameters()])
+        self.optimizer = self.make_optimizer(self.extractors.begin())
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        both = batch.joined(self.buffer.draw(self.rehearsal.beside(batch)))
-        features = self.net.features(both.images)
-        seen = self.exposed | self.own_classes
-        losses = {"task": cross_entropy(self.net.head(features), both.labels, seen)}
-        if len(self.extractors.earlier):
-            newest = features[:, -self.extractors.own_size :]
-            own = self.auxiliary.loss(newest, both.labels, self.own_classes)
-            losses["auxiliary"] = self.options.auxiliary * own
-        return losses
+        combined = batch.joined(self.buffer.draw(self.rehearsal.beside(batch)))
+        seen = self.exposed | self.current_classes
+        return self.extractors.losses(combined, self.current_classes, seen, self.options.auxiliary)
 
     def end_experience(self, view: ExperienceView) -> None:
-        new = self.exposed & ~self.old_classes
-        align_weights(self.net.head, self.old_classes, new, self.options.alignment)
-        assert isinstance(self.buffer, HerdedBuffer)
+        self.extractors.end(self.exposed, self.options.alignment)
         self.buffer.herd(view, self.features_of)
-        self.old_classes = self.exposed.clone()
 
     def bytes_to_come(self, experiences: int = 1) -> int:
-        return self.growths(experiences) * self.extractors.growth_bytes(self.setting.num_classes)
+        each = self.extractors.backbone.growth_bytes(self.setting.num_classes)
+        return self.extractors.to_come(experiences) * each
 
     def parameters_to_come(self, experiences: int = 1) -> int:
-        return self.growths(experiences) * self.extractors.growth_parameters
-
-    def growths(self, experiences: int) -> int:
-        """Extractors that so many experiences bring; the first is there already."""
-        return experiences if bool(self.old_classes.any()) else experiences - 1
+        return self.extractors.to_come(experiences) * self.extractors.backbone.growth_parameters

@@ -6,10 +6,10 @@ Known as "naive" in Avalanche and as the lower bound in the surveys.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor
 
+from streamlab.parts.heads import Heads, competing
 from streamlab.parts.losses import cross_entropy
 from streamlab.parts.metric_losses import MetricTerms
 from streamlab.strategy import Batch, Strategy
@@ -17,11 +17,11 @@ from streamlab.strategy import Batch, Strategy
 
 @dataclass(frozen=True)
 class Options(MetricTerms):
-    """heads: while learning all classes compete (shared), or the experience's own alone (own). icnn,
-    proto_triplet, margin: metric losses beside it (streamlab.parts.metric_losses; 0: none).
+    """heads: while learning all classes compete (shared), or the current experience's alone (own). icnn,
+    proto_triplet, margin: metric losses beside it (streamlab.parts.metric_losses; 0 leaves one out).
     """
 
-    heads: Literal["shared", "own"] = "shared"
+    heads: Heads = "shared"
 
 
 class Finetune(Strategy):
@@ -30,7 +30,7 @@ class Finetune(Strategy):
     options: Options
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        among = self.own_classes if self.options.heads == "own" else None
         features = self.net.features(batch.images)
+        among = competing(self, self.options.heads)
         task = cross_entropy(self.net.head(features), batch.labels, among)
         return {"task": task, **self.options.of(features, batch.labels)}

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from streamlab.config import Range, Searched, at_least
-from streamlab.nets.optimizer import SGD
+from streamlab.nets.optimizer import SGD, set_rate
 from streamlab.strategy import Batch, Strategy
 
 CITATION = """
@@ -58,6 +58,23 @@ def learning_rate(epoch: int, options: Options) -> float:
     return options.min_lr + (options.max_lr - options.min_lr) * (1 + math.cos(math.pi * place)) / 2
 
 
+def train(
+    net: nn.Module, parameters: list[nn.Parameter], held: Batch, orders: list[Tensor], options: Options
+) -> None:
+    """Teach a network all samples held, in batches of a new order a pass; orders: (n,) rows of each pass."""
+    optimizer = SGD(parameters, options.max_lr, 0.9, options.weight_decay)
+    for epoch, order in enumerate(orders):
+        set_rate(optimizer, learning_rate(epoch, options))
+        for rows in torch.split(order, options.batch_size):
+            if len(rows) == 1 < len(order):
+                continue  # batch normalisation has no variance of one sample
+            optimizer.zero_grad()
+            torch.autograd.backward(F.cross_entropy(net(held.images[rows]), held.labels[rows]))
+            nn.utils.clip_grad_norm_(parameters, options.clip)
+            optimizer.step()
+    optimizer.zero_grad()
+
+
 class GDumb(Strategy):
     """A sampler, and a learner that is dumb."""
 
@@ -84,16 +101,5 @@ class GDumb(Strategy):
         if not any(parameter.requires_grad for parameter in self.net.backbone.parameters()):
             fresh.backbone = self.net.backbone  # frozen: there is nothing in it to be learned anew
         self.net = fresh
-        parameters = self.trained_parameters()
-        optimizer = SGD(parameters, self.options.max_lr, 0.9, self.options.weight_decay)
-        for epoch in range(self.options.passes):
-            optimizer.lr = learning_rate(epoch, self.options)
-            order = torch.randperm(len(held)).to(held.labels.device)
-            for rows in torch.split(order, self.options.batch_size):
-                if len(rows) == 1 < len(order):
-                    continue  # batch normalisation has no variance of one sample
-                optimizer.zero_grad()
-                torch.autograd.backward(F.cross_entropy(self.net(held.images[rows]), held.labels[rows]))
-                nn.utils.clip_grad_norm_(parameters, self.options.clip)
-                optimizer.step()
-        optimizer.zero_grad()
+        orders = [torch.randperm(len(held)).to(held.labels.device) for _ in range(self.options.passes)]
+        train(fresh, self.trained_parameters(), held, orders, self.options)

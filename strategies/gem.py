@@ -1,8 +1,9 @@
 """Gradient episodic memory (Lopez-Paz and Ranzato, NeurIPS 2017): no step may hurt an earlier task.
 
 As the paper's eq. 8 to 11: where the gradient points against that of some earlier task's memory, it is
-projected to the nearest one that does not, by the dual quadratic program (solved here by coordinate
-descent: it has as many variables as tasks). Differs: the memory is a class-balanced buffer of the
+projected to the nearest one that does not, by the dual quadratic program (solved exactly, by an active
+set: it has as many variables as tasks). Differs: all classes compete, where the authors mask outputs by
+task; the memory is a class-balanced buffer of the
 budget's size, shared by however many tasks there come to be, where the authors keep the last m samples
 of each of T tasks; at most `reference_size` exemplars stand for a task in a step (None: all, as theirs).
 """
@@ -45,21 +46,41 @@ class Options:
 def project(gradient: Tensor, references: Tensor, margin: float) -> Tensor:
     """The nearest gradient to (P,) that points against none of references (T, P).
 
-    Eq. 11: minimise ½ vᵀGGᵀv + gᵀGᵀv over v >= 0, then Gᵀv + g; as the authors' code, over v >= margin.
+    Eq. 11: minimise ½ vᵀ(GGᵀ + 0.001 I)v + gᵀGᵀv over v >= 0, then Gᵀv + g; as the authors' code, with the
+    ridge, and over v >= margin.
     """
-    products = (references @ references.T).double() + 1e-3 * torch.eye(len(references)).to(
-        references
-    ).double()
-    linear = (references @ gradient).double()
-    dual = torch.full_like(linear, margin)
-    for _ in range(1000):
-        before = dual.clone()
-        for number in range(len(dual)):
-            slope = products[number] @ dual + linear[number]
-            dual[number] = (dual[number] - slope / products[number, number]).clamp(min=margin)
-        if (dual - before).abs().max() <= 1e-9 * (1 + dual.abs().max()):
+    G, g = references.double(), gradient.double()
+    products = G @ G.T + 1e-3 * torch.eye(len(G), dtype=G.dtype, device=G.device)
+    v = margin + least_over_positive(products, G @ g + margin * products.sum(1))
+    return (g + G.T @ v).to(gradient.dtype)
+
+
+def least_over_positive(Q: Tensor, c: Tensor) -> Tensor:
+    """(T,) the minimum of ½ vᵀQv + cᵀv over v >= 0, exact: Q (T, T) positive definite, c (T,).
+
+    Lawson and Hanson's active-set method (1974, ch. 23): coordinates are freed one by one while the slope
+    says so, the free ones solved for, and those that would fall below 0 held at 0 on the way.
+    """
+    v, free = torch.zeros_like(c), torch.zeros_like(c, dtype=torch.bool)
+    accuracy = 1e-12 * (1 + float(c.abs().max()))
+    for _ in range(10 * len(c)):
+        slope = (Q @ v + c).masked_fill(free, torch.inf)
+        if float(slope.min()) >= -accuracy:
             break
-    return gradient + references.T @ dual.to(references)
+        free[slope.argmin()] = True
+        while True:
+            rows = free.nonzero().flatten()
+            goal = torch.zeros_like(v)
+            goal[rows] = torch.linalg.solve(Q[rows][:, rows], -c[rows])
+            falls = free & (goal <= 0)
+            if not bool(falls.any()):
+                v = goal
+                break
+            reach = (v[falls] / (v[falls] - goal[falls])).min()
+            v = v + reach * (goal - v)
+            free &= v > accuracy * 1e-3
+            v = torch.where(free, v, 0.0)
+    return v
 
 
 class GradientEpisodicMemory(Strategy):

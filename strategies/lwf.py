@@ -1,20 +1,26 @@
 """Learning without Forgetting (Li and Hoiem, ECCV 2016): the network before is the teacher.
 
-Differs from the paper: one head over all classes (class-incremental), so the distillation runs
-over the classes that the teacher had seen, as PyCIL and the class-incremental surveys do.
+loss = cross-entropy of the new classes + weight · distillation of the old ones (eq. 1 to 4), without
+exemplars. As the paper's separate heads, and PyCIL's code, the current experience's classes alone compete
+in the task loss (`heads = own`); with `shared` heads all outputs do. The distillation has no factor T²,
+in the authors' code neither, so that PyCIL's 3 (the default, which the class-incremental surveys' figures
+come from) and the paper's 1 mean what they say; van de Ven et al.'s code, which Hsu et al. used, lets all
+classes seen compete in it (`among = seen`), and multiplies by T².
+
+Differs: the authors first train the new head alone for a while (their warm-up step).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from streamlab.config import at_least
-from streamlab.nets.network import frozen_copy
+from streamlab.parts.heads import Heads, competing
 from streamlab.parts.losses import cross_entropy, distillation
+from streamlab.parts.teacher import Teacher
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
 CITATION = """
@@ -29,16 +35,16 @@ CITATION = """
 
 @dataclass(frozen=True)
 class Options:
-    """weight: lambda_o of the paper's eq. 1; temperature: T of its eq. 3; heads: as in `ewc`.
+    """weight: lambda_o of the paper's eq. 1; temperature: T of its eq. 3; heads: as in `finetune`.
 
     among: the student's softened outputs run over the old classes, as the paper's, or over all classes
-    seen, the teacher giving new ones nothing (van de Ven et al.'s code, which Hsu et al. used).
+    seen, the teacher giving new ones nothing.
     """
 
-    weight: float = 1.0
+    weight: float = 3.0
     temperature: float = 2.0
     among: Literal["old", "seen"] = "old"
-    heads: Literal["shared", "own"] = "shared"
+    heads: Heads = "own"
 
     def __post_init__(self) -> None:
         at_least("lwf", "weight", self.weight, 0)
@@ -50,28 +56,25 @@ class LearningWithoutForgetting(Strategy):
 
     options: Options
     needs_boundaries = True
-    ledger_kinds: ClassVar[dict[str, str]] = {"teacher": "extra models", "old_classes": "statistics"}
 
     def setup(self) -> None:
-        self.teacher: nn.Module | None = None
-        self.old_classes = torch.zeros_like(self.exposed)
+        self.teacher = Teacher(self.exposed)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         logits = self.net(batch.images)
-        among = self.own_classes if self.options.heads == "own" else None
-        losses = {"task": cross_entropy(logits, batch.labels, among)}
-        if self.teacher is not None:
-            with torch.no_grad():
-                targets = self.teacher(batch.images)
-            competing = self.old_classes if self.options.among == "old" else self.exposed
-            known = targets.masked_fill(~self.old_classes, float("-inf"))[:, competing]
-            kept = distillation(logits[:, competing], known, self.options.temperature)
-            losses["distillation"] = self.options.weight * kept
+        losses = {"task": cross_entropy(logits, batch.labels, competing(self, self.options.heads))}
+        if self.teacher:
+            old = self.teacher.classes
+            student_classes = old if self.options.among == "old" else self.exposed
+            teacher_logits = self.teacher.logits(batch.images).masked_fill(~old, float("-inf"))
+            kd_loss = distillation(  # eq. 2 and 3
+                logits[:, student_classes], teacher_logits[:, student_classes], self.options.temperature
+            )
+            losses["distillation"] = self.options.weight * kd_loss
         return losses
 
     def end_experience(self, view: ExperienceView) -> None:
-        self.teacher = frozen_copy(self.net)
-        self.old_classes = self.exposed.clone()
+        self.teacher.take(self.net, self.exposed)
 
     def bytes_to_come(self, experiences: int = 1) -> int:
-        return 0 if self.teacher else sum(tensor.nbytes for tensor in self.net.state_dict().values())
+        return self.teacher.bytes_to_come(self.net)

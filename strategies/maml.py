@@ -1,8 +1,9 @@
 """MAML (Finn et al., ICML 2017, arXiv 1703.03400) through learn2learn: weights that adapt in a few steps.
 
 The network is adapted to a support by gradient steps, and its loss on the queries is differentiated
-through them (first_order leaves out the second derivatives). Differs: group normalisation, so that no
-query's answer depends on the others; the weights at first are the kernel's.
+through them (first_order leaves out the second derivatives): algorithm 2, whose outer step is the
+optimizer's. Differs: group normalisation, so that no query's answer depends on the others; the weights at
+first are the kernel's.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from streamlab.interop.learn2learn import library
+from streamlab.parts.adapted import InnerLoop, adapted, adapted_in_testing
 from streamlab.strategy import EpisodeBatch, Strategy
-
-from .adaptation import InnerLoop, losses_after_adaptation, predict_after_adaptation
 
 CITATION = """
 @inproceedings{finn2017maml,
@@ -53,7 +55,17 @@ class ModelAgnosticMetaLearning(Strategy):
         self.optimizer = self.make_optimizer(self.net.parameters())
 
     def episode_losses(self, episodes: EpisodeBatch) -> dict[str, Tensor]:
-        return losses_after_adaptation(self.learner, episodes, self.options)
+        """Algorithm 2, lines 4 to 10: the loss on queries of theta', the weights adapted to each support."""
+        supports, queries = zip(episodes.support, episodes.support_labels, strict=True), episodes.query
+        losses = []
+        for (support, labels), query, answers in zip(supports, queries, episodes.query_labels, strict=True):
+            learner = adapted(self.learner, support, labels, self.options)
+            losses.append(F.cross_entropy(learner(query), answers))
+        return {"task": torch.stack(losses).mean()}
 
     def predict_episodes(self, support: Tensor, support_labels: Tensor, query: Tensor) -> Tensor:
-        return predict_after_adaptation(self.learner, support, support_labels, query, self.options)
+        scores = []
+        for images, labels, asked in zip(support, support_labels, query, strict=True):
+            learner = adapted_in_testing(self.learner, images, labels, self.options)
+            scores.append(learner(asked).detach())
+        return torch.stack(scores)

@@ -1,25 +1,23 @@
 """MEMO (Zhou et al., ICLR 2023): general layers are shared, and only the specialised ones grow.
 
 As the paper and its code: each session brings a copy of the last stage of a ResNet (of a ConvNet, its last
-block), older ones are frozen, the features of all are joined; an auxiliary loss as in DER, weighing 0.1;
-the new classes' weights are aligned at a session's end. The memory saved against DER becomes exemplars.
-The general layers are trained on, as in the authors' configuration; `train_general = false` freezes them
-after the first session. Differs: exemplars are replayed beside each batch, as many as the paper's
-shuffling would put into it (`replay_size`: so many instead).
+block), older ones are frozen, the features of all are joined; an auxiliary loss as in DER, weighing 1 in
+the authors' code; the new classes' weights are aligned at a session's end (theirs always, `alignment =
+paper`; by default only down, see `wa`). The memory saved against DER becomes exemplars. The general layers
+are trained on, as in the authors' configuration; `train_general = false` freezes them after the first
+session. Differs: exemplars are replayed beside each batch, as many as the paper's shuffling would put into
+it (`replay_size`: so many instead).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from streamlab.config import Choice, Range, Searched, at_least
-from streamlab.memory import HerdedBuffer
-from streamlab.parts.expansion import Alignment, Auxiliary, ExpandingBackbone, align_weights, widened
-from streamlab.parts.losses import cross_entropy
+from streamlab.parts.expansion import Alignment, Extractors
 from streamlab.parts.rehearsal import Rehearsal
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
@@ -42,7 +40,7 @@ class Options:
 
     replay_size: int = 0
     alignment: Alignment = "shrink"
-    auxiliary: float = 0.1
+    auxiliary: float = 1.0
     train_general: bool = True
 
     def __post_init__(self) -> None:
@@ -58,7 +56,7 @@ class MemoryEfficientExpansion(Strategy):
     kinds = frozenset({"sessions"})
     needs_boundaries = True
     least_per_class = 1
-    ledger_kinds: ClassVar[dict[str, str]] = {"auxiliary": "head", "old_classes": "statistics"}
+    ledger_kinds: ClassVar[dict[str, str]] = {"extractors": "statistics"}
     search_space: ClassVar[dict[str, Searched]] = {
         "optimizer.lr": Range(0.003, 0.3), "auxiliary": Choice((0.1, 0.5, 1.0)),
     }  # fmt: skip
@@ -67,56 +65,26 @@ class MemoryEfficientExpansion(Strategy):
     }
 
     def setup(self) -> None:
-        self.buffer = self.make_buffer("herding")
+        self.buffer = self.make_herded_buffer()
         self.rehearsal = Rehearsal(self.options.replay_size)
-        self.net.backbone = ExpandingBackbone(self.net.backbone, shared=True)
-        self.auxiliary = self.make_auxiliary()
-        self.old_classes = torch.zeros_like(self.exposed)
-
-    @property
-    def extractors(self) -> ExpandingBackbone:
-        """The network's backbone."""
-        return cast(ExpandingBackbone, self.net.backbone)
-
-    def make_auxiliary(self) -> Auxiliary:
-        """A new classifier for the newest extractor alone."""
-        return Auxiliary(self.extractors.own_size, self.setting.num_classes).to(self.setting.device)
+        self.extractors = Extractors(self.net, shared=True)
 
     def begin_experience(self, view: ExperienceView) -> None:
-        """New specialised layers, which begin as a copy of those before, and a wider classifier."""
         self.rehearsal.begin(self.buffer, view)
-        if bool(self.old_classes.any()):
-            self.extractors.grow()
-            if not self.options.train_general:
-                self.extractors.freeze_general()
-            self.net.head = widened(self.net.head, self.extractors.own_size)
-            self.auxiliary = self.make_auxiliary()
-            self.optimizer = self.make_optimizer([*self.trained_parameters(), *self.auxiliary.parameters()])
+        self.optimizer = self.make_optimizer(self.extractors.begin(self.options.train_general))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        both = batch.joined(self.buffer.draw(self.rehearsal.beside(batch)))
-        features = self.net.features(both.images)
-        seen = self.exposed | self.own_classes
-        losses = {"task": cross_entropy(self.net.head(features), both.labels, seen)}
-        if len(self.extractors.earlier):
-            newest = features[:, -self.extractors.own_size :]
-            own = self.auxiliary.loss(newest, both.labels, self.own_classes)
-            losses["auxiliary"] = self.options.auxiliary * own
-        return losses
+        combined = batch.joined(self.buffer.draw(self.rehearsal.beside(batch)))
+        seen = self.exposed | self.current_classes
+        return self.extractors.losses(combined, self.current_classes, seen, self.options.auxiliary)
 
     def end_experience(self, view: ExperienceView) -> None:
-        new = self.exposed & ~self.old_classes
-        align_weights(self.net.head, self.old_classes, new, self.options.alignment)
-        assert isinstance(self.buffer, HerdedBuffer)
+        self.extractors.end(self.exposed, self.options.alignment)
         self.buffer.herd(view, self.features_of)
-        self.old_classes = self.exposed.clone()
 
     def bytes_to_come(self, experiences: int = 1) -> int:
-        return self.growths(experiences) * self.extractors.growth_bytes(self.setting.num_classes)
+        each = self.extractors.backbone.growth_bytes(self.setting.num_classes)
+        return self.extractors.to_come(experiences) * each
 
     def parameters_to_come(self, experiences: int = 1) -> int:
-        return self.growths(experiences) * self.extractors.growth_parameters
-
-    def growths(self, experiences: int) -> int:
-        """Copies that so many experiences bring; the first is there already."""
-        return experiences if bool(self.old_classes.any()) else experiences - 1
+        return self.extractors.to_come(experiences) * self.extractors.backbone.growth_parameters

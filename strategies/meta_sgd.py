@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from streamlab.interop.learn2learn import library
+from streamlab.parts.adapted import InnerLoop, adapted, adapted_in_testing
 from streamlab.strategy import EpisodeBatch, Strategy
-
-from .adaptation import InnerLoop, losses_after_adaptation, predict_after_adaptation
 
 CITATION = """
 @article{li2017metasgd,
@@ -43,7 +44,17 @@ class MetaSGD(Strategy):
         self.optimizer = self.make_optimizer(self.learner.parameters())
 
     def episode_losses(self, episodes: EpisodeBatch) -> dict[str, Tensor]:
-        return losses_after_adaptation(self.learner, episodes, self.options)
+        """Algorithm 1: the loss on queries of theta' = theta - alpha ∘ gradient, by theta and alpha."""
+        supports, queries = zip(episodes.support, episodes.support_labels, strict=True), episodes.query
+        losses = []
+        for (support, labels), query, answers in zip(supports, queries, episodes.query_labels, strict=True):
+            learner = adapted(self.learner, support, labels, self.options)
+            losses.append(F.cross_entropy(learner(query), answers))
+        return {"task": torch.stack(losses).mean()}
 
     def predict_episodes(self, support: Tensor, support_labels: Tensor, query: Tensor) -> Tensor:
-        return predict_after_adaptation(self.learner, support, support_labels, query, self.options)
+        scores = []
+        for images, labels, asked in zip(support, support_labels, query, strict=True):
+            learner = adapted_in_testing(self.learner, images, labels, self.options)
+            scores.append(learner(asked).detach())
+        return torch.stack(scores)

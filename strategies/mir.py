@@ -1,13 +1,16 @@
 """Maximally interfered retrieval (Aljundi et al., NeurIPS 2019): replay what the next step would hurt most.
 
 As the paper's algorithm 1 with its first criterion: of `candidates` exemplars drawn, the `replay_size`
-whose loss rises most under a plain gradient step on the incoming batch (of the optimizer's lr) are
-replayed beside it.
+whose loss rises most under a plain gradient step on the incoming batch (of the rate that the optimizer has
+then) are replayed beside it, and one step is taken on both. The authors' code sums the two means
+(`combine = sum`), a step twice as long; it also replays from the second task on alone, and leaves out
+the current task's exemplars, which a stream without tasks has no way to do.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -31,10 +34,13 @@ CITATION = """
 
 @dataclass(frozen=True)
 class Options:
-    """replay_size: exemplars replayed beside each batch; candidates: drawn to choose them from."""
+    """replay_size: exemplars replayed beside each batch; candidates: drawn to choose them from; combine: one
+    mean over both (joint: the paper's), or the sum of two means (sum: the authors' code).
+    """
 
     replay_size: int = 10
     candidates: int = 50
+    combine: Literal["joint", "sum"] = "joint"
 
     def __post_init__(self) -> None:
         at_least("mir", "replay_size", self.replay_size, 1)
@@ -56,20 +62,25 @@ class MaximallyInterferedRetrieval(Strategy):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         drawn = self.buffer.draw(self.options.candidates)
         if len(drawn) > self.options.replay_size:
-            drawn = self._most_interfered(batch, drawn)
-        both = batch.joined(drawn)
-        return {"task": F.cross_entropy(self.net(both.images), both.labels)}
+            drawn = drawn.at(self.most_interfered(batch, drawn))
+        combined = batch.joined(drawn)
+        logits = self.net(combined.images)
+        if self.options.combine == "joint" or not len(drawn):
+            return {"task": F.cross_entropy(logits, combined.labels)}
+        new, replayed = logits.split([len(batch), len(drawn)])
+        return {
+            "task": F.cross_entropy(new, batch.labels), "replay": F.cross_entropy(replayed, drawn.labels)
+        }  # fmt: skip
 
-    def _most_interfered(self, batch: Batch, drawn: Batch) -> Batch:
-        """Those of the drawn whose loss rises most by a step on the batch."""
+    def most_interfered(self, batch: Batch, drawn: Batch) -> Tensor:
+        """(replay_size,) rows of those drawn whose loss rises most by a step on the batch, the most first."""
         incoming = F.cross_entropy(self.net(batch.images), batch.labels)
         gradients = torch.autograd.grad(incoming, self.parameters)
         with torch.no_grad():
             before = F.cross_entropy(self.net(drawn.images), drawn.labels, reduction="none")
-            with after_a_step(self.parameters, gradients, self.setting.optimizer.lr):
+            with after_a_step(self.parameters, gradients, self.rate()):
                 after = F.cross_entropy(self.net(drawn.images), drawn.labels, reduction="none")
-        rows = (after - before).topk(self.options.replay_size).indices
-        return Batch(drawn.images[rows], drawn.labels[rows])
+        return (after - before).topk(self.options.replay_size).indices
 
     def remember(self, batch: Batch) -> None:
         self.buffer.add(batch)

@@ -7,7 +7,10 @@ adaptive feature scaling. Equal to the authors' code number for number (tests/ve
 Differs: labels are not renumbered by their first appearance (nothing depends on it); the list of all
 queries ever seen is not kept (it is used for nothing); the gradient-similarity score is computed in
 closed form, not by a backward pass a sample. `weighting` is the authors' code (reference: the mean
-weight times the mean cross-entropy) or the paper's equation (paper: each sample's own).
+weight times the mean cross-entropy) or the paper's equation (paper: each sample's own). Masks begin at -1,
+prompts and keys as standard normals and the head as timm's, as theirs. The query is taken before the last
+block, as their script has it (`query = before-last`); their constructor's default, and so perhaps the
+paper, takes it after all blocks (`after-all`).
 """
 
 from __future__ import annotations
@@ -21,8 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from streamlab.config import at_least, within
-from streamlab.nets.transformer import PromptRows, as_transformer, cosine_distances
-from streamlab.parts.serving import Serving
+from streamlab.nets.transformer import PromptRows, as_transformer, begin_as_timm, cosine_distances
+from streamlab.parts.current_batch import CurrentBatch
 from streamlab.strategy import Batch, Strategy
 
 CITATION = """
@@ -67,9 +70,9 @@ def ignore_scores(logits: Tensor, labels: Tensor, masks: Tensor, features: Tenso
     residuals = logits.softmax(1)
     residuals[torch.arange(len(labels), device=labels.device), labels] -= 1
     residuals *= masks
-    own = residuals.gather(1, labels[:, None]) * features
+    gradients = residuals.gather(1, labels[:, None]) * features
     mean = (residuals.T @ features / len(labels))[labels]
-    return 1 - F.cosine_similarity(own, mean, dim=1, eps=1e-8)
+    return 1 - F.cosine_similarity(gradients, mean, dim=1, eps=1e-8)
 
 
 @torch.no_grad()
@@ -91,9 +94,10 @@ class Options:
     """The paper's setting by default; each of its four parts can be left out.
 
     pool_size: E-prompts to choose from; length_g, length_e: rows of a prompt; positions_g, positions_e:
-    blocks; prompting: rows appended to tokens, or prefixed to keys and values. mask, contrastive,
-    gradient_focus, feature_scaling: the parts. alpha, gamma: of the focal weights; margin: of the
-    scaling; weighting: see above. replay_size: exemplars replayed beside each batch (0: none).
+    blocks; prompting: rows appended to tokens, or prefixed to what keys and values are projected from; query:
+    see above. mask, contrastive, gradient_focus, feature_scaling: the parts. alpha, gamma: of the focal
+    weights; margin: of the scaling; weighting: see above. replay_size: exemplars replayed beside each
+    batch, drawn anew for each update (0: none).
     """
 
     pool_size: int = 10
@@ -101,7 +105,8 @@ class Options:
     length_e: int = 20
     positions_g: tuple[int, ...] = (0, 1)
     positions_e: tuple[int, ...] = (2, 3, 4)
-    prompting: Literal["append", "prefix"] = "append"
+    prompting: Literal["append", "projected-prefix"] = "append"
+    query: Literal["before-last", "after-all"] = "before-last"
     mask: bool = True
     contrastive: bool = True
     gradient_focus: bool = True
@@ -125,7 +130,7 @@ class MaskAndVisualPrompts(Strategy):
     options: Options
     backbone: ClassVar[Mapping[str, Any]] = {"name": "glyph-vit"}
     default_optimizer: ClassVar[Mapping[str, Any]] = {"name": "adam", "lr": 0.005}
-    frozen = "query"
+    frozen = True
     ledger_kinds: ClassVar[dict[str, str]] = {
         "general": "prompts",
         "expert": "prompts",
@@ -135,66 +140,70 @@ class MaskAndVisualPrompts(Strategy):
     }
 
     def setup(self) -> None:
-        chosen = self.options
+        options, device = self.options, self.setting.device
         self.transformer = as_transformer("mvp", self.net.backbone)
-        self.transformer.check_positions("mvp", chosen.positions_g + chosen.positions_e)
-        size, device = self.net.backbone.feature_size, self.setting.device
-        prefix = chosen.prompting == "prefix"
-        self.general = PromptRows(1, chosen.positions_g, chosen.length_g, size, prefix).to(device)
-        self.expert = PromptRows(chosen.pool_size, chosen.positions_e, chosen.length_e, size, prefix).to(
-            device
-        )
-        self.keys = nn.Parameter(torch.randn(chosen.pool_size, size, device=device))
-        self.masks = nn.Parameter(torch.randn(chosen.pool_size, self.setting.num_classes, device=device))
-        self.counts = torch.zeros(chosen.pool_size, device=device)
+        self.transformer.check_positions("mvp", options.positions_g + options.positions_e)
+        size, pool = self.net.backbone.feature_size, options.pool_size
+        general = PromptRows(1, options.positions_g, options.length_g, size, options.prompting)
+        expert = PromptRows(pool, options.positions_e, options.length_e, size, options.prompting)
+        for prompts in (general, expert):
+            nn.init.normal_(prompts.rows)
+        self.general, self.expert = general.to(device), expert.to(device)
+        self.keys = nn.Parameter(torch.randn(pool, size, device=device))
+        self.masks = nn.Parameter(torch.full((pool, self.setting.num_classes), -1.0, device=device))
+        self.counts = torch.zeros(pool, device=device)
+        begin_as_timm(self.net.head)
         learned = [self.general.rows, self.expert.rows, self.keys, self.masks, *self.net.head.parameters()]
         self.optimizer = self.make_optimizer(learned)
-        self.buffer = self.make_buffer("reservoir") if self.options.replay_size else None
-        self.serving = Serving()
+        self.buffer = self.make_buffer("reservoir") if options.replay_size else None
+        self.current = CurrentBatch()
 
-    def _forward(self, images: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(distance (B, P), choice (B,), features (B, D), masks (B, K))."""
+    def embed(self, images: Tensor) -> Tensor:
+        """The query q: the class token without prompts."""
+        before_last = self.options.query == "before-last"
+        blocks = self.transformer.depth - 1 if before_last else None
+        return self.transformer.query(self.net.scaled(images), blocks)
+
+    def prompted(self, images: Tensor, query: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Distances (B, P), choice (B,), features with prompts (B, D) and masks m (B, K), by query (B, D)."""
         distance = cosine_distances(query, self.keys)
         choice = choose(distance, self.counts, self.options.contrastive)
         prompts = {**self.general.at(torch.zeros_like(choice)), **self.expert.at(choice)}
-        features = self.transformer(images, prompts)
+        features = self.transformer(self.net.scaled(images), prompts)
         masks = 2 * torch.sigmoid(self.masks[choice])
         return distance, choice, features, masks if self.options.mask else torch.ones_like(masks)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        both, query = self.serving.of(batch, self.buffer, self.options.replay_size, self.query)
-        distance, choice, features, masks = self._forward(self.net.scaled(both.images), query)
-        head, labels, chosen = self.net.head, both.labels, self.options
+        options, head = self.options, self.net.head
         assert isinstance(head, nn.Linear)
-        hidden = ~self.exposed
+        combined, query = self.current.with_replay(batch, self.buffer, options.replay_size, self.embed)
+        labels, hidden = combined.labels, ~self.exposed
+        distance, choice, features, masks = self.prompted(combined.images, query)
         scaled = features
-        if chosen.feature_scaling:
-            divisor = compensation_scores(features, labels, head.weight, chosen.margin)
+        if options.feature_scaling:
+            divisor = compensation_scores(features, labels, head.weight, options.margin)
             scaled = features / divisor[:, None]
         logits = (head(scaled) * masks).masked_fill(hidden, float("-inf"))
         each = F.cross_entropy(logits, labels, reduction="none")
-        if chosen.gradient_focus:
-            plain = (head(features.detach()) * masks).masked_fill(hidden, float("-inf"))
-            scores = ignore_scores(plain, labels, masks, features)
-            task = weighted_loss(each, scores, chosen.alpha, chosen.gamma, chosen.weighting)
+        if options.gradient_focus:
+            unscaled = (head(features.detach()) * masks).masked_fill(hidden, float("-inf"))
+            scores = ignore_scores(unscaled, labels, masks, features)
+            task = weighted_loss(each, scores, options.alpha, options.gamma, options.weighting)
         else:
             task = each.mean()
-        if chosen.contrastive:
-            prompts = contrastive_prompt_loss(distance, self.keys, choice, self.counts)
+        if options.contrastive:
+            prompt_loss = contrastive_prompt_loss(distance, self.keys, choice, self.counts)
         else:
-            prompts = distance.gather(1, choice[:, None]).mean()
-        self.counts = self.counts + torch.bincount(choice, minlength=chosen.pool_size)
-        return {"task": task, "prompts": prompts}
+            prompt_loss = distance.gather(1, choice[:, None]).mean()
+        self.counts = self.counts + torch.bincount(choice, minlength=options.pool_size)
+        return {"task": task, "prompts": prompt_loss}
 
     def remember(self, batch: Batch) -> None:
-        self.serving.end()
+        self.current.end()
         if self.buffer is not None:
             self.buffer.add(batch)
 
-    def query(self, images: Tensor) -> Tensor:
-        return self.transformer.query(self.net.scaled(images))
-
-    def predict_given(self, images: Tensor, given: Tensor) -> Tensor:
-        _, _, features, masks = self._forward(self.net.scaled(images), given)
+    def score(self, embedding: Tensor, images: Tensor) -> Tensor:
+        _, _, features, masks = self.prompted(images, embedding)
         logits: Tensor = self.net.head(features) * masks
         return logits

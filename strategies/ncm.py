@@ -31,7 +31,7 @@ class NearestClassMean(Strategy):
     backbone: ClassVar[Mapping[str, Any]] = {"name": "pixels"}
     search_space: ClassVar[Mapping[str, Any]] = {}
     scores_are_logits = False
-    frozen = "features"
+    frozen = True
 
     def setup(self) -> None:
         self.net.requires_grad_(False)
@@ -41,8 +41,8 @@ class NearestClassMean(Strategy):
 
     @torch.no_grad()
     def observe(self, batch: Batch) -> Mapping[str, Tensor]:
-        self.prototypes.update(self.features(batch.images), batch.labels)
+        self.prototypes.update(self.embed(batch.images), batch.labels)
         return {"spread": self.prototypes.spreads.mean()}
 
-    def classify(self, features: Tensor) -> Tensor:
-        return self.prototypes.nearest(features)
+    def score(self, embedding: Tensor, images: Tensor) -> Tensor:
+        return self.prototypes.nearest(embedding)

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from streamlab.base import CosineBase
-from streamlab.parts.prototypes import class_means
+from streamlab.parts.prototypes import class_means, set_rows
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
 CITATION = """
@@ -28,19 +27,20 @@ CITATION = """
 
 
 class CosinePrototypes(Strategy):
-    """scale · cos(feature, class mean)."""
+    """scale · cos(feature, class mean).
+
+    `base` says what the network learns in the base session: cross-entropy under a cosine classifier. Then it
+    is `frozen`, and each session, the base session too, only sets its classes' rows to their mean features.
+    """
 
     kinds: ClassVar[frozenset[str]] = frozenset({"sessions"})
     backbone: ClassVar[Mapping[str, Any]] = {"name": "convnet", "blocks": 3}
     base = CosineBase()
-    frozen = "features"
+    frozen = True
 
     def observe(self, batch: Batch) -> dict[str, Tensor]:
         return {}  # nothing is learned by gradient
 
-    @torch.no_grad()
     def end_experience(self, view: ExperienceView) -> None:
-        classes, means = class_means(view.features(self), view.labels)
-        weight = self.net.head.weight
-        assert isinstance(weight, Tensor)
-        weight[classes] = means
+        classes, means = class_means(view.embeddings(self), view.labels)
+        set_rows(self.net.head, classes, means)

@@ -21,9 +21,8 @@ from torch import Tensor
 
 from streamlab.config import at_least
 from streamlab.errors import StreamlabError, unknown
+from streamlab.parts.metric_losses import VARIANTS, Variant, icnn_loss, proto_triplet_loss, prototypes_of
 from streamlab.strategy import EpisodeBatch, Strategy
-
-from .losses import VARIANTS, Variant, icnn_loss, proto_triplet_loss, prototypes_of
 
 CITATION = """
 @inproceedings{snell2017prototypical,
@@ -42,14 +41,15 @@ CITATION = """
   year = {2023},
 }
 """
-LOSSES = ("cross-entropy", "proto-triplet", "icnn")
+LOSSES = ("cross-entropy", "proto-triplet", "icnn", *(f"icnn-{variant}" for variant in VARIANTS))
 
 
 @dataclass(frozen=True)
 class Options:
     """loss: one or several of cross-entropy, proto-triplet and icnn, joined by +; weights: of each, in
-    order (none: their plain mean). icnn: which points' neighbours it looks at (all, support, query-support,
-    query-prototypes); corrected: count the nearest target where it is not the point itself, which the
+    order (none: their plain mean). icnn: which points' neighbours `icnn` looks at (all, support,
+    query-support, query-prototypes); icnn-support and the like name a variant, of which a mix may hold
+    several; corrected: count the nearest target where it is not the point itself, which the
     authors' code leaves out. margin: of the proto-triplet. temperature: divides the squared distances.
     """
 
@@ -102,8 +102,9 @@ class PrototypicalNetwork(Strategy):
             elif name == "proto-triplet":
                 value = proto_triplet_loss(query, answers, prototypes, self.options.margin)
             else:
-                _check_neighbours(self.options.icnn, support.shape[1], episodes.way)
-                variant, drops = cast(Variant, self.options.icnn), not self.options.corrected
+                named = name.removeprefix("icnn").removeprefix("-") or self.options.icnn
+                _check_neighbours(named, support.shape[1], episodes.way)
+                variant, drops = cast(Variant, named), not self.options.corrected
                 labels = episodes.support_labels
                 value = icnn_loss(support, labels, query, answers, episodes.way, variant, drops)
             losses[name] = weight * value

@@ -6,22 +6,24 @@ exemplars; the order of the samples does not matter.
 
 Differs: no adapter is trained in the first session (its second phase alone, as for hidden
 boundaries); 2,000 projections by default, not 10,000 (the Gram matrix counts in the budget); λ is
-chosen by generalised cross-validation from G and C themselves, not on a fifth of each task's samples,
-which a stream without tasks does not have.
+chosen by generalised cross-validation from G and C themselves (`ridge_by = cross-validation`), as a stream
+without tasks wants; `holdout` is the authors' rule, where boundaries are shown: that of least squared error
+on the last fifth of the current task's samples, for a fit to the first four.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from streamlab.config import Choice, Searched, at_least
-from streamlab.strategy import Batch, Strategy
+from streamlab.randomness import Draws
+from streamlab.strategy import Batch, ExperienceView, Strategy
 
 CITATION = """
 @inproceedings{mcdonnell2023ranpac,
@@ -53,12 +55,35 @@ def best_ridge(values: Tensor, rotated: Tensor, count: int) -> float:
     return min([ridge for ridge in RIDGES if ridge >= resolved] or RIDGES[-1:], key=error)
 
 
+def ridge_by_holdout(hidden: Tensor, labels: Tensor, num_classes: int) -> float:
+    """The ridge of least mean squared error on the last fifth of a task's rows, fitted to the others.
+
+    hidden: (n, M) in the order in which the samples were served; labels: (n,) int64.
+    """
+    targets = F.one_hot(labels, num_classes).to(hidden.dtype)
+    cut = int(len(hidden) * 0.8)
+    values, vectors = torch.linalg.eigh(hidden[:cut].T @ hidden[:cut])
+    rotated = vectors.T @ (hidden[:cut].T @ targets[:cut])
+    turned = hidden[cut:] @ vectors
+
+    def error(ridge: float) -> float:
+        scores = turned @ (rotated / (values.clamp(min=0) + ridge)[:, None])
+        return float((scores - targets[cut:]).square().mean())
+
+    return min(RIDGES, key=error)
+
+
 @dataclass(frozen=True)
 class Options:
-    """projections: width M of the random layer; ridge: λ (0: chosen at each evaluation)."""
+    """projections: width M of the random layer; ridge: λ (0: chosen as ridge_by says, see above)."""
 
     projections: int = 2000
     ridge: float = 0.0
+    ridge_by: Literal["cross-validation", "holdout"] = "cross-validation"
+
+    @property
+    def needs_boundaries(self) -> bool:
+        return self.ridge_by == "holdout" and not self.ridge
 
     def __post_init__(self) -> None:
         at_least("ranpac", "projections", self.projections, 1)
@@ -71,7 +96,7 @@ class RandomProjections(Strategy):
     options: Options
     backbone: ClassVar[Mapping[str, Any]] = {"name": "glyph-vit"}
     search_space: ClassVar[Mapping[str, Searched]] = {"projections": Choice((500, 1000, 2000, 4000))}
-    frozen = "features"
+    frozen = True
     scores_are_logits = False
     ledger_kinds: ClassVar[dict[str, str]] = {
         "projection": "model",
@@ -89,6 +114,7 @@ class RandomProjections(Strategy):
         self.prototypes = torch.zeros(width, classes, device=device)
         self.weights = torch.zeros(width, classes, device=device)
         self.count = 0
+        self.held_out_ridge = 0.0
 
     def project(self, features: Tensor) -> Tensor:
         """(B, D) -> (B, M)."""
@@ -96,11 +122,20 @@ class RandomProjections(Strategy):
 
     @torch.no_grad()
     def observe(self, batch: Batch) -> Mapping[str, Tensor]:
-        hidden = self.project(self.features(batch.images))
+        hidden = self.project(self.embed(batch.images))
         self.gram += hidden.T @ hidden
         self.prototypes.T.index_add_(0, batch.labels, hidden)
         self.count += len(batch)
         return {"activation": hidden.mean()}
+
+    @torch.no_grad()
+    def end_experience(self, view: ExperienceView) -> None:
+        """The authors' choice of a ridge, on this task's samples in an order drawn by name."""
+        if self.options.needs_boundaries:
+            order = Draws(self.setting.seed, "ranpac", view.number).permutation(len(view))
+            rows = torch.from_numpy(order).to(view.labels.device)
+            hidden = self.project(view.embeddings(self)[rows]).double()
+            self.held_out_ridge = ridge_by_holdout(hidden, view.labels[rows], self.setting.num_classes)
 
     @torch.no_grad()
     def consolidate(self) -> None:
@@ -110,8 +145,8 @@ class RandomProjections(Strategy):
         gram, prototypes = self.gram.double(), self.prototypes.double()
         values, vectors = torch.linalg.eigh(gram)
         values, rotated = values.clamp(min=0), vectors.T @ prototypes
-        ridge = self.options.ridge or best_ridge(values, rotated, self.count)
+        ridge = self.options.ridge or self.held_out_ridge or best_ridge(values, rotated, self.count)
         self.weights.copy_(vectors @ (rotated / (values + ridge)[:, None]))
 
-    def classify(self, features: Tensor) -> Tensor:
-        return self.project(features) @ self.weights
+    def score(self, embedding: Tensor, images: Tensor) -> Tensor:
+        return self.project(embedding) @ self.weights

@@ -1,7 +1,9 @@
 """Synaptic intelligence (Zenke et al., ICML 2017): importance gathered along the way.
 
 As the paper: a parameter matters by how much its moves lowered the task loss (eq. 3 and 5). The path
-integral uses the gradient of the task loss alone, without the penalty's.
+integral uses the gradient of the task loss alone, without the penalty's. As the authors' code, the sum
+over experiences is kept from falling below 0 (`clamp = total`); Mammoth's, FACIL's and van de Ven et
+al.'s never clamp (`none`).
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ import torch
 from torch import Tensor
 
 from streamlab.config import at_least
-from streamlab.parts.importance import QuadraticPenalty
+from streamlab.parts.heads import Heads, competing
 from streamlab.parts.losses import cross_entropy
+from streamlab.parts.regulariser import Regulariser
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
 CITATION = """
@@ -30,11 +33,12 @@ CITATION = """
 
 @dataclass(frozen=True)
 class Options:
-    """strength: c of eq. 4; damping: xi of eq. 5; heads: as in `ewc`."""
+    """strength: c of eq. 4; damping: xi of eq. 5; clamp: see above; heads: as in `ewc`."""
 
     strength: float = 1.0
     damping: float = 1e-3
-    heads: Literal["shared", "own"] = "shared"
+    clamp: Literal["total", "none"] = "total"
+    heads: Heads = "shared"
 
     def __post_init__(self) -> None:
         at_least("si", "strength", self.strength, 0)
@@ -46,45 +50,46 @@ class SynapticIntelligence(Strategy):
 
     options: Options
     needs_boundaries = True
-    ledger_kinds: ClassVar[dict[str, str]] = dict.fromkeys(
-        ("penalty", "paths", "starts", "before"), "statistics"
-    )
+    ledger_kinds: ClassVar[dict[str, str]] = dict.fromkeys(("omega", "starts", "before"), "statistics")
 
     def setup(self) -> None:
-        self.parameters: list[Tensor] = list(self.trained_parameters())
-        self.penalty = QuadraticPenalty()
-        self.paths = [torch.zeros_like(parameter) for parameter in self.parameters]
-        self.starts = [parameter.detach().clone() for parameter in self.parameters]
-        self.before = [parameter.detach().clone() for parameter in self.parameters]
+        self.regulariser = Regulariser(self.trained_parameters())
+        parameters = self.regulariser.parameters
+        self.omega = [torch.zeros_like(parameter) for parameter in parameters]  # the path integral
+        self.starts = [parameter.detach().clone() for parameter in parameters]
+        self.before = [parameter.detach().clone() for parameter in parameters]
 
     def observe(self, batch: Batch) -> Mapping[str, Tensor]:
-        among = self.own_classes if self.options.heads == "own" else None
-        task = cross_entropy(self.net(batch.images), batch.labels, among)
-        gradients = torch.autograd.grad(task, self.parameters)
+        parameters = self.regulariser.parameters
+        task = cross_entropy(self.net(batch.images), batch.labels, competing(self, self.options.heads))
+        gradients = torch.autograd.grad(task, parameters)
         numbers = {"task": task}
         total: Sequence[Tensor] = gradients
-        if self.penalty:
-            numbers["penalty"] = self.options.strength * self.penalty.of(self.parameters)
-            total = torch._foreach_add(gradients, torch.autograd.grad(numbers["penalty"], self.parameters))
-        for parameter, gradient in zip(self.parameters, total, strict=True):
+        if self.regulariser:
+            numbers["penalty"] = self.options.strength * self.regulariser.penalty()
+            total = torch._foreach_add(gradients, torch.autograd.grad(numbers["penalty"], parameters))
+        for parameter, gradient in zip(parameters, total, strict=True):
             parameter.grad = gradient
         with torch.no_grad():
-            torch._foreach_copy_(self.before, self.parameters)
+            torch._foreach_copy_(self.before, parameters)
             self.apply_gradients()
-            moves = torch._foreach_sub(self.parameters, self.before)
-            torch._foreach_addcmul_(self.paths, gradients, moves, value=-1)  # eq. 3
+            moves = torch._foreach_sub(parameters, self.before)
+            torch._foreach_addcmul_(self.omega, gradients, moves, value=-1)  # eq. 3
         return numbers
 
     @torch.no_grad()
     def end_experience(self, view: ExperienceView) -> None:
-        """Eq. 5: importance += path integral / (distance² + xi), never below 0."""
-        fresh = [
-            (path / ((parameter - start).square() + self.options.damping)).clamp(min=0)
-            for path, parameter, start in zip(self.paths, self.parameters, self.starts, strict=True)
+        """Eq. 5: importance += omega / (distance² + xi)."""
+        parameters = self.regulariser.parameters
+        importance = [
+            omega / ((parameter - start).square() + self.options.damping)
+            for omega, parameter, start in zip(self.omega, parameters, self.starts, strict=True)
         ]
-        self.penalty.anchor_at(self.parameters, fresh)
-        torch._foreach_copy_(self.starts, self.parameters)
-        torch._foreach_zero_(self.paths)
+        self.regulariser.anchor(importance)
+        if self.options.clamp == "total":
+            torch._foreach_clamp_min_(self.regulariser.importance, 0)
+        torch._foreach_copy_(self.starts, parameters)
+        torch._foreach_zero_(self.omega)
 
     def bytes_to_come(self, experiences: int = 1) -> int:
-        return self.penalty.bytes_to_come(self.parameters)
+        return self.regulariser.bytes_to_come()

@@ -17,9 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamlab.base import LinearBase
+from streamlab.parts.metric_losses import prototypes_of
 from streamlab.strategy import ExperienceView, Strategy
-
-from .losses import prototypes_of
 
 CITATION = """
 @article{wang2019simpleshot,
@@ -45,7 +44,7 @@ class SimpleShot(Strategy):
     kinds: ClassVar[frozenset[str]] = frozenset({"episodes"})
     backbone: ClassVar[Mapping[str, Any]] = {"name": "convnet"}
     base = LinearBase()
-    frozen = "features"
+    frozen = True
     scores_are_logits = False
     ledger_kinds: ClassVar[dict[str, str]] = {"mean": "statistics"}
 
@@ -53,7 +52,7 @@ class SimpleShot(Strategy):
         self.mean = torch.zeros(self.net.backbone.feature_size, device=self.setting.device)
 
     def begin_experience(self, view: ExperienceView) -> None:
-        self.mean = view.features(self).mean(0)
+        self.mean = view.embeddings(self).mean(0)
 
     def classify_episodes(self, support: Tensor, support_labels: Tensor, query: Tensor) -> Tensor:
         way = int(support_labels.max()) + 1

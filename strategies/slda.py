@@ -43,7 +43,7 @@ class StreamingLDA(Strategy):
     options: Options
     backbone: ClassVar[Mapping[str, Any]] = {"name": "pixels"}
     search_space: ClassVar[Mapping[str, Searched]] = {"shrinkage": Choice((1e-4, 1e-3, 1e-2, 1e-1))}
-    frozen = "features"
+    frozen = True
     ledger_kinds: ClassVar[dict[str, str]] = dict.fromkeys(
         ("means", "counts", "scatter", "weights", "biases"), "statistics"
     )
@@ -64,7 +64,7 @@ class StreamingLDA(Strategy):
 
     @torch.no_grad()
     def observe(self, batch: Batch) -> Mapping[str, Tensor]:
-        features = self.features(batch.images)
+        features = self.embed(batch.images)
         deviations = torch.empty_like(features)
         for label in sorted(set(batch.label_list)):
             rows = (batch.labels == label).nonzero().flatten()
@@ -91,5 +91,5 @@ class StreamingLDA(Strategy):
         self.weights.copy_(weights)
         self.biases.copy_(-0.5 * (weights * means).sum(1))
 
-    def classify(self, features: Tensor) -> Tensor:
-        return features @ self.weights.T + self.biases
+    def score(self, embedding: Tensor, images: Tensor) -> Tensor:
+        return embedding @ self.weights.T + self.biases

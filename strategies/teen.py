@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from streamlab.base import CosineBase
 from streamlab.config import at_least, within
-from streamlab.parts.prototypes import class_means
+from streamlab.parts.prototypes import class_means, set_rows
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
 CITATION = """
@@ -40,9 +40,9 @@ def calibrate_prototypes(new: Tensor, base: Tensor, softmax_t: float, shift_weig
     Eq. 5 and 6, row by row normalised: w = softmax(softmax_t · p bᵀ), then
     (1 - shift_weight) · p + shift_weight · (w b) / |w b|, which is not normalised again.
     """
-    prototypes, known = F.normalize(new, dim=1), F.normalize(base, dim=1)
-    weights = (softmax_t * prototypes @ known.T).softmax(1)
-    return (1 - shift_weight) * prototypes + shift_weight * F.normalize(weights @ known, dim=1)
+    p, b = F.normalize(new, dim=1), F.normalize(base, dim=1)
+    w = (softmax_t * p @ b.T).softmax(1)
+    return (1 - shift_weight) * p + shift_weight * F.normalize(w @ b, dim=1)
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class PrototypeCalibration(Strategy):
     kinds: ClassVar[frozenset[str]] = frozenset({"sessions"})
     backbone: ClassVar[Mapping[str, Any]] = {"name": "convnet", "blocks": 3}
     base = CosineBase()
-    frozen = "features"
+    frozen = True
     ledger_kinds: ClassVar[dict[str, str]] = {"base_classes": "statistics"}
 
     def setup(self) -> None:
@@ -75,12 +75,10 @@ class PrototypeCalibration(Strategy):
 
     @torch.no_grad()
     def end_experience(self, view: ExperienceView) -> None:
-        classes, means = class_means(view.features(self), view.labels)
-        weight = self.net.head.weight
-        assert isinstance(weight, Tensor)
+        classes, means = class_means(view.embeddings(self), view.labels)
         if view.number == 0:
             self.base_classes = classes
         else:
-            known = weight[self.base_classes]
-            means = calibrate_prototypes(means, known, self.options.softmax_t, self.options.shift)
-        weight[classes] = means
+            base = cast(Tensor, self.net.head.weight)[self.base_classes]
+            means = calibrate_prototypes(means, base, self.options.softmax_t, self.options.shift)
+        set_rows(self.net.head, classes, means)

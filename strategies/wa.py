@@ -5,7 +5,8 @@ classes / classes (sec. 3.2); at a session's end the rows of the new classes are
 length is the old ones' (eq. 8 and 9). Exemplars by herding. Differs: they are replayed beside each batch, as
 many as the paper's shuffling would put into it (`replay_size`: so many instead); weights are only scaled
 down (`alignment = paper` scales up too, which after short training favours new classes), and not clipped
-to be positive (the paper's option).
+to be positive (the paper's option). The class-incremental surveys' WA weighs otherwise: cross-entropy + 2 ·
+distillation.
 """
 
 from __future__ import annotations
@@ -13,15 +14,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from streamlab.config import Choice, Range, Searched, at_least
-from streamlab.memory import HerdedBuffer
-from streamlab.nets.network import frozen_copy
 from streamlab.parts.expansion import Alignment, align_weights
 from streamlab.parts.losses import cross_entropy, distillation
 from streamlab.parts.rehearsal import Rehearsal
+from streamlab.parts.teacher import Teacher
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
 CITATION = """
@@ -57,40 +56,35 @@ class WeightAligning(Strategy):
     needs_boundaries = True
     needs_new_classes = True
     least_per_class = 1
-    ledger_kinds: ClassVar[dict[str, str]] = {"teacher": "extra models", "old_classes": "statistics"}
     search_space: ClassVar[dict[str, Searched]] = {
         "optimizer.lr": Range(0.003, 0.3), "temperature": Choice((1.0, 2.0, 4.0)),
     }  # fmt: skip
 
     def setup(self) -> None:
-        self.buffer = self.make_buffer("herding")
+        self.buffer = self.make_herded_buffer()
         self.rehearsal = Rehearsal(self.options.replay_size)
-        self.teacher: nn.Module | None = None
-        self.old_classes = torch.zeros_like(self.exposed)
+        self.teacher = Teacher(self.exposed)
 
     def begin_experience(self, view: ExperienceView) -> None:
         self.rehearsal.begin(self.buffer, view)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        both = batch.joined(self.buffer.draw(self.rehearsal.beside(batch)))
-        logits = self.net(both.images)
-        task = cross_entropy(logits, both.labels, self.exposed | self.own_classes)
-        if self.teacher is None:
+        combined = batch.joined(self.buffer.draw(self.rehearsal.beside(batch)))
+        logits, seen = self.net(combined.images), self.exposed | self.current_classes
+        task = cross_entropy(logits, combined.labels, seen)
+        if not self.teacher:
             return {"task": task}
-        with torch.no_grad():
-            known = self.teacher(both.images)[:, self.old_classes]
-        temperature = self.options.temperature
-        kept = distillation(logits[:, self.old_classes], known, temperature) / temperature**2
-        share = self.old_classes.sum() / (self.old_classes | self.own_classes).sum()
-        return {"task": (1 - share) * task, "distillation": share * kept}
+        old = self.teacher.classes
+        teacher_logits = self.teacher.logits(combined.images)
+        kd_loss = distillation(logits[:, old], teacher_logits[:, old], self.options.temperature)
+        lambda_ = old.sum() / (old | self.current_classes).sum()
+        return {"task": (1 - lambda_) * task, "distillation": lambda_ * kd_loss}
 
     def end_experience(self, view: ExperienceView) -> None:
-        new = self.exposed & ~self.old_classes
-        align_weights(self.net.head, self.old_classes, new, self.options.alignment)
-        assert isinstance(self.buffer, HerdedBuffer)
+        old = self.teacher.classes
+        align_weights(self.net.head, old, self.exposed & ~old, self.options.alignment)
         self.buffer.herd(view, self.features_of)
-        self.teacher = frozen_copy(self.net)
-        self.old_classes = self.exposed.clone()
+        self.teacher.take(self.net, self.exposed)
 
     def bytes_to_come(self, experiences: int = 1) -> int:
-        return 0 if self.teacher else sum(tensor.nbytes for tensor in self.net.state_dict().values())
+        return self.teacher.bytes_to_come(self.net)

@@ -7,7 +7,7 @@ each (plan, backbone, recipe, seed). Simulated by simulator/base_session.py.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from torch import Tensor, nn
 
@@ -21,10 +21,11 @@ from .parts.losses import cross_entropy
 class BaseRecipe:
     """How a base session is trained on (section `base`).
 
-    SGD with Nesterov momentum, a cosine schedule, augmentation by one affine map; temperature: of the
-    cosine classifier. validation: share of each base class's images held out to choose the epoch by
-    (0: the last epoch's weights). paper_compat: choose it on the test images of the base classes, as
-    the papers' code does; the result says so.
+    SGD with Nesterov momentum, a cosine schedule whose rate falls once an epoch, as the papers' codes (or
+    with every step: rate_by), augmentation by one affine map; temperature: of the cosine classifier.
+    validation: share of each base class's images held out to choose the epoch by (0: the last epoch's
+    weights). paper_compat: choose it on the test images of the base classes, as the papers' code does; the
+    result says so.
     """
 
     epochs: int = 20
@@ -32,6 +33,7 @@ class BaseRecipe:
     lr: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    rate_by: Literal["epoch", "step"] = "epoch"
     temperature: float = 16.0
     validation: float = 0.1
     rotate: float = 5.0
@@ -59,10 +61,11 @@ class BaseRecipe:
 class BaseTraining(Protocol):
     """What is trained in a base session. name: strategies that name the same one share its network."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
-    def head(self, feature_size: int, num_classes: int, recipe: BaseRecipe) -> nn.Module:
-        """The classifier that the backbone is trained under."""
+    def head(self, feature_size: int, among: Tensor, recipe: BaseRecipe) -> nn.Module:
+        """The classifier that the backbone is trained under; among: (classes,) bool, the base classes."""
         ...
 
     def loss(self, network: Network, images: Tensor, labels: Tensor, among: Tensor) -> Tensor:
@@ -75,8 +78,8 @@ class CosineBase:
 
     name = "cosine"
 
-    def head(self, feature_size: int, num_classes: int, recipe: BaseRecipe) -> nn.Module:
-        return CosineHead(feature_size, num_classes, recipe.temperature)
+    def head(self, feature_size: int, among: Tensor, recipe: BaseRecipe) -> nn.Module:
+        return CosineHead(feature_size, len(among), recipe.temperature)
 
     def loss(self, network: Network, images: Tensor, labels: Tensor, among: Tensor) -> Tensor:
         return cross_entropy(network(images), labels, among)
@@ -87,8 +90,8 @@ class LinearBase:
 
     name = "linear"
 
-    def head(self, feature_size: int, num_classes: int, recipe: BaseRecipe) -> nn.Module:
-        return nn.Linear(feature_size, num_classes)
+    def head(self, feature_size: int, among: Tensor, recipe: BaseRecipe) -> nn.Module:
+        return nn.Linear(feature_size, len(among))
 
     def loss(self, network: Network, images: Tensor, labels: Tensor, among: Tensor) -> Tensor:
         return cross_entropy(network(images), labels, among)

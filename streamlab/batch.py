@@ -29,6 +29,11 @@ class Batch:
         """The same samples with more beside them (logits, say)."""
         return Batch(self.images, self.labels, {**self.extras, **extras})
 
+    def at(self, rows: Tensor) -> Batch:
+        """These rows (n,) of the batch, by number."""
+        extras = {key: column[rows] for key, column in self.extras.items()}
+        return Batch(self.images[rows], self.labels[rows], extras)
+
     def joined(self, other: Batch) -> Batch:
         """This batch's samples, then the other's; extras that both have."""
         images = torch.cat([self.images, other.images])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, cast, get_type_hints
+from typing import Any, ClassVar, Protocol, cast, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +22,8 @@ from .episodes import EpisodeBatch
 from .errors import StreamlabError, unknown
 from .memory.buffer import Buffer
 from .memory.ledger import Ledger, measure
-from .memory.policies import POLICIES
-from .memory.state import Putter, Taker
+from .memory.policies import POLICIES, HerdedBuffer
+from .memory.state import Putter, Taker, reachable
 from .nets.network import Network, PixelStatistics, build_network
 from .nets.optimizer import Optimizer, build_optimizer, gradients_of, set_rate
 from .nets.precision import LossScale, Precision
@@ -41,7 +41,8 @@ class NoOptions:
 class Setting:
     """What a strategy is built for; the same for every strategy of a run except its options.
 
-    way: classes of a training episode (0: there are no episodes). kind: of the plan's experiences.
+    way: classes of a training episode (0: there are no episodes). kind: of the plan's experiences;
+    shows_boundaries: whether a strategy is told where they begin and end.
     """
 
     num_classes: int
@@ -55,6 +56,7 @@ class Setting:
     base: BaseRecipe = field(default_factory=BaseRecipe)
     way: int = 0
     kind: str = "online"
+    shows_boundaries: bool = False
 
 
 class ExperienceView(Protocol):
@@ -85,9 +87,14 @@ class ExperienceView(Protocol):
         """Shuffled batches, every epoch in an order of its own."""
         ...
 
-    def features(self, strategy: Strategy) -> Tensor:
-        """(n, D) its samples' features as at an evaluation, computed once where they are frozen."""
+    def embeddings(self, strategy: Strategy) -> Tensor:
+        """(n, D) its samples' embeddings as at an evaluation, computed once where they are frozen."""
         ...
+
+
+def embeds_features(strategy: Strategy) -> bool:
+    """Whether what it embeds images as are its network's features."""
+    return type(strategy).embed is Strategy.embed
 
 
 class Strategy:
@@ -101,8 +108,8 @@ class Strategy:
     needs_learning_backbone (a frozen one is refused: there would be nothing to learn);
     default_optimizer (options used unless the user sets some); least_per_class (exemplars a class
     that its buffers must hold);
-    frozen ("features" or "query": the method of images that always says the same, so that each test
-    image's is computed once a run and handed to `predict_given`); base (how the network is trained in
+    frozen (`embed` always says the same of an image, so that each test image's embedding is computed once
+    a run); base (how the network is trained in
     a base session, which is then not served batch by batch; such a strategy needs one, or episodes,
     whose meta-training classes it is then); fixed_way (it has an output for each class of an episode, and
     is tested in the way that it was trained in);
@@ -111,7 +118,7 @@ class Strategy:
     same bits); known_failures (check -> why this strategy does not pass it, for `streamlab check`).
 
     What the kernel keeps up to date, each (classes,) bool: `exposed`, the classes seen so far;
-    `own_classes`, those of the experience that is on, where boundaries are shown (else all).
+    `current_classes`, those of the experience that is on, where boundaries are shown (else all).
     """
 
     options: Any
@@ -125,7 +132,7 @@ class Strategy:
     backbone: ClassVar[Mapping[str, Any]] = {"name": "mlp"}
     default_optimizer: ClassVar[Mapping[str, Any]] = {}
     least_per_class: ClassVar[int] = 0
-    frozen: ClassVar[Literal["", "features", "query"]] = ""
+    frozen: ClassVar[bool] = False
     base: ClassVar[BaseTraining | None] = None
     fixed_way: ClassVar[bool] = False
     search_space: ClassVar[Mapping[str, Searched]] = {"optimizer.lr": Range(0.001, 0.3)}
@@ -136,8 +143,8 @@ class Strategy:
         self.setting = setting
         self.options = self.options_type()() if options is None else options
         self.exposed = torch.zeros(setting.num_classes, dtype=torch.bool, device=setting.device)
-        self.own_classes = torch.ones_like(self.exposed)
-        self.steps = 0
+        self.current_classes = torch.ones_like(self.exposed)
+        self.steps = self.buffers_made = 0
         self.loss_scale = LossScale() if setting.precision == "float16" else None
         with global_randomness(setting.seed, "setup"):
             self.net = self.make_network()
@@ -177,25 +184,19 @@ class Strategy:
 
     def predict(self, images: Tensor) -> Tensor:
         """(B, C, H, W) uint8 -> (B, classes) scores; the kernel masks classes not yet exposed."""
-        if self.frozen:
-            return self.predict_given(images, getattr(self, self.frozen)(images))
-        return self.classify(self.features(images))
+        return self.score(self.embed(images), images)
 
-    def predict_given(self, images: Tensor, given: Tensor) -> Tensor:
-        """`predict`, given what `frozen` names of these images."""
-        return self.classify(given)
-
-    def classify(self, features: Tensor) -> Tensor:
-        """(B, D) features -> (B, classes) scores; all that `predict` adds to `features`."""
-        return cast(Tensor, self.net.head(features))
-
-    def features(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) uint8 -> (B, D), for metrics and diagnostics."""
+    def embed(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) uint8 -> (B, D) embeddings: the network's features, unless a method has its own."""
         return self.net.features(images)
 
-    def query(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) uint8 -> (B, D): what a frozen network makes of images, where `frozen` is "query"."""
-        raise StreamlabError(f"{type(self).__name__} has frozen = 'query' and defines no query(images)")
+    def score(self, embedding: Tensor, images: Tensor) -> Tensor:
+        """(B, D) embeddings and the images they are of -> (B, classes) scores."""
+        return cast(Tensor, self.net.head(embedding))
+
+    def base_training(self) -> BaseTraining | None:
+        """How its network is trained in a base session: `base`, unless options have a say in it."""
+        return self.base
 
     def begin_experience(self, view: ExperienceView) -> None:
         """Called where boundaries are shown, before an experience's first batch."""
@@ -239,7 +240,7 @@ class Strategy:
         defined instead; then each image is computed once, in however many episodes it appears.
         """
         images = torch.cat([support.flatten(0, 1), query.flatten(0, 1)])
-        features = self.features(images)
+        features = self.embed(images)
         cut = support.shape[0] * support.shape[1]
         return self.classify_episodes(
             features[:cut].view(*support.shape[:2], -1),
@@ -281,7 +282,7 @@ class Strategy:
         """(n, C, H, W) uint8 -> (n, D) features as at an evaluation: no gradient, 500 at a time."""
         training = self.net.training
         self.train_mode(False)
-        parts = [self.features(part) for part in torch.split(images, 500)]
+        parts = [self.net.features(part) for part in torch.split(images, 500)]
         self.train_mode(training)
         return torch.cat(parts)
 
@@ -321,10 +322,17 @@ class Strategy:
         """A buffer whose capacity the budget decides; extras are columns, name -> shape of one."""
         if policy not in POLICIES:
             raise unknown("buffer policy", policy, POLICIES)
-        name = f"buffer-{len(self.buffers)}"
+        name = f"buffer-{self.buffers_made}"
+        self.buffers_made += 1
         make = POLICIES[policy]
         setting = self.setting
         return make(setting.image_shape, setting.device, setting.seed, name, extras)
+
+    def make_herded_buffer(self) -> HerdedBuffer:
+        """A buffer that is filled by herding at the end of an experience."""
+        made = self.make_buffer("herding")
+        assert isinstance(made, HerdedBuffer)
+        return made
 
     # What the kernel uses.
 
@@ -336,8 +344,8 @@ class Strategy:
 
     @property
     def buffers(self) -> list[Buffer]:
-        """The buffers among its attributes, in order."""
-        return [value for value in vars(self).values() if isinstance(value, Buffer)]
+        """The buffers that it holds, in lists and other objects too, in order."""
+        return list(reachable(self._state(), Buffer))  # type: ignore[type-abstract]  # any of its kind
 
     def ledger(self) -> Ledger:
         """What it holds now, in bytes by kind."""
@@ -410,5 +418,5 @@ class Strategy:
             setattr(self, name, putter.value(value, getattr(self, name, None)))
 
     def _state(self, everything: bool = False) -> dict[str, Any]:
-        kernel = ("setting", "options") + (() if everything else ("exposed", "own_classes"))
+        kernel = ("setting", "options") + (() if everything else ("exposed", "current_classes"))
         return {name: value for name, value in vars(self).items() if name not in kernel}

@@ -17,7 +17,7 @@ from ..data.split import Split
 from ..episodes import EpisodePlan, Episodes, Phase
 from ..errors import CorruptFile, StreamlabError
 from ..parts.features import FeatureCache, features_file
-from ..strategy import Strategy
+from ..strategy import Strategy, embeds_features
 from .geometry import chosen, measure_geometry
 from .intervals import Interval, normal_interval
 from .metrics import NotDefined, Value, lower_is_better, of_episodes
@@ -158,14 +158,13 @@ class EpisodeEvaluator:
     def _cache(self, strategy: Strategy, under: int) -> FeatureCache:
         """The features of all samples under one transform; of clean images kept until the network changes."""
         if under not in self._caches:
-            shared = strategy.frozen == "features" and type(strategy).features is Strategy.features
-            kept = shared and bool(self.source_digest) and under == 0
+            kept = strategy.frozen and embeds_features(strategy) and bool(self.source_digest) and under == 0
             name = repr((self.source_digest, "both splits", self.samples))
             device = self.images.device
 
             def compute(rows: NDArray[np.int64]) -> Tensor:
                 own = torch.from_numpy(rows).to(device) + under * self.samples
-                return strategy.features(self.images.images_at(own))
+                return strategy.embed(self.images.images_at(own))
 
             file = features_file(strategy.net, name) if kept else None
             self._caches[under] = FeatureCache(

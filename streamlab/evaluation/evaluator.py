@@ -13,7 +13,7 @@ from torch import Tensor
 from ..data.split import Split
 from ..errors import StreamlabError
 from ..parts.features import FeatureCache, features_file
-from ..strategy import Strategy
+from ..strategy import Strategy, embeds_features
 from ..stream import StreamPlan, labels_at
 from .geometry import chosen, measure_geometry
 from .record import Evaluation, Unexposed
@@ -69,17 +69,14 @@ class Evaluator:
         return self._cache.at(self.candidates[places])
 
     def cache_of(self, strategy: Strategy, split: Split, name: str) -> FeatureCache:
-        """A cache of what `frozen` names, by index of a split; on disk where the kernel defines it."""
-        shared = strategy.frozen == "features" and type(strategy).features is Strategy.features
+        """A cache of embeddings, by index of a split; on disk where they are the network's features."""
         images = repr((self.source_digest, name, len(split), split.transforms))
         return FeatureCache(
             len(split),
             self.batch_size,
-            lambda rows: getattr(strategy, strategy.frozen)(
-                split.images_at(torch.from_numpy(rows).to(split.device))
-            ),
+            lambda rows: strategy.embed(split.images_at(torch.from_numpy(rows).to(split.device))),
             self.cache_bytes,
-            features_file(strategy.net, images) if shared and self.source_digest else None,
+            features_file(strategy.net, images) if embeds_features(strategy) and self.source_digest else None,
             split.device,
         )
 
@@ -142,7 +139,7 @@ class _Take:
     def compare_with(self, images: Tensor) -> None:
         """Keep the features of these images, each of length 1, to measure distances to."""
         size = self.evaluator.batch_size
-        parts = [F.normalize(self.strategy.features(part)) for part in torch.split(images, size)]
+        parts = [F.normalize(self.strategy.net.features(part)) for part in torch.split(images, size)]
         self.nearby = torch.cat(parts)
 
     def predict(self, places: NDArray[np.int64]) -> dict[str, Any]:
@@ -161,8 +158,8 @@ class _Take:
         own, size = places[some], evaluator.batch_size
         parts = [
             evaluator.frozen(strategy, part)
-            if strategy.frozen == "features"
-            else strategy.features(evaluator.images_of(part))
+            if strategy.frozen and embeds_features(strategy)
+            else strategy.net.features(evaluator.images_of(part))
             for part in np.split(own, range(size, len(own), size))
         ]
         device = evaluator.test.device
@@ -183,8 +180,8 @@ class _Take:
         strategy = self.strategy
         images = evaluator.images_of(padded)
         if strategy.frozen:
-            given = evaluator.frozen(strategy, padded)
-            raw = self._checked(strategy.predict_given(images, given))[:count]
+            embedding = evaluator.frozen(strategy, padded)
+            raw = self._checked(strategy.score(embedding, images))[:count]
         else:
             raw = self._checked(strategy.predict(images))[:count]
         scores = raw.masked_fill(self.hidden, float("-inf"))
@@ -204,8 +201,9 @@ class _Take:
         if self.unmasked:
             columns["unmasked"] = raw.argmax(1)
         if self.nearby is not None:
-            own = given if strategy.frozen == "features" else strategy.features(images)
-            columns["neighbour"] = 1 - (F.normalize(own[:count]) @ self.nearby.T).amax(1).float()
+            known = strategy.frozen and embeds_features(strategy)
+            features = embedding if known else strategy.net.features(images)
+            columns["neighbour"] = 1 - (F.normalize(features[:count]) @ self.nearby.T).amax(1).float()
         return columns
 
     def _checked(self, scores: Tensor) -> Tensor:

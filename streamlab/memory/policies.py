@@ -133,14 +133,10 @@ class HerdedBuffer(Buffer):
         self,
         view: Samples,
         features_of: Callable[[Tensor], Tensor],
-        ranked: Callable[[Batch, Tensor, int], list[int]] | None = None,
     ) -> None:
         """Choose exemplars of every class in an experience, by features_of(images) -> (n, D).
 
         They are chosen among its samples and the exemplars of their class that are held.
-
-        ranked: rows of a class's batch in the order in which they are wanted, by batch, features and how
-        many there is room for; `herding` unless it is given.
         """
         classes = torch.unique(view.labels).tolist()
         held = {label: self.at(self.slots_of.pop(label)) for label in classes if label in self.slots_of}
@@ -151,8 +147,7 @@ class HerdedBuffer(Buffer):
         kept = [slot for label, slots in self.slots_of.items() for slot in slots[: shares[label]]]
         self.keep(kept, self.capacity)
         for label, batch in offered.items():
-            features, share = features_of(batch.images), shares[label]
-            rows = ranked(batch, features, share) if ranked else herding(features, share)
+            rows = herding(features_of(batch.images), shares[label])
             own = list(range(self.count, self.count + len(rows)))
             self.slots_of[label] = own
             self.count += len(rows)

@@ -36,5 +36,10 @@ class _Perceptron(Backbone):
         self.layers = nn.Sequential(*layers)
         self.feature_size = sizes[-1]
 
+    def split(self) -> tuple[nn.Module, nn.Module]:
+        """Cut before the last hidden layer: of one hidden layer, what comes before is the flat image."""
+        last = max(number for number, layer in enumerate(self.layers) if isinstance(layer, nn.Linear))
+        return self.layers[:last], self.layers[last:]
+
     def forward(self, images: Tensor) -> Tensor:
         return cast(Tensor, self.layers(images))

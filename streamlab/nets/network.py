@@ -32,7 +32,7 @@ class Backbone(nn.Module):
     def split(self) -> tuple[nn.Module, nn.Module]:
         """Its general and its specialised layers, one after the other: backbone(x) = special(general(x)).
 
-        Raises StreamlabError where a network is not cut in two (only convnet and resnets are).
+        Raises StreamlabError where a network is not cut in two (only mlp, convnet and resnets are).
         """
         raise StreamlabError(
             f"{type(self).__name__.strip('_').lower()} is not cut into general and special layers"
@@ -75,9 +75,9 @@ class Network(nn.Module):
             self.to(memory_format=torch.channels_last)
 
     def scaled(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) uint8 -> float32 of the same shape: what the backbone takes."""
+        """(B, C, H, W) uint8 -> torch's default type (float32) of the same shape: what the backbone takes."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        return images.to(torch.float32, memory_format=layout).mul_(self.scale).add_(self.shift)
+        return images.to(torch.get_default_dtype(), memory_format=layout).mul_(self.scale).add_(self.shift)
 
     def features(self, images: Tensor) -> Tensor:
         """(B, C, H, W) uint8 -> (B, feature_size)."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -29,10 +29,15 @@ class Appended:
 
 @dataclass(frozen=True, eq=False)
 class Prefixed:
-    """Prefix tuning: rows (B, L, C) joined to what a block's keys and values are projected from."""
+    """Prefix tuning: rows (B, L, C) for a block's keys, and as many for its values.
+
+    projected: they are joined to what keys and values are projected from (as Si-Blurry's code); otherwise
+    they are keys and values themselves, joined after the projection (as DualPrompt's).
+    """
 
     keys: Tensor
     values: Tensor
+    projected: bool = True
 
 
 Prompts = Mapping[int, Appended | Prefixed]
@@ -94,16 +99,25 @@ class PromptedTransformer(Backbone):
         patches = self.model.patch_embed(self.adapted(images))
         return cast(Tensor, self.model.norm_pre(self.model._pos_embed(patches)))
 
+    @property
+    def class_position(self) -> Tensor:
+        """(C,) the position that is added to the class token; zeros where it has none."""
+        table, prefix = self.model.pos_embed, int(getattr(self.model, "num_prefix_tokens", 1))
+        patches = int(self.model.patch_embed.num_patches)
+        if table is None or table.shape[1] != patches + prefix:
+            return torch.zeros_like(self.model.cls_token[0, 0])
+        return cast(Tensor, table[0, 0])
+
     @torch.no_grad()
-    def query(self, images: Tensor) -> Tensor:
-        """(B, C) the class token after the last block, before the final norm, without prompts."""
+    def query(self, images: Tensor, blocks: int | None = None) -> Tensor:
+        """(B, C) the class token without prompts after so many blocks (None means all), not normed."""
         with in_precision(self.precision, images.device):
-            return full(self._through_blocks(self.tokens(images), {}, FIRST)[:, 0])
+            return full(self._through_blocks(self.tokens(images), {}, FIRST, blocks)[:, 0])
 
     def through(self, images: Tensor, rows: Tensor) -> Tensor:
         """(B, L, C) what becomes of rows (B, L, C) that go through all blocks beside the image's tokens.
 
-        After the final norm. Like prompts they have no position.
+        After the final norm. They have no position but what they bring.
         """
         with in_precision(self.precision, images.device):
             tokens = torch.cat([self.tokens(images), rows], dim=1)
@@ -116,10 +130,13 @@ class PromptedTransformer(Backbone):
             ended = self._through_blocks(self.tokens(images), prompts or {}, FIRST)
             return full(self.model.norm(ended)[:, 0])
 
-    def _through_blocks(self, tokens: Tensor, prompts: Prompts, wanted: slice) -> Tensor:
-        """The wanted tokens after all blocks; in the last one nothing else is computed."""
-        for number, block in enumerate(self.model.blocks):
-            last = number == self.depth - 1
+    def _through_blocks(
+        self, tokens: Tensor, prompts: Prompts, wanted: slice, blocks: int | None = None
+    ) -> Tensor:
+        """The wanted tokens after so many blocks; in the last of them nothing else is computed."""
+        count = self.depth if blocks is None else blocks
+        for number, block in enumerate(self.model.blocks[:count]):
+            last = number == count - 1
             tokens = _block(block, tokens, prompts.get(number), wanted if last else ALL)
         return tokens
 
@@ -132,7 +149,7 @@ def _block(block: Any, tokens: Tensor, prompt: Appended | Prefixed | None, wante
 
     Appended rows are removed after the block and other tokens are not wanted, so that neither asks
     for anything nor goes through the MLP: the same numbers as the whole block's, for less.
-    Prefixed rows are projected, but not normed.
+    Prefixed rows are not normed, and projected where the prompt says so.
     """
     attention = block.attn
     if isinstance(prompt, Appended):
@@ -141,7 +158,7 @@ def _block(block: Any, tokens: Tensor, prompt: Appended | Prefixed | None, wante
     else:
         normed = block.norm1(tokens)
         asking, keys, values = normed[:, wanted], normed, normed
-        if prompt is not None:
+        if prompt is not None and prompt.projected:
             keys, values = torch.cat([prompt.keys, normed], 1), torch.cat([prompt.values, normed], 1)
     size = tokens.shape[-1]
     weights, biases = attention.qkv.weight.split(size), (None, None, None)
@@ -153,6 +170,12 @@ def _block(block: Any, tokens: Tensor, prompt: Appended | Prefixed | None, wante
         for rows, weight, bias in zip((asking, keys, values), weights, biases, strict=True)
     )
     query, key = attention.q_norm(query), attention.k_norm(key)
+    if isinstance(prompt, Prefixed) and not prompt.projected:
+        given_keys, given_values = (
+            rows.view(*rows.shape[:2], heads, size // heads).transpose(1, 2)
+            for rows in (prompt.keys, prompt.values)
+        )
+        key, value = torch.cat([given_keys, key], 2), torch.cat([given_values, value], 2)
     mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
     mixed = attention.norm(mixed) if hasattr(attention, "norm") else mixed
     tokens = tokens[:, wanted] + block.ls1(attention.proj(mixed))
@@ -169,30 +192,42 @@ def as_transformer(where: str, backbone: Backbone) -> PromptedTransformer:
     return backbone
 
 
+Prompting = Literal["append", "prefix", "projected-prefix"]
+
+
 class PromptRows(nn.Module):
     """Learned rows for several blocks: one run of `length` rows a block, two where they are prefixes.
 
-    rows: (entries, runs · length, C), in the order of positions; with prefixes each block has its run
-    for keys, then its run for values.
+    rows: (entries, runs · length, C), drawn from -1 to 1, in the order of positions; with prefixes each block
+    has its run for keys, then its run for values. prompting: appended to a block's tokens, or prefixes,
+    which are projected by the block or not.
     """
 
     def __init__(
-        self, entries: int, positions: tuple[int, ...], length: int, size: int, prefix: bool
+        self, entries: int, positions: tuple[int, ...], length: int, size: int, prompting: Prompting
     ) -> None:
         super().__init__()
-        self.positions, self.length, self.prefix = positions, length, prefix
-        runs = len(positions) * (2 if prefix else 1)
-        self.rows = nn.Parameter(torch.empty(entries, runs * length, size).uniform_(-1, 1) * size**-0.5)
+        self.positions, self.length, self.prompting = positions, length, prompting
+        runs = len(positions) * (1 if prompting == "append" else 2)
+        self.rows = nn.Parameter(torch.empty(entries, runs * length, size).uniform_(-1, 1))
 
-    def at(self, entries: Tensor) -> dict[int, Appended | Prefixed]:
-        """By block the prompts of these entries (B,)."""
+    def at(self, entries: Tensor, position: Tensor | float = 0.0) -> dict[int, Appended | Prefixed]:
+        """By block the prompts of these entries (B,); position: (C,), added to appended rows."""
         runs = torch.split(self.rows[entries], self.length, dim=1)
-        if not self.prefix:
-            return {block: Appended(run) for block, run in zip(self.positions, runs, strict=True)}
+        if self.prompting == "append":
+            return {block: Appended(run + position) for block, run in zip(self.positions, runs, strict=True)}
+        projected = self.prompting == "projected-prefix"
         return {
-            block: Prefixed(runs[2 * place], runs[2 * place + 1])
+            block: Prefixed(runs[2 * place], runs[2 * place + 1], projected)
             for place, block in enumerate(self.positions)
         }
+
+
+def begin_as_timm(head: nn.Module) -> None:
+    """Give a linear classifier timm's initial values: truncated normals of deviation 0.02, biases 0."""
+    assert isinstance(head, nn.Linear)
+    nn.init.trunc_normal_(head.weight, std=0.02)
+    nn.init.zeros_(head.bias)
 
 
 def cosine_distances(left: Tensor, right: Tensor) -> Tensor:

@@ -8,12 +8,13 @@ features stay as they were.
 from __future__ import annotations
 
 import copy
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from ..nets.network import Backbone
+from ..batch import Batch
+from ..nets.network import Backbone, Network
 from .losses import cross_entropy
 
 
@@ -33,7 +34,7 @@ class ExpandingBackbone(Backbone):
     def __init__(self, backbone: Backbone, shared: bool = False) -> None:
         super().__init__()
         self.precision = backbone.precision
-        self.own_size = backbone.feature_size
+        self.extractor_size = backbone.feature_size
         self.general: nn.Module = nn.Identity()
         self.newest: nn.Module = backbone
         if shared:
@@ -43,7 +44,7 @@ class ExpandingBackbone(Backbone):
     @property
     def feature_size(self) -> int:  # type: ignore[override]  # a backbone's is an attribute
         """Features of all extractors."""
-        return self.own_size * (1 + len(self.earlier))
+        return self.extractor_size * (1 + len(self.earlier))
 
     def forward(self, images: Tensor) -> Tensor:
         general = self.general(images)
@@ -61,10 +62,6 @@ class ExpandingBackbone(Backbone):
         old, self.newest = self.newest, copy.deepcopy(self.newest)
         self.earlier.append(frozen(old))
 
-    def freeze_general(self) -> None:
-        """Train the shared layers no more."""
-        frozen(self.general)
-
     @property
     def growth_parameters(self) -> int:
         """Parameters of one extractor more."""
@@ -72,8 +69,8 @@ class ExpandingBackbone(Backbone):
 
     def growth_bytes(self, num_classes: int) -> int:
         """Bytes of one extractor more, its statistics and the classifier's new columns included."""
-        own: int = sum(tensor.nbytes for tensor in self.newest.state_dict().values())
-        return own + 4 * num_classes * self.own_size
+        extractor: int = sum(tensor.nbytes for tensor in self.newest.state_dict().values())
+        return extractor + 4 * num_classes * self.extractor_size
 
 
 def frozen(module: nn.Module) -> nn.Module:
@@ -84,13 +81,16 @@ def frozen(module: nn.Module) -> nn.Module:
     return module.eval()
 
 
-def widened(head: nn.Module, features: int) -> nn.Linear:
-    """A linear classifier of more features: old weights copied, the new ones drawn anew."""
+def widened(head: nn.Module, features: int, old: Tensor) -> nn.Linear:
+    """A linear classifier of so many features more, drawn anew but for what old classes know.
+
+    old: (K,) bool, the classes whose rows of old features and biases are copied.
+    """
     assert isinstance(head, nn.Linear)
     wider = nn.Linear(head.in_features + features, head.out_features).to(head.weight.device)
     with torch.no_grad():
-        wider.weight[:, : head.in_features] = head.weight
-        wider.bias.copy_(head.bias)
+        wider.weight[old, : head.in_features] = head.weight[old]
+        wider.bias[old] = head.bias[old]
     return wider
 
 
@@ -113,18 +113,78 @@ def align_weights(head: nn.Module, old: Tensor, new: Tensor, how: Alignment = "s
 
 
 class Auxiliary(nn.Module):
-    """Makes the newest extractor learn what is new: its features alone, old classes taken as one.
+    """A classifier of the newest extractor alone, that makes it learn what is new: old classes count as one.
 
     (B, D) features of the newest extractor; Source: DER, eq. 5 and 6.
     """
+
+    ledger_kind: ClassVar[str] = "head"
 
     def __init__(self, feature_size: int, num_classes: int) -> None:
         super().__init__()
         self.head = nn.Linear(feature_size, num_classes + 1)
 
-    def loss(self, features: Tensor, labels: Tensor, own: Tensor) -> Tensor:
-        """labels: (B,) int64; own: (K,) bool, the classes of the experience that is on. A scalar >= 0."""
-        old = len(own)
-        targets = labels.where(own[labels], torch.full_like(labels, old))
-        among = torch.cat([own, torch.ones_like(own[:1])])
+    def loss(self, features: Tensor, labels: Tensor, new: Tensor) -> Tensor:
+        """labels: (B,) int64; new: (K,) bool, the current experience's classes. A scalar >= 0."""
+        old = len(new)
+        targets = labels.where(new[labels], torch.full_like(labels, old))
+        among = torch.cat([new, torch.ones_like(new[:1])])
         return cross_entropy(self.head(features), targets, among)
+
+
+class Extractors:
+    """What DER and MEMO do alike: an extractor a session, under a classifier that widens with them.
+
+    net: the network whose backbone becomes an `ExpandingBackbone`; shared: only its special layers grow.
+    """
+
+    def __init__(self, net: Network, shared: bool = False) -> None:
+        self.net = net
+        net.backbone = ExpandingBackbone(net.backbone, shared)
+        weight = next(net.head.parameters())
+        self.old_classes = torch.zeros(net.num_classes, dtype=torch.bool, device=weight.device)
+        self.auxiliary = self._new_auxiliary()
+
+    @property
+    def backbone(self) -> ExpandingBackbone:
+        """The network's backbone."""
+        return cast(ExpandingBackbone, self.net.backbone)
+
+    def _new_auxiliary(self) -> Auxiliary:
+        device = self.old_classes.device
+        return Auxiliary(self.backbone.extractor_size, self.net.num_classes).to(device)
+
+    def begin(self, trains_general: bool = True) -> list[nn.Parameter]:
+        """A session begins: from the second on a new extractor, a copy of the newest, and a wider classifier.
+
+        Returns all parameters that learn from now on. trains_general: whether shared layers do.
+        """
+        if bool(self.old_classes.any()):
+            self.backbone.grow()
+            if not trains_general:
+                frozen(self.backbone.general)
+            self.net.head = widened(self.net.head, self.backbone.extractor_size, self.old_classes)
+            self.auxiliary = self._new_auxiliary()
+        parts = (*self.net.parameters(), *self.auxiliary.parameters())
+        return [parameter for parameter in parts if parameter.requires_grad]
+
+    def losses(self, batch: Batch, new: Tensor, among: Tensor, weight: float) -> dict[str, Tensor]:
+        """Task loss + weight · auxiliary loss.
+
+        new, among: (K,) bool, the current classes, and all that compete.
+        """
+        features = self.net.features(batch.images)
+        losses = {"task": cross_entropy(self.net.head(features), batch.labels, among)}
+        if len(self.backbone.earlier):
+            newest = features[:, -self.backbone.extractor_size :]
+            losses["auxiliary"] = weight * self.auxiliary.loss(newest, batch.labels, new)
+        return losses
+
+    def end(self, exposed: Tensor, alignment: Alignment) -> None:
+        """A session ends: the new classes' weights are aligned. exposed: (K,) bool, all classes so far."""
+        align_weights(self.net.head, self.old_classes, exposed & ~self.old_classes, alignment)
+        self.old_classes = exposed.clone()
+
+    def to_come(self, experiences: int) -> int:
+        """Extractors that so many coming experiences bring; the first is there already."""
+        return experiences if bool(self.old_classes.any()) else experiences - 1

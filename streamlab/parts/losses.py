@@ -9,7 +9,7 @@ from torch import Tensor
 def cross_entropy(logits: Tensor, labels: Tensor, among: Tensor | None = None) -> Tensor:
     """Cross-entropy where only some classes compete.
 
-    logits: (B, K); labels: (B,) int64, each among them; among: (K,) bool, None: all. A scalar >= 0.
+    logits: (B, K); labels: (B,) int64, each among them; among: (K,) bool, None means all. A scalar >= 0.
     """
     if among is not None:
         logits = logits.masked_fill(~among, float("-inf"))
@@ -17,10 +17,13 @@ def cross_entropy(logits: Tensor, labels: Tensor, among: Tensor | None = None) -
 
 
 def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Divergence between softened outputs, T² times (Hinton et al. 2015; LwF's eq. 2 and 3 less a constant).
+    """Divergence of the student's softened outputs from the teacher's, averaged over the batch.
 
-    student, teacher: (B, K) logits. Returns a scalar >= 0.
+    student, teacher: (B, K) logits. Returns a scalar >= 0: the cross-entropy of softmax(teacher / T)
+    against softmax(student / T), less the teacher's entropy, which has no gradient. It carries no factor
+    T² (Hinton et al. 2015 advise one): LwF's eq. 2 and 3, PyCIL's and the class-incremental survey's code
+    have none, so that their weights carry over.
     """
     targets = F.softmax(teacher / temperature, dim=1)
     log_outputs = F.log_softmax(student / temperature, dim=1)
-    return F.kl_div(log_outputs, targets, reduction="batchmean") * temperature**2
+    return F.kl_div(log_outputs, targets, reduction="batchmean")

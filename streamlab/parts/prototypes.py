@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def class_means(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -13,6 +13,13 @@ def class_means(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     classes, place = labels.unique(return_inverse=True)  # type: ignore[no-untyped-call]  # torch's is untyped
     sums = features.new_zeros(len(classes), features.shape[1]).index_add_(0, place, features)
     return classes, sums / torch.bincount(place)[:, None]
+
+
+@torch.no_grad()
+def set_rows(head: nn.Module, classes: Tensor, rows: Tensor) -> None:
+    """Give classes (n,) of a classifier these rows of its weight (n, D)."""
+    assert isinstance(head.weight, Tensor)
+    head.weight[classes] = rows
 
 
 class Prototypes:
@@ -57,11 +64,15 @@ class Prototypes:
 
     @torch.no_grad()
     def replace(self, label: int, features: Tensor) -> None:
-        """Set one class's prototype from all its features (N, D); nothing happens where N is 0."""
+        """Set one class's prototype from all its features (N, D); nothing happens where N is 0.
+
+        Its spread is then the trace of their covariance (over N - 1) by D, as in PASS's code.
+        """
         if len(features):
             self.counts[label] = len(features)
             self.means[label] = features.mean(0)
-            self.spreads[label] = (features - self.means[label]).square().mean()
+            squares = (features - self.means[label]).square().sum()
+            self.spreads[label] = squares / (max(1, len(features) - 1) * features.shape[1])
 
     def nearest(self, features: Tensor) -> Tensor:
         """(B, D) -> (B, K) negative squared distances to the means; -inf for classes without one."""

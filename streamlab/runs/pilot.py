@@ -78,7 +78,8 @@ def expected_predictions(
     ends = np.cumsum([len(experience.indices) for experience in plan.experiences])
     points = set(ends.tolist())
     if plan.kind == "online":
-        points |= set(range(eval_every, int(ends[-1]) + 1, eval_every))
+        past = plan.points == "past"
+        points |= set(range(eval_every + past, int(ends[-1]) + 1, eval_every))
     served = labels_at(train_labels, plan.stream)
     first = np.full(plan.num_classes, len(served))
     arrived, place = np.unique(served, return_index=True)
@@ -148,11 +149,10 @@ def _time_base(simulation: Simulation) -> tuple[float, float]:
 
 def _base_seconds(strategy: Strategy, view: View) -> float:
     """Seconds of base training."""
-    recipe, net = strategy.setting.base, strategy.net
-    assert strategy.base is not None
-    net.head = strategy.base.head(net.backbone.feature_size, net.num_classes, recipe)
-    net.head.to(view.indices.device)
+    recipe, net, training = strategy.setting.base, strategy.net, strategy.base_training()
+    assert training is not None
     strategy.exposed[view.labels] = True
+    net.head = training.head(net.backbone.feature_size, strategy.exposed, recipe).to(view.indices.device)
     seconds = 0.0
     if any(parameter.requires_grad for parameter in net.backbone.parameters()):
         batch = next(view.batches(1, recipe.batch_size))
@@ -160,7 +160,7 @@ def _base_seconds(strategy: Strategy, view: View) -> float:
         for _ in range(_WARM_UP):
             began = time.perf_counter()
             images = augmented(batch.images, recipe.augmentation)
-            loss = strategy.base.loss(net, images, batch.labels, strategy.exposed)
+            loss = training.loss(net, images, batch.labels, strategy.exposed)
             torch.autograd.backward(loss)
             taken.append(time.perf_counter() - began)
         learned = len(view) if recipe.paper_compat else round(len(view) * (1 - recipe.validation))

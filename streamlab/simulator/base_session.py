@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import platform
 from collections.abc import Callable
@@ -41,17 +42,17 @@ def establish_base(
     is frozen where the strategy says that its features never change. Returns what a result says of it;
     None for a backbone that is not learned, which only gets the head.
     """
-    network, recipe = strategy.net, strategy.setting.base
-    assert strategy.base is not None
+    network, recipe, training = strategy.net, strategy.setting.base, strategy.base_training()
+    assert training is not None
     about = None
     if any(parameter.requires_grad for parameter in network.backbone.parameters()):
         backbone = dict(strategy.setting.backbone or strategy.backbone)
         seed = strategy.setting.seed
-        about = train_base(strategy.base, network, backbone, view, judged, recipe, seed, hear)
+        about = train_base(training, network, backbone, view, judged, recipe, seed, hear)
     else:
-        size = network.backbone.feature_size
-        network.head = strategy.base.head(size, network.num_classes, recipe).to(view.indices.device)
-    if strategy.frozen == "features":
+        among = torch.bincount(view.labels, minlength=network.num_classes) > 0
+        network.head = training.head(network.backbone.feature_size, among, recipe).to(among.device)
+    if strategy.frozen:
         network.requires_grad_(False)
     strategy.replace_head(network.head)
     return about
@@ -84,17 +85,15 @@ def train_base(
         raise StreamlabError(
             f"cannot keep the base session in {place}: {error.strerror}; XDG_CACHE_HOME names another cache"
         ) from None
-    network.head = training.head(network.backbone.feature_size, network.num_classes, recipe).to(
-        kept[1].device
-    )
+    among = torch.bincount(kept[1], minlength=network.num_classes) > 0
+    network.head = training.head(network.backbone.feature_size, among, recipe).to(among.device)
     weights = place / "base.safetensors"
     with locked(place, wait=True):
         if not weights.exists():
-            among = torch.bincount(kept[1], minlength=network.num_classes) > 0
             judged = test if recipe.paper_compat else held_out
             settled = Recipe(
                 epochs=recipe.epochs, batch_size=recipe.batch_size, warmup=0, smoothing=0, average=0,
-                keep="last" if judged is None else "best",
+                keep="last" if judged is None else "best", rate_by=recipe.rate_by,
             )  # fmt: skip
 
             def loss(net: Network, images: Tensor, labels: Tensor) -> Tensor:
@@ -154,10 +153,27 @@ def _fingerprint(
     recipe: BaseRecipe,
     seed: int,
 ) -> str:
-    """SHA-256 of all that the trained weights follow from: pixels and labels among it."""
-    about = [training.name, backbone, dataclasses.asdict(recipe), seed, samples[0].device.type]
+    """SHA-256 of all that the trained weights follow from: pixels, labels and the loss's text too."""
+    about = [
+        training.name,
+        described(training),
+        backbone,
+        dataclasses.asdict(recipe),
+        seed,
+        samples[0].device.type,
+    ]
     about += [network.backbone.precision, network.scale, network.shift]
     digest = hashlib.sha256(json.dumps([*about, torch.__version__, platform.machine()]).encode())
     for tensor in (*samples, *network.state_dict().values()):
         digest.update(np.ascontiguousarray(tensor.cpu().numpy()).data)
     return digest.hexdigest()
+
+
+def described(training: BaseTraining) -> list[str]:
+    """What a base training does: the text of its class, and the numbers that it was made with."""
+    cls = type(training)
+    try:
+        text = inspect.getsource(cls)
+    except (OSError, TypeError):  # typed into a prompt
+        text = f"{cls.__module__}.{cls.__qualname__}"
+    return [text, json.dumps(vars(training), sort_keys=True, default=repr)]

@@ -122,6 +122,7 @@ def make_strategy(
         base=spec.base_recipe(),
         way=plan.train.way if isinstance(plan, EpisodePlan) else 0,
         kind=plan.kind,
+        shows_boundaries=isinstance(plan, EpisodePlan) or plan.shows_boundaries,
     )
     return cls(setting, spec.own_options(cls))
 

@@ -26,7 +26,7 @@ from ..config import OptimizerConfig, at_least, within
 from ..errors import StreamlabError
 from ..memory.state import Putter, Taker
 from ..nets.network import Network
-from ..nets.optimizer import SGD, build_optimizer, set_rate
+from ..nets.optimizer import Optimizer, build_optimizer, set_rate
 from ..parts.augment import Augmentation, augmented
 from ..randomness import Draws, global_randomness, key, seed_torch
 from ..runs.checkpoints import Checkpoint, load_checkpoint, patience, save_checkpoint
@@ -38,7 +38,8 @@ Samples = tuple[Tensor, Tensor]  # images (n, C, H, W) uint8, labels (n,) int64
 class Recipe:
     """How long and how. warmup: share of all steps in which the rate rises; smoothing: of the labels;
     average: how much of the weights' moving average each step keeps (0: none); keep: the last
-    epoch's weights, or those of the epoch that was best on held-out images.
+    epoch's weights, or those of the epoch that was best on held-out images; rate_by: whether the schedule
+    moves on with every step, or every epoch.
     """
 
     epochs: int = 30
@@ -48,6 +49,7 @@ class Recipe:
     smoothing: float = 0.1
     average: float = 0.999
     keep: Literal["last", "best"] = "last"
+    rate_by: Literal["step", "epoch"] = "step"
 
     def __post_init__(self) -> None:
         at_least("recipe", "epochs", self.epochs, 1)
@@ -83,7 +85,7 @@ class _State:
     network: Network
     average: Network | None
     best: Network | None
-    optimizer: SGD | torch.optim.Optimizer
+    optimizer: Optimizer
     total: Tensor
     step: int = 0
     best_accuracy: float = -1.0
@@ -125,7 +127,8 @@ def fit(
             for number in range(first, per_epoch):
                 rows = order[number * batch : (number + 1) * batch]
                 seed_torch(key(seed, "fit", "step", state.step))
-                set_rate(state.optimizer, optimizer.lr * recipe.rate(state.step, steps))
+                moment = epoch * per_epoch if recipe.rate_by == "epoch" else state.step
+                set_rate(state.optimizer, optimizer.lr * recipe.rate(moment, steps))
                 loss = loss_of(state.network, augmented(images[rows], augment), labels[rows])
                 state.optimizer.zero_grad()
                 torch.autograd.backward(loss)

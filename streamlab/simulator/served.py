@@ -58,9 +58,9 @@ class View:
         rows = self.indices[self.labels == label]
         return Batch(self.split.images_at(rows), self.split.labels_at(rows))
 
-    def features(self, strategy: Strategy) -> Tensor:
-        """(n, D) its samples' features as at an evaluation, computed once where they are frozen."""
-        if self.cached is not None and strategy.frozen == "features":
+    def embeddings(self, strategy: Strategy) -> Tensor:
+        """(n, D) its samples' embeddings as at an evaluation, computed once where they are frozen."""
+        if self.cached is not None and strategy.frozen:
             return self.cached(strategy, self.indices)
         return strategy.features_of(self.split.images_at(self.indices))
 

@@ -35,7 +35,9 @@ def floor(longer: Source) -> float:
     return a_last(simulate(longer, "finetune", settings=TASKS, **CI).record())
 
 
-@pytest.mark.parametrize("name", ["er-ace", "der++", "mir", "ncm", "prototype-replay", "gdumb:passes=20"])
+@pytest.mark.parametrize(
+    "name", ["er-ace", "der++", "mir", "ncm", "prototype-replay:preset=online", "gdumb:passes=20"]
+)
 def test_online_methods_forget_less_than_finetuning(longer: Source, floor: float, name: str) -> None:
     reached = a_last(simulate(longer, name, budget="120ex", settings=TASKS, **CI).record())
     assert reached > floor + 0.15
@@ -63,15 +65,15 @@ def test_a_regularisers_penalty_is_zero_in_the_first_task_and_above_it_after(
     strategy = simulate(longer, name, hear, settings=SESSIONS, **CI).strategy
     assert terms[0] == 0
     assert min(terms[1:]) > 0
-    assert all((importance >= 0).all() for importance in strategy.penalty.importance)
+    assert all((importance >= 0).all() for importance in strategy.regulariser.importance)
     assert strategy.ledger().bytes_by_kind["statistics"] >= 2 * strategy.ledger().bytes_by_kind["model"]
 
 
 def test_synaptic_intelligence_accounts_for_the_loss_that_it_lowered(tiny: Source) -> None:
     """Along small steps on one batch the path integral sums up to the fall of the loss (Zenke et al., eq. 2)."""
     strategy = simulate(tiny, "si", settings={**TASKS, "optimizer": {"lr": 1e-3}}, **CI).strategy
-    strategy.penalty.anchors, strategy.penalty.importance = [], []
-    torch._foreach_zero_(strategy.paths)
+    strategy.regulariser.anchors, strategy.regulariser.importance = [], []
+    torch._foreach_zero_(strategy.omega)
     batch = batch_of(tiny, *range(32))
     with torch.no_grad():
         before = F.cross_entropy(strategy.net(batch.images), batch.labels)
@@ -79,7 +81,7 @@ def test_synaptic_intelligence_accounts_for_the_loss_that_it_lowered(tiny: Sourc
         strategy.observe(batch)
     with torch.no_grad():
         after = F.cross_entropy(strategy.net(batch.images), batch.labels)
-    fall = sum(path.sum() for path in strategy.paths)
+    fall = sum(path.sum() for path in strategy.omega)
     assert fall.item() == pytest.approx((before - after).item(), rel=0.02)
 
 
@@ -123,7 +125,7 @@ def test_mir_replays_what_the_step_would_hurt_most(tiny: Source) -> None:
     strategy = simulate(tiny, "mir:replay_size=5,candidates=40", settings=TASKS, **CI).strategy
     batch = batch_of(tiny, 3, 4, 5, 6)
     drawn = strategy.buffer.draw(40)
-    chosen = strategy._most_interfered(batch, drawn)
+    chosen = drawn.at(strategy.most_interfered(batch, drawn))
     rises = []
     before = [p.detach().clone() for p in strategy.parameters]
     gradients = torch.autograd.grad(
@@ -162,7 +164,7 @@ def test_icarl_classifies_by_the_nearest_mean_of_exemplars(longer: Source) -> No
     images = torch.from_numpy(longer.test_images[:50])
     strategy.train_mode(False)
     with torch.no_grad():
-        own = F.normalize(strategy.features(images))
+        own = F.normalize(strategy.embed(images))
         predicted = strategy.predict(images).argmax(1)
     assert torch.equal(predicted, torch.cdist(own, means).argmin(1))
 
@@ -184,13 +186,13 @@ def test_features_that_never_change_are_computed_once_a_run(
     from streamlab.strategies.ncm import NearestClassMean
 
     calls = []
-    plain = NearestClassMean.features
+    plain = NearestClassMean.embed
 
     def counted(self: NearestClassMean, images: torch.Tensor) -> torch.Tensor:
         calls.append(len(images))
         return plain(self, images)
 
-    monkeypatch.setattr(NearestClassMean, "features", counted)
+    monkeypatch.setattr(NearestClassMean, "embed", counted)
     simulation = simulate(tiny, "ncm", eval_every=20)
     assert len(simulation.evaluations) > 8
     assert calls.count(500) <= len(simulation.plan.experiences) + 1
@@ -199,9 +201,9 @@ def test_features_that_never_change_are_computed_once_a_run(
 def test_prototype_replay_draws_around_prototypes_of_absent_classes(longer: Source) -> None:
     for scenario, settings in (("si-blurry", {"stream": {"batch_size": 5}}), ("class-incremental", SESSIONS)):
         strategy = simulate(
-            longer, "prototype-replay:replay_size=2000", scenario=scenario, settings=settings
+            longer, "prototype-replay:replay_size=2000,spread=class", scenario=scenario, settings=settings
         ).strategy
-        drawn, labels = strategy._draw(batch_of(longer, int(np.flatnonzero(longer.train_labels == 2)[0])))
+        drawn, labels = strategy.draw(batch_of(longer, int(np.flatnonzero(longer.train_labels == 2)[0])))
         assert set(labels.tolist()) == {0, 1, 3, 4, 5}
         own = drawn[labels == 4]
         torch.testing.assert_close(own.mean(0), strategy.prototypes.means[4], atol=0.2, rtol=0.2)

@@ -20,8 +20,7 @@ from streamlab.evaluation.episodic import EpisodeRecord, by_condition
 from streamlab.evaluation.geometry import curve, measure_geometry
 from streamlab.evaluation.intervals import bootstrap, normal_interval
 from streamlab.nets.network import PixelStatistics
-from streamlab.runs.folder import RunFolder
-from streamlab.strategies.losses import (
+from streamlab.parts.metric_losses import (
     VARIANTS,
     MetricTerms,
     icnn_loss,
@@ -30,6 +29,7 @@ from streamlab.strategies.losses import (
     proto_triplet_loss,
     prototypes_of,
 )
+from streamlab.runs.folder import RunFolder
 from streamlab.strategies.protonet import Options, PrototypicalNetwork
 from streamlab.strategy import Setting
 from streamlab.stream import make_plan
@@ -238,20 +238,24 @@ def test_environments_are_tested_and_reported_by_condition_and_severity(
 
 
 def test_the_weights_that_were_best_on_meta_validation_are_tested(source: Source, tmp_path: Path) -> None:
-    kept = {}
-    for keep in ("best", "last"):
-        scenario = {**SMALL["scenario"], "keep": keep}
+    """They are those of a run that ended where the best evaluation was taken."""
+
+    def run(name: str, **scenario: object) -> tuple[EpisodeRecord, float]:
         done = streamlab.run(
-            "episodes", source, ["protonet"], seeds=1, out=tmp_path / keep, show=False, workers=0,
-            settings={**SMALL, "scenario": scenario, "optimizer": {"name": "sgd", "lr": 100.0}},
+            "episodes", source, ["protonet"], seeds=1, out=tmp_path / name, show=False, workers=0, eval_every=3,
+            settings={**SMALL, "scenario": {**SMALL["scenario"], **scenario}, "optimizer": {"name": "sgd", "lr": 1.0}},
         )  # fmt: skip
         record = done.runs[0].record
         assert isinstance(record, EpisodeRecord)
-        judged = [e.interval.mean for e in record.evaluations if e.phase == "validation"]
-        kept[keep] = (judged, done.runs[0].metrics["episode_accuracy"])
-    assert kept["best"][0] == kept["last"][0]
-    assert max(kept["best"][0]) > kept["best"][0][-1]  # so large a rate makes it worse
-    assert kept["best"][1] > kept["last"][1]
+        return record, done.runs[0].metrics["episode_accuracy"]
+
+    record, best = run("best", keep="best")
+    judged = [e for e in record.evaluations if e.phase == "validation"]
+    accuracies = [e.interval.mean for e in judged]
+    at = judged[accuracies.index(max(accuracies))].samples_seen
+    assert at < 12  # so large a rate makes it worse
+    assert run("short", keep="last", episodes=at)[1] == best
+    assert run("last", keep="last")[1] != best
 
 
 @pytest.mark.parametrize("strategy", ["protonet", "simpleshot"])
@@ -447,7 +451,7 @@ def test_mamls_gradient_is_the_one_derived_by_hand_on_a_linear_model(first_order
 @pytest.mark.parametrize("first_order", [False, True])
 def test_maml_steps_as_learn2learn_by_hand(source: Source, first_order: bool) -> None:
     l2l = _learn2learn()
-    from streamlab.strategies.adaptation import InnerLoop
+    from streamlab.parts.adapted import InnerLoop
     from streamlab.strategies.maml import ModelAgnosticMetaLearning
 
     batch = _batch(source)

@@ -15,7 +15,6 @@ from streamlab.errors import StreamlabError
 from streamlab.nets.network import CosineHead
 from streamlab.nets.optimizer import build_optimizer
 from streamlab.simulator import events
-from streamlab.strategies.fact import blended
 from streamlab.strategies.teen import calibrate_prototypes
 
 SESSIONS = {"base_classes": 6, "sessions": 2, "way": 2, "shot": 3}
@@ -130,7 +129,7 @@ def test_a_backbone_that_is_frozen_needs_no_base_training(source: Source) -> Non
     vit = {"name": "vit", "patch_size": 4, "width": 16, "depth": 2, "heads": 2}
     run = simulate(source, "teen", heard.append, scenario="fscil", settings=settings(backbone=vit))
     assert not any(isinstance(event, events.BaseTrained) for event in heard)
-    assert run.evaluations[-1].accuracy > 0.15
+    assert run.evaluations[-1].accuracy > 0.2  # twice chance
     assert [len(e.exposed.nonzero()[0]) for e in run.evaluations] == [6, 8, 10]
 
 
@@ -156,34 +155,27 @@ def test_nesterov_is_torchs() -> None:
     assert torch.equal(own, theirs)
 
 
-def test_facts_prediction_is_its_equation() -> None:
-    draws = torch.Generator().manual_seed(0)
-    features, prototypes, virtual = (torch.randn(n, 5, generator=draws) for n in (4, 3, 2))
-    unit = torch.nn.functional.normalize
-    cosine = unit(features) @ unit(prototypes).T
-    through = unit(features) @ unit(virtual).T @ (unit(virtual) @ unit(prototypes).T)
-    expected = 0.3 * through.softmax(1) + 0.7 * (16 * cosine).softmax(1)
-    torch.testing.assert_close(blended(features, prototypes, virtual, 16, 0.3), expected)
-    torch.testing.assert_close(blended(features, prototypes, virtual[:0], 16, 0.3), (16 * cosine).softmax(1))
-
-
 def test_fact_keeps_room_for_classes_to_come(source: Source) -> None:
-    """Its virtual rows lie nearer to base samples than rows that nothing was learned for."""
-    nets = {}
-    for name in ("fact", "teen"):
+    """Mixtures of two base classes lie nearer to its virtual rows than where the method's losses weigh nothing."""
+    nearness = {}
+    for balance in (1.0, 0.0):
         rows = settings(base={**BASE, "epochs": 15})
-        nets[name] = simulate(source, name, scenario="fscil", settings=rows).strategy
-    assert len(nets["fact"].virtual) == 4
-    features = nets["fact"].features_of(torch.from_numpy(source.train_images))
-    near = torch.nn.functional.normalize(features) @ torch.nn.functional.normalize(nets["fact"].virtual).T
-    chance = torch.nn.functional.normalize(torch.randn(200, 16, generator=torch.Generator().manual_seed(0)))
-    assert near.mean() > (torch.nn.functional.normalize(features) @ chance.T).mean() + 0.1
+        made = simulate(source, f"fact:balance={balance}", scenario="fscil", settings=rows).strategy
+        assert len(made.virtual) == 4
+        general, special = made.net.backbone.split()
+        early = general(made.net.scaled(torch.from_numpy(source.train_images)))
+        mixed = special((early + early.roll(7, 0)) / 2)
+        cosines = torch.nn.functional.normalize(mixed) @ torch.nn.functional.normalize(made.virtual).T
+        nearness[balance] = cosines.amax(1).mean()
+    assert nearness[1.0] > nearness[0.0] + 0.1
 
 
 @pytest.mark.parametrize("other", ["ncm", "slda", "prototype-replay", "joint", "finetune"])
 def test_other_strategies_learn_in_few_shot_sessions_too(source: Source, other: str) -> None:
     run = simulate(source, other, scenario="fscil", settings=settings(stream={"epochs": 2, "batch_size": 16}))
-    assert run.evaluations[-1].exposed.all()
+    base = next(e for e in run.evaluations if e.task_ends)
+    chance = 1 / int(base.exposed.sum())
+    assert base.accuracy > 2 * chance
 
 
 def test_the_papers_path_runs_on_an_archive_in_cifar_100s_format(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_prompts_learn_and_the_ledger_shows_them_apart(name: str) -> None:
     made = simulate(make_source(classes=6, train=20, test=5), name, settings=settings).strategy
     again = build_network(TINY, (1, 8, 8), 6, PixelStatistics(0.5, 0.5)).backbone
     kinds = made.ledger().bytes_by_kind
-    rows = 10 * 5 if "l2p" in name else 2 * (2 * 5 + 10 * 3 * 20)
+    rows = 10 * 5 if "l2p" in name else 2 * 5 + 10 * 3 * 20
     assert kinds["frozen backbone"] == sum(t.nbytes for t in again.state_dict().values())
     assert (kinds["prompts"], kinds["keys"]) == (4 * rows * 16, 4 * 10 * 16)
     assert kinds["head"] == 4 * (16 * 6 + 6)
@@ -68,7 +68,10 @@ def test_a_task_keeps_its_own_expert_where_boundaries_are_shown() -> None:
     [
         ("l2p:pool_size=3", "l2p: pool_size is 3, and each image takes 5 prompts of it"),
         ("dualprompt:positions_g=7", "dualprompt: a prompt at block 7, and the backbone has 0 to 4"),
-        ("dualprompt:selection=task,replay_size=2", "with selection=task nothing is replayed"),
+        (
+            "dualprompt:selection=task,replay_size=2",
+            "so that nothing can be replayed; set selection=query or replay_size=0",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(name: str, sentence: str) -> None:
@@ -119,7 +122,7 @@ def test_ranpac_is_ridge_regression_whatever_the_order() -> None:
         )
     torch.testing.assert_close(made[0].weights, made[1].weights, rtol=1e-3, atol=1e-5)
     images = torch.from_numpy(source.train_images)
-    hidden = made[0].project(made[0].features(images)).double()
+    hidden = made[0].project(made[0].embed(images)).double()
     targets = F.one_hot(torch.from_numpy(source.train_labels), 6).double()
     own = torch.linalg.solve(hidden.T @ hidden + 10 * torch.eye(50).double(), hidden.T @ targets)
     torch.testing.assert_close(made[0].weights.double(), own, rtol=1e-3, atol=1e-5)
@@ -152,25 +155,25 @@ def test_ranpac_is_no_worse_with_fewer_samples_than_projections() -> None:
 
 
 class Counting(Strategy):
-    """Counts how many images its query is asked of."""
+    """Counts how many images it embeds."""
 
-    frozen = "query"
+    frozen = True
     asked = 0
 
-    def query(self, images: Tensor) -> Tensor:
+    def embed(self, images: Tensor) -> Tensor:
         Counting.asked += len(images)
         return images.flatten(1).float().mean(1, keepdim=True)
 
-    def predict_given(self, images: Tensor, given: Tensor) -> Tensor:
-        own = images.flatten(1).float().mean(1, keepdim=True)
-        assert torch.equal(own, given), "each image meets its own query"
+    def score(self, embedding: Tensor, images: Tensor) -> Tensor:
+        expected = images.flatten(1).float().mean(1, keepdim=True)
+        assert torch.equal(expected, embedding), "each image meets its own embedding"
         return self.net(images)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         return {"task": F.cross_entropy(self.net(batch.images), batch.labels)}
 
 
-def test_a_test_image_is_queried_once_a_run_and_the_cache_changes_no_bit() -> None:
+def test_a_test_image_is_embedded_once_a_run_and_the_cache_changes_no_bit() -> None:
     source = make_source(classes=10, train=30, test=100)
     asked, predictions = [], []
     for cache in ("1MiB", "0"):
@@ -194,7 +197,7 @@ def test_half_precision_is_the_backbones_alone(name: str) -> None:
         for precision in ("float32", "bfloat16")
     )
     assert all(t.dtype != torch.bfloat16 for t in half.strategy.take_state()[1].values())
-    assert half.strategy.features(torch.from_numpy(source.test_images)).dtype == torch.float32
+    assert half.strategy.net.features(torch.from_numpy(source.test_images)).dtype == torch.float32
     apart = (full.strategy.net.head.weight - half.strategy.net.head.weight).abs().max()
     assert 0 < apart < 0.05, "computed otherwise, and nearly alike"
 

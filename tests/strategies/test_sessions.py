@@ -20,7 +20,7 @@ from streamlab.nets.network import PixelStatistics, build_network
 from streamlab.parts.expansion import align_weights
 from streamlab.parts.rehearsal import Rehearsal
 from streamlab.simulator import events
-from streamlab.strategies.bic import bias_correction, held_out
+from streamlab.strategies.bic import bias_correction, pixel_hash
 from streamlab.strategies.foster import balanced_distillation, class_weights
 
 SESSIONS: dict[str, Any] = {
@@ -71,7 +71,7 @@ def test_what_grows_gives_up_exemplars(longer: Source, name: str) -> None:
     assert exemplars[0] > exemplars[1] > exemplars[2]
     assert simulation.strategy.buffer.images.shape[0] == simulation.strategy.buffer.capacity
     least = simulation.strategy.needs(Budget()) - simulation.strategy.bytes_to_come()
-    extractors = simulation.strategy.extractors
+    extractors = simulation.strategy.extractors.backbone
     parameters = sum(p.numel() for p in extractors.parameters())
     assert simulation.strategy.ledger().parameters == parameters
     assert (
@@ -85,9 +85,9 @@ def test_old_extractors_stay_as_they_were_and_the_classifier_inherits(longer: So
     def hear(event: events.Event) -> None:
         if isinstance(event, events.ExperienceEnded):
             state = torch.cat(
-                [t.flatten().clone() for t in simulation.extractors.newest.state_dict().values()]
+                [t.flatten().clone() for t in simulation.extractors.backbone.newest.state_dict().values()]
             )
-            kept.append((simulation.extractors.newest, state))
+            kept.append((simulation.extractors.backbone.newest, state))
 
     from streamlab.strategies.expandable_der import ExpandableRepresentation
 
@@ -103,8 +103,8 @@ def test_old_extractors_stay_as_they_were_and_the_classifier_inherits(longer: So
         now = torch.cat([t.flatten() for t in module.state_dict().values()])
         assert torch.equal(now, state)
         assert not any(parameter.requires_grad for parameter in module.parameters())
-    assert len(simulation.extractors.earlier) == 2
-    assert simulation.net.head.in_features == 3 * simulation.extractors.own_size
+    assert len(simulation.extractors.backbone.earlier) == 2
+    assert simulation.net.head.in_features == 3 * simulation.extractors.backbone.extractor_size
 
 
 @pytest.mark.parametrize("options", [
@@ -121,10 +121,10 @@ def test_a_backbone_is_its_general_and_special_layers(options: dict[str, Any]) -
 
 def test_memo_has_one_copy_of_its_general_layers(longer: Source) -> None:
     strategy = simulate(longer, "memo:train_general=false", budget="60kB", **CI).strategy
-    general = sum(p.numel() for p in strategy.extractors.general.parameters())
-    special = strategy.extractors.growth_parameters
+    general = sum(p.numel() for p in strategy.extractors.backbone.general.parameters())
+    special = strategy.extractors.backbone.growth_parameters
     assert strategy.ledger().parameters == general + 3 * special
-    assert not any(p.requires_grad for p in strategy.extractors.general.parameters())
+    assert not any(p.requires_grad for p in strategy.extractors.backbone.general.parameters())
 
 
 def test_weights_are_aligned_to_the_old_length() -> None:
@@ -178,44 +178,39 @@ def test_the_bias_correction_of_few_samples_that_can_be_told_apart_stays_small()
     assert -2.0 < beta < 0.0
 
 
-def test_a_held_out_sample_is_always_held_out_and_never_learned(longer: Source) -> None:
+def test_bic_corrects_each_session_but_the_first(longer: Source) -> None:
     images = torch.from_numpy(longer.train_images)
-    apart = held_out(images, 0.2, 5)
-    assert 0.12 < apart.float().mean() < 0.28
+    hashes = pixel_hash(images, 5)
     order = torch.randperm(len(images))
-    assert torch.equal(held_out(images[order], 0.2, 5), apart[order])
-    assert not torch.equal(held_out(images, 0.2, 6), apart)
+    assert torch.equal(pixel_hash(images[order], 5), hashes[order])
+    assert not torch.equal(pixel_hash(images, 6), hashes)
     strategy = simulate(longer, "bic:validation=0.2", budget="120ex", **CI).strategy
-    held = strategy.buffer.everything()
-    shares = [strategy.is_held_out(held.images[held.labels == label]).float().mean() for label in range(6)]
-    assert min(shares) > 0
-    assert max(shares) <= 0.25
     assert (strategy.alpha != 1).sum() == 4  # those of the second and third session
 
 
 def test_bic_takes_no_step_on_what_is_all_held_out(longer: Source) -> None:
     strategy = simulate(longer, "bic:validation=0.2", budget="120ex", **CI).strategy
-    images = torch.from_numpy(longer.train_images)
-    apart = strategy.is_held_out(images).nonzero().flatten()[:1]
+    samples = Batch(torch.from_numpy(longer.train_images), torch.from_numpy(longer.train_labels))
+    apart = strategy.is_held_out(samples).nonzero().flatten()[:1]
     strategy.rehearsal.begin(range(0), range(1))
     before = strategy.net.head.weight.detach().clone()
-    assert strategy.observe(Batch(images[apart], torch.from_numpy(longer.train_labels)[apart])) == {}
+    assert strategy.observe(samples.at(apart)) == {}
     assert torch.equal(strategy.net.head.weight, before)
 
 
-def test_foster_is_one_network_at_rest_and_three_while_it_learns(longer: Source) -> None:
+def test_foster_holds_the_boosted_network_and_the_student(longer: Source) -> None:
     simulation = simulate(longer, "foster", budget="120ex", **CI)
     strategy = simulation.strategy
-    assert strategy.teacher is strategy.student is None
-    assert "extra models" not in strategy.ledger().bytes_by_kind
-    network = sum(tensor.nbytes for tensor in strategy.net.state_dict().values())
-    assert simulation.progress.held["extra models"] == 2 * network
-    images = torch.from_numpy(longer.test_images[:4])
-    strategy.train_mode(False)
-    strategy.teacher = strategy.net
-    strategy.old_classes = torch.arange(6) < 4
-    boosted, own = strategy.predict(images), strategy.net(images)
-    torch.testing.assert_close(boosted, own * (1 + strategy.old_classes.float()))
+    extractor = sum(tensor.nbytes for tensor in strategy.student.backbone.state_dict().values())
+    head = sum(tensor.nbytes for tensor in strategy.student.head.state_dict().values())
+    kinds = strategy.ledger().bytes_by_kind
+    assert kinds["model"] == extractor
+    assert (
+        kinds["extra models"] == 2 * extractor + 2 * head
+    )  # the old network, the student, the old classifier
+    assert strategy.ledger().parameters == 2 * extractor // 4
+    assert simulation.progress.held["extra models"] == kinds["extra models"]
+    assert strategy.bytes_to_come(3) == strategy.parameters_to_come(3) == 0
 
 
 def test_class_weights_are_inverse_effective_numbers() -> None:

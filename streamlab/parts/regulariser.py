@@ -6,7 +6,7 @@ What EWC, SI and MAS share: they differ in where the importance comes from.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +18,17 @@ from ..nets.network import samples_alone
 _CHUNK = 32  # samples whose gradients are in memory at once
 
 
-class QuadraticPenalty:
-    """Sum over parameters of importance · (parameter - anchor)²; nothing is held until `anchor_at`.
+class Regulariser:
+    """Sum over parameters of importance · (parameter - anchor)². Nothing is held until `anchor`.
 
-    importance, anchors: one tensor a parameter. Costs no copy in a step.
+    parameters: those that are held back; importance, anchors: one tensor a parameter. It is false until
+    there is something to be penalised for.
     """
 
-    def __init__(self) -> None:
+    ledger_kind: ClassVar[str] = "statistics"
+
+    def __init__(self, parameters: Sequence[Tensor]) -> None:
+        self.parameters: list[Tensor] = list(parameters)
         self.importance: list[Tensor] = []
         self.anchors: list[Tensor] = []
 
@@ -32,25 +36,30 @@ class QuadraticPenalty:
         """Whether there is anything to be penalised for."""
         return bool(self.anchors)
 
-    def of(self, parameters: Sequence[Tensor]) -> Tensor:
-        """A scalar >= 0, with its gradient 2 · importance · (parameter - anchor)."""
-        held = len(parameters)
-        value: Tensor = _Quadratic.apply(*parameters, *self.anchors, *self.importance, held)
+    def penalty(self) -> Tensor:
+        """A scalar >= 0, with its gradient 2 · importance · (parameter - anchor). It copies nothing."""
+        count = len(self.parameters)
+        value: Tensor = _Quadratic.apply(*self.parameters, *self.anchors, *self.importance, count)
         return value
 
     @torch.no_grad()
-    def anchor_at(self, parameters: Sequence[Tensor], fresh: Sequence[Tensor], decay: float = 1.0) -> None:
-        """Hold the parameters where they are; importance becomes decay · importance + fresh."""
-        if not self.anchors:
-            self.importance = [torch.zeros_like(parameter) for parameter in parameters]
-            self.anchors = [torch.empty_like(parameter) for parameter in parameters]
-        torch._foreach_mul_(self.importance, decay)
-        torch._foreach_add_(self.importance, list(fresh))
-        torch._foreach_copy_(self.anchors, list(parameters))
+    def anchor(self, importance: Sequence[Tensor], decay: float = 1.0) -> None:
+        """Hold the parameters where they are; the importance becomes decay · before + this one."""
+        self.add(importance, decay)
+        torch._foreach_copy_(self.anchors, self.parameters)
 
-    def bytes_to_come(self, parameters: Iterable[Tensor]) -> int:
-        """Bytes that the first `anchor_at` will add."""
-        return 0 if self.anchors else 2 * sum(parameter.nbytes for parameter in parameters)
+    @torch.no_grad()
+    def add(self, importance: Sequence[Tensor], decay: float = 1.0) -> None:
+        """The importance becomes decay · before + this one; the anchors stay."""
+        if not self.anchors:
+            self.importance = [torch.zeros_like(parameter) for parameter in self.parameters]
+            self.anchors = [torch.empty_like(parameter) for parameter in self.parameters]
+        torch._foreach_mul_(self.importance, decay)
+        torch._foreach_add_(self.importance, list(importance))
+
+    def bytes_to_come(self) -> int:
+        """Bytes that the first `anchor` will add."""
+        return 0 if self.anchors else 2 * sum(parameter.nbytes for parameter in self.parameters)
 
 
 class _Quadratic(torch.autograd.Function):
@@ -58,8 +67,8 @@ class _Quadratic(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Tensor:
-        *tensors, held = arguments
-        parameters, anchors, importance = (tensors[start : start + held] for start in (0, held, 2 * held))
+        *tensors, count = arguments
+        parameters, anchors, importance = (tensors[at : at + count] for at in (0, count, 2 * count))
         moved = torch._foreach_sub(parameters, anchors)
         weighted = torch._foreach_mul(moved, importance)
         ctx.weighted = weighted
@@ -86,16 +95,16 @@ def mean_over_samples(
     samples were seen; zeros where there are none. The network is in evaluation mode meanwhile.
     """
     names = {id(parameter): name for name, parameter in net.named_parameters()}
-    own = {names[id(parameter)]: parameter.detach() for parameter in parameters}
+    chosen = {names[id(parameter)]: parameter.detach() for parameter in parameters}
     others = {
-        name: tensor.detach() for name, tensor in net.state_dict(keep_vars=True).items() if name not in own
+        name: tensor.detach() for name, tensor in net.state_dict(keep_vars=True).items() if name not in chosen
     }
 
-    def one(chosen: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
-        return scalar(functional_call(net, {**others, **chosen}, (image[None],)), label[None])
+    def one(at: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
+        return scalar(functional_call(net, {**others, **at}, (image[None],)), label[None])
 
     each = vmap(grad(one), (None, 0, 0))
-    totals = {name: torch.zeros_like(tensor) for name, tensor in own.items()}
+    totals = {name: torch.zeros_like(tensor) for name, tensor in chosen.items()}
     seen, training = 0, net.training
     net.eval()
     with samples_alone(net):
@@ -104,7 +113,7 @@ def mean_over_samples(
                 part = slice(start, start + min(_CHUNK, samples - seen))
                 images, labels = batch.images[part], batch.labels[part]
                 if len(labels):
-                    for name, gradients in each(own, images, labels).items():
+                    for name, gradients in each(chosen, images, labels).items():
                         totals[name] += of(gradients).sum(0)
                     seen += len(labels)
             if seen >= samples:
