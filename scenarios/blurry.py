@@ -68,6 +68,7 @@ def blurry_plan(options: Blurry, labels: Labels, seed: int) -> StreamPlan:
         shows_boundaries=options.boundaries == "shown",
         seed=seed,
         options=dataclasses.asdict(options),
+        points="past" if options.order == "reference" else "at",
         experiences=tuple(
             _experience(labels, indices, disjoint, blurry)
             for indices, disjoint, blurry in stream(options, labels, seed)

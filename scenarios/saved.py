@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from streamlab.episodes import EpisodePlan
 from streamlab.errors import StreamlabError
-from streamlab.stream import Labels, StreamPlan
+from streamlab.stream import Labels, Plan, load_plan
 
 
 @dataclass(frozen=True)
@@ -19,17 +20,27 @@ class Saved:
 
     name: ClassVar[str] = "saved"
 
-    def plan(self, labels: Labels, seed: int) -> StreamPlan:
+    def plan(self, labels: Labels, seed: int) -> Plan:
         """The plan in the file; raises StreamlabError where it is none, or not of a source like this."""
         if not self.plan_file:
             raise StreamlabError("saved: say which file (scenario.plan_file=my-plan.safetensors)")
-        plan = StreamPlan.load(Path(self.plan_file))
-        most = max(int(experience.indices.max(initial=-1)) for experience in plan.experiences)
-        judged = max(int(experience.test_indices.max(initial=-1)) for experience in plan.experiences)
-        counts = len(labels.train), len(labels.test)
-        if plan.num_classes != labels.num_classes or (not plan.transforms and (most, judged) >= counts):
+        plan = load_plan(Path(self.plan_file))
+        train, test = len(labels.train), len(labels.test)
+        if isinstance(plan, EpisodePlan):
+            needed, there = int(max(phase.samples.max() for phase in plan.phases.values())) + 1, train + test
+            fits = needed <= there
+            asked, found = f"{needed} samples", f"{there}"
+        else:
+            under = max(1, len(plan.transforms))
+            most = 1 + max(int(e.indices.max(initial=-1)) for e in plan.experiences)
+            judged = 1 + max(int(e.test_indices.max(initial=-1)) for e in plan.experiences)
+            fits = most <= train * under and judged <= test * under
+            asked, found = f"{most} training and {judged} test samples", f"{train} and {test}"
+            if under > 1:
+                found += f" under {under} transforms"
+        if plan.num_classes != labels.num_classes or not fits:
             raise StreamlabError(
-                f"saved: {self.plan_file} is of {plan.num_classes} classes and samples up to {most} and "
-                f"{judged}; the source has {labels.num_classes} classes, {counts[0]} and {counts[1]} samples"
+                f"saved: {self.plan_file} is of {plan.num_classes} classes and needs {asked}; the source has "
+                f"{labels.num_classes} classes, {found}"
             )
         return dataclasses.replace(plan, scenario=self.name, options={"plan_file": self.plan_file})

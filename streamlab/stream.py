@@ -96,7 +96,9 @@ class StreamPlan:
 
     transforms: what is done to images, by name (streamlab.data.split); none: images as they are.
     class_counts: training samples of each class in the stream, filled in by `make_plan`. has_base:
-    the first experience is a base session, for training a network on (few-shot sessions).
+    the first experience is a base session, for training a network on (few-shot sessions). points: a regular
+    evaluation is taken at the first batch end at or past a multiple ("at"), or strictly past it ("past", as
+    the Si-Blurry authors' trainer: then there is none at the stream's very end).
     """
 
     scenario: str
@@ -109,6 +111,7 @@ class StreamPlan:
     transforms: tuple[str, ...] = ()
     class_counts: tuple[int, ...] = ()
     has_base: bool = False
+    points: Literal["at", "past"] = "at"
 
     @cached_property
     def fingerprint(self) -> str:
@@ -116,6 +119,7 @@ class StreamPlan:
         digest = hashlib.sha256()
         head = ["streamlab plan 1", self.kind, self.num_classes, self.shows_boundaries]
         head += ["base"] if self.has_base else []
+        head += ["evaluated past points"] if self.points == "past" else []
         head += self.transforms
         digest.update(json.dumps([*head, len(self.experiences)]).encode())
         for experience in self.experiences:
@@ -237,6 +241,7 @@ _HEAD = (
     "transforms",
     "class_counts",
     "has_base",
+    "points",
 )
 
 

@@ -1,16 +1,16 @@
 """The driver of online streams: every sample is served once, in the plan's order.
 
 RunStarted
-for each experience (all of them as one, where boundaries are hidden):
+for each experience:
     begin_experience(view)                     where boundaries are shown
-    for each batch:
+    for each batch:                            none spans experiences, shown or hidden
         ExperienceStarted, ClassesArrived      for those whose first sample is in it
         observe(batch)                         updates_per_batch times
         remember(batch)                        once; Progressed
-        consolidate(), predict(...)            where a point is reached:
-            Evaluated, ExperienceEnded         the latter where a task ended
+        consolidate(), predict(...)            where a regular point is reached: Evaluated
         CheckpointWritten                      by the clock
-    end_experience(view)                       where shown, before its evaluation
+    end_experience(view)                       where shown
+    consolidate(), predict(...): Evaluated, ExperienceEnded
 RunEnded (or RunFailed)
 """
 
@@ -22,11 +22,9 @@ from .simulation import Simulation
 def run_online(simulation: Simulation) -> None:
     """Drive the simulation from where it stands to the end of its stream."""
     plan, progress = simulation.plan, simulation.progress
-    shown = plan.shows_boundaries
-    segments = [e.indices for e in plan.experiences] if shown else [plan.stream]
-    size = simulation.batch_size
-    while progress.segment < len(segments):
-        order = simulation.order(segments[progress.segment])
+    shown, size = plan.shows_boundaries, simulation.batch_size
+    while progress.segment < len(plan.experiences):
+        order = simulation.order(plan.experiences[progress.segment].indices)
         if shown and progress.offset == 0:
             simulation.begin(progress.segment)
         while progress.offset < len(order):

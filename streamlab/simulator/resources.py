@@ -11,8 +11,6 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ..errors import StreamlabError, unknown
-
 T = TypeVar("T")
 
 
@@ -104,18 +102,3 @@ def peak_memory(device: torch.device) -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def chosen_device(name: str) -> str:
-    """`auto`, `cpu` or `cuda` as what there is; raises StreamlabError."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        kind = torch.device(name).type
-    except RuntimeError:
-        raise unknown("device", name, ("auto", "cpu", "cuda")) from None
-    if kind not in ("cpu", "cuda"):
-        raise unknown("device", name, ("auto", "cpu", "cuda"))
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise StreamlabError("device cuda is asked for, and torch sees no GPU; use --device cpu or auto")
-    return name

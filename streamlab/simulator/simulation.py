@@ -91,7 +91,7 @@ class Simulation(Running):
         """An experience begins, where boundaries are shown."""
         self._start_experiences(self.progress.samples_seen + 1)
         self.progress.measured_from = self.progress.steps
-        view, own = self.view(number), self.strategy.own_classes
+        view, own = self.view(number), self.strategy.current_classes
         if number == 0 and self.strategy.base is not None:
             with self.training(counted=False):
                 self._train_base(view)
@@ -126,7 +126,7 @@ class Simulation(Running):
         self.count(count, began)
 
     def evaluate_if_due(self) -> None:
-        """Evaluate at the first batch end at or past a regular point or the end of a task."""
+        """Evaluate at the first batch end at (or past) a regular point, and at the end of a task."""
         progress = self.progress
         seen = progress.samples_seen
         ends: list[int] = []
@@ -135,14 +135,18 @@ class Simulation(Running):
             if self.bounds[number + 1] > seen:
                 break
             ends.append(number)
-        regular = self.plan.kind == "online" and (
-            seen // self.eval_every > max(progress.evaluated_at, 0) // self.eval_every
+        regular = self.plan.kind == "online" and self._multiples(seen) > self._multiples(
+            progress.evaluated_at
         )
         if ends or regular:
             self._evaluate(tuple(ends), regular)
         for number in ends:
             self.emit(events.ExperienceEnded(number, seen))
         progress.ended += len(ends)
+
+    def _multiples(self, seen: int) -> int:
+        """Regular points that so many samples reach, or, where the plan judges past them, exceed."""
+        return max(0, seen - (self.plan.points == "past")) // self.eval_every
 
     def end(self, number: int) -> None:
         """An experience ends, where boundaries are shown."""
@@ -190,8 +194,8 @@ class Simulation(Running):
         progress.base = establish_base(strategy, view, judged, self.hear_fit)
         self.evaluator.forget()
         self._train_cache = None
-        if strategy.frozen == "features":  # one pass, which ends the base: sessions only read
-            view.features(strategy)
+        if strategy.frozen:  # one pass, which ends the base: sessions only read
+            view.embeddings(strategy)
             strategy.train_mode(False)
             with torch.no_grad():
                 self.evaluator.frozen(strategy, np.arange(len(self.evaluator.candidates)))

@@ -129,13 +129,17 @@ def test_the_golden_trace_of_an_online_stream_with_boundaries_shown(few: Source)
     ]
 
 
-def test_hidden_boundaries_show_in_no_batch(few: Source) -> None:
+def test_of_hidden_boundaries_nothing_is_told_and_no_batch_spans_one(few: Source) -> None:
     calls = trace(few, eval_every=10, settings=settings(stream={"batch_size": 5}))
-    assert [call for call in calls if call.startswith("observe")] == ["observe 5"] * 4 + ["observe 4"]
+    assert [call for call in calls if call.startswith("observe")] == [
+        "observe 5",
+        "observe 5",
+        "observe 2",
+    ] * 2
     assert not any(call.startswith(("begin", "end")) for call in calls)
     assert calls[-6:] == [
-        "Evaluated 20 ()",
-        "observe 4",
+        "Evaluated 22 ()",
+        "observe 2",
         "remember",
         "consolidate",
         "Evaluated 24 (1,)",
@@ -218,7 +222,8 @@ def test_what_the_strategy_reports_is_counted(tiny: Source) -> None:
     simulation = simulate(tiny, "er", settings={"stream": {"updates_per_batch": 2}})
     progress = simulation.progress
     assert progress.samples_seen == 240
-    assert progress.steps == 48
+    lengths = [len(experience.indices) for experience in simulation.plan.experiences]
+    assert progress.steps == 2 * sum(-(-length // 10) for length in lengths)  # no batch spans tasks
     # Two Linear layers (64 -> 256 -> 6) on 20 samples: forward, and backward without the input's.
     assert progress.flops_per_step == 2 * 20 * (64 * 256 * 2 + 256 * 6 * 3)
     assert progress.exemplars == 240
