@@ -4,40 +4,65 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from streamlab.check import Outcome, Subject, check_strategy
+from streamlab import plugins
+from streamlab.check import (
+    Outcome,
+    ScenarioSubject,
+    SourceSubject,
+    Subject,
+    check_plugin,
+    check_strategy,
+    scenario_checks,
+    source_checks,
+)
 from streamlab.check.outcomes import step_seconds
 
 _MARKS = {"kept": ("✓", "green"), "broken": ("✗", "red"), "mended": ("✗", "red"), "known": ("!", "yellow")}
 
 
-def print_checks(text: str, as_json: bool) -> bool:
-    """Check a strategy by name or file; returns whether it keeps its promises."""
-    subject = Subject.named(text)
+def print_checks(text: str, as_json: bool, data: str | None = None) -> bool:
+    """Check a strategy, a scenario or a source by name (or a file); whether it keeps its promises."""
+    kind, name, outcomes = _examined(text, data)
     if as_json:
-        outcomes = list(check_strategy(subject))
-        plain = [dataclasses.asdict(outcome) for outcome in outcomes]
-        print(json.dumps({"strategy": subject.name, "outcomes": plain}, indent=1))
-        return not any(outcome.is_failure for outcome in outcomes)
+        told = list(outcomes)
+        plain = [dataclasses.asdict(outcome) for outcome in told]
+        print(json.dumps({kind: name, "outcomes": plain}, indent=1))
+        return not any(outcome.is_failure for outcome in told)
     console = Console()
-    console.print(f"[bold]{subject.name}[/] on a tiny stream of its own", highlight=False)
-    outcomes = []
-    for outcome in check_strategy(subject):
-        outcomes.append(outcome)
+    world = {"strategy": "on a tiny stream of its own", "scenario": "on tiny labels of its own"}
+    console.print(f"[bold]{name}[/] {world.get(kind, '')}".rstrip(), highlight=False)
+    told = []
+    for outcome in outcomes:
+        told.append(outcome)
         _print(console, outcome)
-    broken = sum(outcome.is_failure for outcome in outcomes)
-    kept = sum(outcome.status == "kept" for outcome in outcomes)
-    known = sum(outcome.status == "known" for outcome in outcomes)
-    summary = f"{kept} of {len(outcomes)} promises kept" + (f", {known} known not to be" if known else "")
-    if outcomes[0].status == "kept":
+    broken = sum(outcome.is_failure for outcome in told)
+    kept = sum(outcome.status == "kept" for outcome in told)
+    known = sum(outcome.status == "known" for outcome in told)
+    summary = f"{kept} of {len(told)} promises kept" + (f", {known} known not to be" if known else "")
+    if kind == "strategy" and told[0].status == "kept":
+        subject = Subject.named(text)
         own, finetune = step_seconds(subject), step_seconds(Subject.named("finetune"))
         summary += f"; a step takes {1e3 * own:.2f} ms, finetune's {1e3 * finetune:.2f} ms"
     console.print(summary, style="red" if broken else "green", highlight=False)
     return not broken
+
+
+def _examined(text: str, data: str | None) -> tuple[str, str, Iterator[Outcome]]:
+    """What the name is of, and what comes of its checks; a name of two kinds is the strategy's."""
+    name = text.partition(":")[0]
+    if name not in plugins.names("strategies"):
+        if name in plugins.names("scenarios"):
+            return "scenario", text, check_plugin(ScenarioSubject.named(text), scenario_checks())
+        if name in plugins.names("sources"):
+            return "source", text, check_plugin(SourceSubject.named(text, data), source_checks())
+    subject = Subject.named(text)
+    return "strategy", subject.name, check_strategy(subject)
 
 
 def _print(console: Console, outcome: Outcome) -> None:

@@ -86,17 +86,22 @@ def pretrain(
 
 @app.command()
 def check(
-    strategy: Annotated[
+    plugin: Annotated[
         str,
-        typer.Argument(metavar="NAME|FILE.py[:OPTION=VALUE,…]", autocompletion=complete("strategies")),
+        typer.Argument(
+            metavar="NAME|FILE.py[:OPTION=VALUE,…]",
+            help="A strategy, a scenario or a source.",
+            autocompletion=complete("strategies"),
+        ),
     ],
     json_lines: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+    data: Data = None,
     debug: Debug = False,
 ) -> None:
-    """Find out within seconds whether a strategy keeps its promises; exit 1 if not."""
+    """Find out whether a strategy, a scenario or a source keeps its promises; exit 1 if not."""
     from .check import print_checks
 
-    if not print_checks(strategy, json_lines):
+    if not print_checks(plugin, json_lines, data):
         raise SystemExit(1)
 
 

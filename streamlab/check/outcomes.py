@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ..simulator.episodic import EpisodicSimulation
 from ..simulator.execute import deterministic
@@ -65,6 +65,28 @@ def check_strategy(subject: Subject) -> Iterator[Outcome]:
         else:
             mended = "it is declared as a known failure, and passes: take the declaration out"
             yield Outcome(*about, "mended" if known else "kept", mended if known else "")
+
+
+def check_plugin(subject: Any, checks: Iterable[Callable[[Any], None]]) -> Iterator[Outcome]:
+    """The outcome of every check of a scenario or a source, as it comes."""
+    works = True
+    for number, check in enumerate(checks):
+        name = check.__name__.removeprefix("check_")
+        promise, _, why = inspect.cleandoc(check.__doc__ or "").partition("\n\n")
+        about = (name, promise, " ".join(why.split()))
+        if not works:
+            yield Outcome(*about, "not reached")
+            continue
+        try:
+            check(subject)
+        except Broken as broken:
+            works = number > 0
+            yield Outcome(*about, "broken", broken.message, broken.line)
+        except Exception as error:
+            works = number > 0
+            yield Outcome(*about, "broken", f"{type(error).__name__}: {error}")
+        else:
+            yield Outcome(*about, "kept")
 
 
 def step_seconds(subject: Subject, steps: int = 30) -> float:

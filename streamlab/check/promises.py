@@ -7,6 +7,7 @@ purpose, which it must catch.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -63,6 +64,8 @@ def strategy_checks() -> Iterator[Check]:
     yield check_leaves_global_generators_alone
     yield check_every_byte_has_a_kind
     yield check_keeps_its_budget
+    yield check_buffers_draw_apart
+    yield check_trains_its_own_base
     yield check_stops_growing
     yield check_scores_every_class
     yield check_predictions_leave_no_trace
@@ -215,6 +218,54 @@ def check_keeps_its_budget(subject: Subject) -> None:
         raise Broken(
             str(error), subject.line_of("def bytes_to_come") or subject.line_of("def setup")
         ) from error
+
+
+def check_buffers_draw_apart(subject: Subject) -> None:
+    """Each of its buffers chooses by draws of its own.
+
+    Buffers of one name hold and give the same samples, so that two memories are one. make_buffer names
+    them; one that is copied or made by hand wants another name.
+    """
+    names = [buffer.name for buffer in subject.make().buffers]
+    for name in names:
+        if names.count(name) > 1:
+            raise Broken(f"{names.count(name)} buffers are named {name!r}", subject.line_of("buffer"))
+
+
+def check_trains_its_own_base(subject: Subject) -> None:
+    """Its base session learns the same whatever was trained before it.
+
+    A base network is kept for all runs that would train the same; one that remembers another's training is
+    another method's.
+    """
+    if subject.strategy.base is None:
+        return
+    fresh = state_of(subject.run().strategy)
+    training = subject.make().base_training()
+    opposite = type("Opposite", (type(training),), {"loss": _opposite(type(training))})
+    other = type("Other", (subject.strategy,), {"base_training": lambda self: _as(opposite, training)})
+    with tempfile.TemporaryDirectory() as cache, mock.patch.dict(os.environ, XDG_CACHE_HOME=cache):
+        Subject(other, subject.options, subject.name).run()
+        name = difference(fresh, state_of(subject.run().strategy))
+    if name is not None:
+        raise Broken(f"after another base training its {name} is another", subject.line_of("base"))
+
+
+def _opposite(training: type) -> Callable[..., torch.Tensor]:
+    """The loss with its sign turned."""
+
+    def loss(self: Any, *given: Any) -> torch.Tensor:
+        turned: torch.Tensor = -training.loss(self, *given)  # type: ignore[attr-defined]
+        return turned
+
+    return loss
+
+
+def _as(cls: type, training: Any) -> Any:
+    """The same numbers in an object of another class."""
+    made: Any = object.__new__(cls)
+    made.__dict__.update(vars(training))
+    return made
 
 
 def check_stops_growing(subject: Subject) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..base import BaseRecipe
-from ..config import Budget, StreamConfig, configure
+from ..config import Budget, OptimizerConfig, StreamConfig, configure
 from ..data.source import SharedSource
 from ..episodes import EpisodePlan, Episodes, Phase
 from ..errors import StreamlabError
@@ -86,6 +86,8 @@ class Subject:
         setting = Setting(
             CLASSES, source.image_shape, seed, torch.device(device),
             PixelStatistics(source.mean, source.deviation), small,
+            configure(OptimizerConfig, self.strategy.default_optimizer, "optimizer"),
+            kind="episodes" if self.episodic else self.stream().kind, shows_boundaries=True,
             base=BaseRecipe(epochs=1, batch_size=BATCH, validation=0), way=WAY if self.episodic else 0,
         )  # fmt: skip
         return self.strategy(setting, self.options)

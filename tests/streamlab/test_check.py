@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import random
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
@@ -193,7 +194,73 @@ class KnowsItsNetwork(Plain):
         return {"task": F.cross_entropy(self.net.head(hidden), batch.labels)}
 
 
+class MakesItsBufferLate(Plain):
+    """Its buffer is made when the first batch comes, so that no budget gives it room."""
+
+    def remember(self, batch: Batch) -> None:
+        if not hasattr(self, "buffer"):
+            self.buffer = self.make_buffer()
+        self.buffer.add(batch)
+
+
+class CopiesItsBuffer(Plain):
+    def setup(self) -> None:
+        self.first = self.make_buffer()
+        self.second = copy.deepcopy(self.first)
+
+
+class HidesItsMoments(Plain):
+    """It resumes to the same bits under plain SGD alone: what Adam remembers is lost."""
+
+    default_optimizer: ClassVar[dict[str, Any]] = {"name": "adam", "lr": 0.01}
+
+    class Held:
+        transient = frozenset({"optimizer"})
+
+    def setup(self) -> None:
+        self.held = self.Held()
+        self.held.optimizer = self.optimizer
+        self.optimizer = None
+
+    def observe(self, batch: Batch) -> dict[str, torch.Tensor]:
+        if not hasattr(self.held, "optimizer"):
+            self.held.optimizer = self.make_optimizer(self.net.parameters())
+        self.optimizer = self.held.optimizer
+        losses = self.losses(batch)
+        self.step(losses)
+        self.optimizer = None
+        return losses
+
+
+HEADS: list[torch.nn.Module] = []
+
+
+class SharedHead:
+    """A base training that begins where the one before it ended."""
+
+    name = "shared"
+
+    def head(self, feature_size: int, among: torch.Tensor, recipe: Any) -> torch.nn.Module:
+        if not HEADS:
+            HEADS.append(torch.nn.Linear(feature_size, len(among)))
+        return HEADS[0]
+
+    def loss(
+        self, network: Any, images: torch.Tensor, labels: torch.Tensor, among: torch.Tensor
+    ) -> torch.Tensor:
+        return F.cross_entropy(network(images), labels)
+
+
+class TrainsOnAnothersBase(Plain):
+    kinds: ClassVar[frozenset[str]] = frozenset({"sessions"})
+    base = SharedHead()
+
+
 CULPRITS = [
+    ("check_it_runs", MakesItsBufferLate, "a buffer was made after setup"),
+    ("check_buffers_draw_apart", CopiesItsBuffer, "2 buffers are named 'buffer-0'"),
+    ("check_resumes_mid_stream", HidesItsMoments, "resumed, it ends with another net than unbroken"),
+    ("check_trains_its_own_base", TrainsOnAnothersBase, "after another base training its net is another"),
     ("check_episodes_leave_no_trace", LearnsFromTests, "other scores after another episode"),
     ("check_it_runs", Crashes, "RuntimeError: only in the third experience"),
     ("check_same_seed_same_bits", DrawsUnseeded, "two runs of one seed end with another noise"),
@@ -237,7 +304,7 @@ def test_every_check_has_a_culprit_and_a_promise() -> None:
         assert why.strip()
 
 
-GROW = ("expandable-der", "memo")  # with every experience, which is the method
+GROW = ("expandable-der", "memo", "foster")  # with experiences (foster once), which is the method
 
 
 @pytest.mark.parametrize("name", plugins.names("strategies"))
@@ -247,6 +314,20 @@ def test_every_built_in_keeps_its_promises(name: str) -> None:
     known = list(subject.strategy.known_failures.items())
     assert [(o.check, o.message) for o in outcomes if o.status != "kept"] == known
     assert not known or name in GROW
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", plugins.names("strategies"))
+def test_every_choice_of_a_built_in_runs_on_convolutions_and_frozen_networks(name: str) -> None:
+    """Each value of each Literal option once: it runs, and serves the other networks."""
+    hints = get_type_hints(Subject.named(name).strategy.options_type())
+    extra = {"ewc": ",strength=1", "gdumb": ",passes=3", "ranpac": ",projections=50"}.get(name, "")
+    for option, hint in hints.items():
+        choices = [hint, *get_args(hint)]  # an option may be a Literal or None
+        for choice in [c for part in choices if get_origin(part) is Literal for c in get_args(part)]:
+            subject = Subject.named(f"{name}:{option}={choice}{extra}")
+            CHECKS["check_it_runs"](subject)
+            CHECKS["check_serves_other_networks"](subject)
 
 
 class Honest(Grows):
