@@ -20,7 +20,7 @@ $(READY): pyproject.toml constraints.txt Makefile
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -c constraints.txt "setuptools<81" wheel "cython<3.1"
 	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e ".[dev,docs]" torchvision avalanche-lib
-	$(BIN)/pip install -q -c constraints.txt gym cvxpy scipy requests tqdm
+	$(BIN)/pip install -q -c constraints.txt gym cvxpy requests tqdm
 	$(BIN)/pip install -q --no-deps qpth==0.0.18
 	$(BIN)/pip install -q --no-deps learn2learn==0.2.0 --use-pep517 --no-build-isolation \
 	    --config-settings=--global-option=build_ext > $(VENV)/learn2learn.log 2>&1 \

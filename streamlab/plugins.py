@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -23,9 +24,6 @@ _SINGULAR = {
 }
 FAMILIES = "families"  # of strategies: `avalanche:Replay` is what the family `avalanche` has under Replay
 KINDS = tuple(_SINGULAR)
-_AMBIGUOUS = {
-    "der": "'der' names two methods: Dark Experience is 'der++', the expandable one 'expandable-der'"
-}
 
 
 @dataclass(frozen=True)
@@ -70,8 +68,12 @@ def find(kind: str, name: str) -> EntryPoint:
     """
     points = _entry_points(kind)
     if name not in points:
-        if kind == "strategies" and name in _AMBIGUOUS:
-            raise StreamlabError(_AMBIGUOUS[name])
+        several = [other for other in points if name in re.split(r"[-+]+", other)]
+        if len(several) > 1:
+            meant = [
+                f"{other!r} ({_first_line(points[other][0], False).rstrip('.')})" for other in sorted(several)
+            ]
+            raise StreamlabError(f"{_SINGULAR[kind]} {name!r} may mean {' or '.join(meant)}; name one")
         raise unknown(_SINGULAR[kind], name, points, f"streamlab list {kind}")
     first, *others = points[name]
     if others:

@@ -37,7 +37,7 @@ class Buffer(ABC):
         extras: dict[str, tuple[int, ...]] | None = None,
     ) -> None:
         self.capacity, self.count, self.seen = 0, 0, 0
-        self.allocated = False
+        self.allocated, self.name = False, name
         self.slots_of: dict[int, list[int]] = {}
         self.extra_shapes = dict(extras or {})
         self.images = torch.zeros((0, *image_shape), dtype=torch.uint8, device=device)
@@ -97,12 +97,19 @@ class Buffer(ABC):
 
         Raises StreamlabError where the batch lacks an extra that the buffer stores.
         """
+        self._check_allocated()
         missing = set(self.extra_shapes) - set(batch.extras)
         if missing:
             raise StreamlabError(f"the buffer stores {sorted(missing)}, which the batch does not have")
         taken = self.choose_slots(batch)
         self.seen += len(batch)
         self.write(batch, taken)
+
+    def _check_allocated(self) -> None:
+        if not self.allocated:
+            raise StreamlabError(
+                "a buffer was made after setup, so that no budget gave it room; make it there"
+            )
 
     def write(self, batch: Batch, taken: dict[int, int]) -> None:
         """Copy rows of a batch into slots: slot -> row."""
@@ -117,6 +124,7 @@ class Buffer(ABC):
 
     def draw(self, size: int) -> Batch:
         """`size` different exemplars at random, all of them if there are fewer."""
+        self._check_allocated()
         return self.at(self.read_draws.choose(min(size, self.count), self.count))
 
     def at(self, slots: Sequence[int]) -> Batch:

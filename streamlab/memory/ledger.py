@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from ..config import Budget, readable_bytes
 from ..errors import BudgetExceeded
-from ..nets.optimizer import SGD
 from .state import Held, walk
 
 KINDS = (
@@ -90,9 +89,6 @@ def measure(
     gradients = optimizer = parameters = frozen = 0
     seen: set[int] = set()
     for name, value in attributes.items():
-        if isinstance(value, SGD):
-            optimizer += value.nbytes
-            continue
         if isinstance(value, torch.optim.Optimizer):
             optimizer += sum(
                 held.nbytes

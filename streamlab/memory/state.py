@@ -12,14 +12,13 @@ import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..errors import CorruptFile, StreamlabError
-from ..nets.optimizer import SGD
 
 Plain = Any
 _PLAIN = (type(None), bool, int, float, str)
@@ -36,7 +35,7 @@ class Held:
     """One tensor or array found by the walk: where, and the ledger kind claimed by its holder."""
 
     path: str
-    value: Tensor | np.ndarray[Any, Any] | bytes
+    value: Tensor | np.ndarray[Any, Any] | bytes | bytearray
     kind: str | None
 
 
@@ -71,13 +70,29 @@ def walk(
         return
     seen.add(id(value))
     if isinstance(value, (Tensor, np.ndarray, bytes, bytearray)):
-        yield Held(path, bytes(value) if isinstance(value, bytearray) else value, kind)
-    elif isinstance(value, (SGD, torch.optim.Optimizer, np.random.Generator, torch.Generator)):
+        yield Held(path, value, kind)
+    elif isinstance(value, (torch.optim.Optimizer, np.random.Generator, torch.Generator)):
         return
     else:
         kind = getattr(type(value), "ledger_kind", None) or kind
         for name, child in _children(value):
             yield from walk(child, f"{path}.{name}" if path else str(name), kind, seen)
+
+
+T = TypeVar("T")
+
+
+def reachable(value: Any, kind: type[T], _seen: set[int] | None = None) -> Iterator[T]:
+    """Every object of a class that is reachable from `value`, each once, in order."""
+    seen = set() if _seen is None else _seen
+    if isinstance(value, (*_PLAIN, type, Tensor, np.ndarray, bytes, bytearray)) or id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, kind):
+        yield value
+    elif not isinstance(value, (torch.optim.Optimizer, np.random.Generator, torch.Generator)):
+        for _, child in _children(value):
+            yield from reachable(child, kind, seen)
 
 
 def _children(value: Any) -> list[tuple[str, Any]]:

@@ -7,7 +7,6 @@ device do.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -63,13 +62,13 @@ def _form(result: Result) -> dict[str, Any]:
 
 def _differing(one: RunSpec, other: RunSpec) -> list[str]:
     """What makes two runs of one seed incomparable, in words."""
-    streams = [dataclasses.asdict(spec.stream_config()) for spec in (one, other)]
+    precisions = [spec.compute_config().precision for spec in (one, other)]
     checks = {
         f"the plan{_options(one, other)}": one.plan_fingerprint != other.plan_fingerprint,
         "the source's pixels": one.source_digest != other.source_digest,
         "the evaluation points": one.eval_every != other.eval_every,
-        "how the stream is served": streams[0] != streams[1],
-        "the precision": one.compute_config().precision != other.compute_config().precision,
+        "how the stream is served": one.stream_config() != other.stream_config(),
+        "the precision": precisions[0] != precisions[1],
     }
     return [name for name, differs in checks.items() if differs]
 

@@ -28,12 +28,12 @@ from ..config import (
     parse_budget,
 )
 from ..data.source import Source, data_folder, load_source, several, share
+from ..device import chosen_device
 from ..episodes import EpisodePlan
 from ..errors import CorruptFile, StreamlabError, unknown
 from ..evaluation.record import RECORDABLE
 from ..simulator import events
 from ..simulator.pool import Job, run_jobs
-from ..simulator.resources import chosen_device
 from ..stream import Plan, make_plan
 from .files import locked, write_json
 from .folder import RunFolder
@@ -152,9 +152,9 @@ def prepare(
     for name in request.record:
         if name not in RECORDABLE:
             raise unknown("thing to --record", name, RECORDABLE)
-    rows = unique_labels([parse_row(text) for text in request.strategies])
+    named = [parse_row(text) for text in request.strategies]
+    rows = unique_labels([*named, *(Row(cls.__name__, cls.__name__, {}) for cls in classes)])
     own = {cls.__name__: cls for cls in classes}
-    rows += [Row(name, name, {}) for name in own]
     if not rows:
         raise StreamlabError("no strategy is named; give one with --strategy (streamlab list strategies)")
     _check_names(request, [row.strategy for row in rows if row.strategy not in own], source is None)
@@ -215,9 +215,7 @@ def prepare(
                     f"stream: epochs is {spec.stream_config().epochs}, and {request.scenario} is an online "
                     f"stream, which serves each sample once; stream.updates_per_batch repeats batches"
                 )
-            spec.optimizer_config(cls)
-            spec.base_recipe()
-            specs.append(spec)
+            specs.append(spec.settled(cls, plan.options))
     notes = tuple(
         f"{row.label}: {loaded[row.strategy].begins_anew}; a run of it that is killed begins anew"
         for row in rows

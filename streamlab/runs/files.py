@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from ..errors import StreamlabError
 
@@ -34,6 +35,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
+    if os.name == "nt":  # a folder cannot be opened there, nor need it be
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -43,18 +46,18 @@ def _flush_folder(folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path, wait: bool = False) -> Iterator[None]:
-    """Hold a folder for one process; the kernel lets go of it when the process dies.
+    """Hold a folder for one process; the operating system lets go of it when the process dies.
 
     Raises StreamlabError where another has it, unless told to wait.
     """
-    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    lock = FileLock(folder / ".lock", timeout=-1 if wait else 0, thread_local=False)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            raise StreamlabError(
-                f"{folder} is in use by another streamlab command; wait for it, or stop it"
-            ) from None
+        lock.acquire()
+    except Timeout:
+        raise StreamlabError(
+            f"{folder} is in use by another streamlab command; wait for it, or stop it"
+        ) from None
+    try:
         yield
     finally:
-        os.close(handle)
+        lock.release()

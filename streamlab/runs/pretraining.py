@@ -20,6 +20,7 @@ from .. import plugins
 from ..config import OptimizerConfig, configure, readable_bytes
 from ..data.joined import joined
 from ..data.source import Source, load_source
+from ..device import chosen_device
 from ..errors import StreamlabError, unknown
 from ..nets.network import PixelStatistics, build_network
 from ..nets.transformer import PromptedTransformer, as_transformer
@@ -28,7 +29,6 @@ from ..parts.augment import Augmentation
 from ..randomness import global_randomness
 from ..simulator.execute import deterministic
 from ..simulator.fit import Fitted, Recipe, fit
-from ..simulator.resources import chosen_device
 from .checkpoints import remove_checkpoints
 from .files import locked, write_bytes, write_json
 from .folder import provenance

@@ -36,7 +36,12 @@ SECTIONS = ("scenario", "stream", "backbone", "optimizer", "compute", "base")
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One run. strategy_options may hold the sections `backbone` and `optimizer` for it alone."""
+    """One run. strategy_options may hold the sections `backbone` and `optimizer` for it alone.
+
+    As a person's words are resolved its sections may hold text and leave out defaults; `settled` makes them
+    values, all of them, and such a spec is what a run folder keeps: equal runs have equal specs. An empty
+    backbone is the strategy's own.
+    """
 
     scenario: str
     source: str
@@ -98,12 +103,40 @@ class RunSpec:
         own = {k: v for k, v in self.strategy_options.items() if k not in ("backbone", "optimizer")}
         return configure(strategy.options_type(), own, self.strategy)
 
+    def settled(self, strategy: type[Strategy], scenario_options: Mapping[str, Any]) -> RunSpec:
+        """The same run with every section as typed values, defaults filled in; raises StreamlabError.
+
+        scenario_options: those of the plan that was made, which are typed already.
+        """
+        backbone = settled_backbone(self.backbone_options())
+        is_default = bool(backbone) and backbone == settled_backbone(strategy.backbone)
+        return dataclasses.replace(
+            self,
+            scenario_options=dict(scenario_options),
+            stream=dataclasses.asdict(self.stream_config()),
+            backbone={} if is_default else backbone,
+            optimizer=dataclasses.asdict(self.optimizer_config(strategy)),
+            compute=dataclasses.asdict(self.compute_config()),
+            base=dataclasses.asdict(self.base_recipe()),
+            strategy_options=dataclasses.asdict(self.own_options(strategy)),
+        )
+
     def parsed_budget(self) -> Budget:
         budget = parse_budget(self.budget)
         return dataclasses.replace(budget, accounting=self.accounting, count_frozen=self.count_frozen)
 
     def to_plain(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+
+def settled_backbone(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A backbone's name and all its options as typed values; nothing of nothing. Raises StreamlabError."""
+    if not options:
+        return {}
+    name = str(options.get("name", "mlp"))
+    others = {key: value for key, value in options.items() if key != "name"}
+    plugin = configure(plugins.load("backbones", name), others, f"backbone {name}")
+    return {"name": name, **dataclasses.asdict(plugin)}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 A budget is bytes (`2MiB`), exemplars (`500ex`), or a need: NAME or NAME+2000ex, where NAME is a row of the
 comparison (by its label, or its strategy where no other row has that), an installed strategy as it comes,
-or `model` (one network of the run, as fine-tuning holds it). A need is
+or `model` (one network of the run, and nothing else). A need is
 the most that counts in the named accounting over the whole stream, and the exemplars' bytes. So
 `expandable-der+2000ex` in the survey's accounting is its memory-aligned setting.
 """
@@ -14,17 +14,21 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+
+import torch
 
 from ..config import Budget, parse_budget, readable_bytes
 from ..errors import StreamlabError
+from ..memory.policies import ReservoirBuffer
 from ..nets.network import PixelStatistics
 from ..plugins import names as plugin_names
 from ..runs.experiment import Experiment
-from ..runs.spec import RunSpec, parse_row
+from ..runs.spec import RunSpec, parse_row, settled_backbone
 from ..simulator.execute import make_strategy
+from ..strategy import Strategy
 from ..stream import StreamPlan
 
+_MODEL = "model"  # a network alone, as whoever keeps nothing else holds it
 _NEED = re.compile(r"(?P<name>[^+].*?)(?:\+(?P<exemplars>\d+)ex)?")
 
 
@@ -33,12 +37,14 @@ class Need:
     """What a strategy counts for beside exemplars, and what one exemplar costs it.
 
     first, last: bytes in the first experience, and the most of the whole stream. each: bytes of one
-    exemplar (0: it keeps none), least: exemplars that it must have. parameters: of its network now.
+    exemplar (0: it keeps none), plain: of one as plain replay holds it, least: exemplars that it must have.
+    parameters: of its network now.
     """
 
     first: int
     last: int
     each: int
+    plain: int
     least: int
     parameters: int
 
@@ -66,7 +72,7 @@ def need_of(experiment: Experiment, spec: RunSpec) -> Need:
         plan,
         experiment.source.image_shape,
         PixelStatistics(0.5, 0.25),
-        experiment.classes.get(spec.strategy),
+        Strategy if spec.strategy == _MODEL else experiment.classes.get(spec.strategy),
     )
     budget = Budget(accounting=spec.accounting, count_frozen=spec.count_frozen)
     count = len(plan.experiences) if isinstance(plan, StreamPlan) else 1
@@ -74,7 +80,9 @@ def need_of(experiment: Experiment, spec: RunSpec) -> Need:
     least = made.least_per_class * plan.num_classes * len(each)
     average = sum(each) // len(each) if each else 0
     first, last = made.needs(budget), made.needs(budget, count)
-    return Need(first, max(first, last), average, least, made.ledger().parameters)
+    exemplar = ReservoirBuffer(experiment.source.image_shape, torch.device("cpu"), 0)
+    plain = exemplar.pixel_bytes if spec.accounting == "survey" else exemplar.exemplar_bytes
+    return Need(first, max(first, last), average, plain, least, made.ledger().parameters)
 
 
 def resolve(text: str, rows: Mapping[str, RunSpec], need: Callable[[RunSpec], Need]) -> str:
@@ -90,18 +98,17 @@ def resolve(text: str, rows: Mapping[str, RunSpec], need: Callable[[RunSpec], Ne
             raise
         name = match["name"]
         own = rows.get(name) or _only(name, rows)
-        known = ("model", *rows, *plugin_names("strategies"))
+        known = (_MODEL, *rows, *plugin_names("strategies"))
         if own is None and name not in known:
             near = get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise StreamlabError(f"{error}, or what a strategy needs, as model+500ex{hint}") from None
     if own is None:
         any_row = next(iter(rows.values()))
-        strategy = "finetune" if name == "model" else name
-        own = dataclasses.replace(any_row, strategy=strategy, label=strategy, strategy_options={})
+        own = dataclasses.replace(any_row, strategy=name, label=name, strategy_options={})
     found = need(own)
     exemplars = max(int(match["exemplars"] or 0), found.least)
-    return str(found.last + exemplars * (found.each or _pixels(own, rows, need)))
+    return str(found.last + exemplars * (found.each or found.plain))
 
 
 def _only(name: str, rows: Mapping[str, RunSpec]) -> RunSpec | None:
@@ -111,11 +118,6 @@ def _only(name: str, rows: Mapping[str, RunSpec]) -> RunSpec | None:
         labels = " and ".join(repr(spec.label) for spec in found)
         raise StreamlabError(f"the budget {name} means one of several rows; name it whole: {labels}")
     return found[0] if found else None
-
-
-def _pixels(own: RunSpec, rows: Mapping[str, RunSpec], need: Callable[[RunSpec], Need]) -> int:
-    """Bytes of an exemplar for a strategy that keeps none: those of plain replay."""
-    return need(dataclasses.replace(own, strategy="er", label="er", strategy_options={})).each
 
 
 def fitting(
@@ -133,7 +135,7 @@ def fitting(
         return spec
     for text in smaller:
         row = parse_row(text)
-        backbone: dict[str, Any] = {"name": row.strategy, **row.options}
+        backbone = settled_backbone({"name": row.strategy, **row.options})
         other = dataclasses.replace(spec, strategy_options={**spec.strategy_options, "backbone": backbone})
         if need(other).total <= budget.bytes:
             return other

@@ -129,7 +129,8 @@ def _rows(grid: Grid) -> dict[str, _Tuned]:
         for spec in block.experiment.specs:
             if spec.label not in rows:
                 cls = block.experiment.classes.get(spec.strategy) or load_strategy(spec.strategy)
-                given = merged({"optimizer": spec.optimizer}, _given(grid.request, spec.label))
+                asked = {"optimizer": grid.request.settings.get("optimizer", {})}
+                given = merged(asked, _given(grid.request, spec.label))
                 rows[spec.label] = _Tuned(spec.label, cls, given)
     return rows
 

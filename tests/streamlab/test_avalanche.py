@@ -244,7 +244,7 @@ def test_their_benchmark_becomes_a_plan_and_a_source_and_back(longer: Source, tm
         "saved", source, ["er"], seeds=1, settings=saved, out=tmp_path / "o", workers=0, show=False
     )
     assert ran.runs[0].spec.plan_fingerprint == found.fingerprint
-    with pytest.raises(StreamlabError, match=r"^saved: .* is of 6 classes and samples up to"):
+    with pytest.raises(StreamlabError, match=r"^saved: .* is of 6 classes and needs 360 training"):
         streamlab.plan("saved", make_source(classes=3), plan_file=str(path))
 
 

@@ -111,7 +111,10 @@ def test_a_failed_run_resumes_once_its_strategy_is_mended(tmp_path: Path, tiny: 
             {"strategies": ["re"]},
             r"unknown strategy 're'; did you mean 'er'\? \(streamlab list strategies\)",
         ),
-        ({"strategies": ["der"]}, "Dark Experience is 'der\\+\\+', the expandable one 'expandable-der'"),
+        (
+            {"strategies": ["der"]},
+            r"strategy 'der' may mean 'der\+\+' \(Dark Experience Replay.*\) or 'expandable-der' \(DER, .*\); name one",
+        ),
         ({"strategies": []}, "no strategy is named"),
         ({"strategies": ["er", "er"]}, "strategy 'er' is named twice; give one of them an option"),
         ({"strategies": ["er:replay_size"]}, "write NAME:OPTION=VALUE"),

@@ -432,3 +432,18 @@ def test_the_findings_name_the_best_and_what_is_not_told_apart() -> None:
         "On made up a leads at the smallest budget (1MB), b at the largest, and b has the largest"
     )
     assert third.endswith("all of it rests on 3 seeds, differences paired by seed and Holm-corrected.")
+
+
+def test_the_findings_say_what_the_best_row_costs_beside_the_cheapest() -> None:
+    values = {"dear": {"1MB": [0.9, 0.9]}, "middle": {"1MB": [0.2, 0.2]}, "cheap": {"1MB": [0.1, 0.1]}}
+    flops = {"dear": 600.0, "middle": 300.0, "cheap": 200.0}
+    panel = made_up(values, {"1MB": 10**6})
+    costed = {
+        (budget, row): tuple(
+            dataclasses.replace(own, metrics={**own.metrics, "flops": flops[row]}) for own in results
+        )
+        for (budget, row), results in panel.results.items()
+    }
+    panel = dataclasses.replace(panel, results=costed)
+    _, _, third = findings(Gathered((panel,), "held", True, None, ("x",)))
+    assert third.startswith("Training dear takes 3.0 times the operations of cheap, the cheapest")
