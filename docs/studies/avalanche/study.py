@@ -35,7 +35,7 @@ PAIRS = [
     ("er selection=balanced,replay_size=32", "avalanche:Replay"),
     ("ewc strength=50,fisher=empirical", "avalanche:EWC ewc_lambda=50"),
     ("ewc strength=1.5,fisher=empirical", "avalanche:EWC ewc_lambda=50"),
-    ("lwf weight=0.25", "avalanche:LwF alpha=1.0,temperature=2.0"),
+    ("lwf weight=1,heads=shared", "avalanche:LwF alpha=1.0,temperature=2.0"),
     ("icarl replay_size=0", "avalanche:ICaRL fixed_memory=true"),
     ("icarl replay_size=0", "avalanche:ICaRL fixed_memory=true,optimizer.lr=1.0"),
     ("icarl replay_size=0", UNMIRRORED),
