@@ -14,6 +14,7 @@ from torch import nn
 from streamlab.batch import Batch
 from streamlab.config import Budget
 from streamlab.nets.network import CosineHead
+from streamlab.strategies import gdumb
 from streamlab.strategies.lwf import LearningWithoutForgetting
 from streamlab.strategy import Strategy
 
@@ -342,3 +343,12 @@ def test_si_keeps_the_sum_of_importances_from_falling_below_zero_unless_told(
             Experience(batch.images, batch.labels)
         )  # nothing has moved: += omega / damping
         close(strategy.regulariser.importance[0], torch.full_like(strategy.omega[0], expected))
+
+
+def test_gdumb_clips_the_gradient_of_all_parameters_together() -> None:
+    options = gdumb.Options(clip=0.01, weight_decay=0.0, batch_size=4)
+    strategy = make("gdumb", 3, SHAPE, backbone=MLP)
+    before = [p.detach().clone() for p in strategy.trained_parameters()]
+    gdumb.train(strategy.net, strategy.trained_parameters(), drawn(0, 1, 2, 0), [torch.arange(4)], options)
+    moved = torch.cat([(p - b).flatten() for p, b in zip(strategy.trained_parameters(), before, strict=True)])
+    close(moved.norm(), torch.tensor(0.01 * options.max_lr * 0.1), 1e-4)  # the first pass is at a tenth
