@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from streamlab.base import BaseRecipe
 from streamlab.config import at_least, within
 from streamlab.nets.network import CosineHead, Network
+from streamlab.nets.precision import full, in_precision
 from streamlab.parts.losses import cross_entropy
 from streamlab.parts.prototypes import class_means, set_rows
 from streamlab.strategy import Batch, ExperienceView, Strategy
@@ -91,8 +92,10 @@ class ForwardCompatibleBase:
         """The loss where image i is mixed with image order[i], by `share` of the former. A scalar."""
         head = cast(ReservingHead, network.head)
         general, special = network.backbone.split()
-        early = general(network.scaled(images))
-        features = special(early)
+        precision = network.backbone.precision
+        with in_precision(precision, images.device):
+            early = general(network.scaled(images))
+            features = full(special(early))
         trained, reserved = head(features), head.scale * _cosine(features, head.reserved)
         logits = torch.where(among, trained, reserved)
         task = cross_entropy(logits, labels, among)
@@ -104,7 +107,9 @@ class ForwardCompatibleBase:
         apart = labels != labels[order]
         if not bool(apart.any()):
             return task + self.balance * reserve
-        mixed = head(special(share * early + (1 - share) * early[order]))[apart]
+        with in_precision(precision, images.device):
+            mixed_features = full(special(share * early + (1 - share) * early[order]))
+        mixed = head(mixed_features)[apart]
         virtual = mixed.masked_fill(among, float("-inf")).argmax(1)
         known = mixed.masked_fill(~among, float("-inf")).argmax(1)
         without_virtual = mixed.scatter(1, virtual[:, None], -1e9)

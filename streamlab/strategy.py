@@ -8,7 +8,7 @@ Strategies are final: derive from `Strategy`, never from another strategy.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, cast, get_type_hints
 
@@ -277,12 +277,20 @@ class Strategy:
         if every and self.steps % every == 0:
             set_rate(self.optimizer, self.rate())
 
-    @torch.no_grad()
     def features_of(self, images: Tensor) -> Tensor:
-        """(n, C, H, W) uint8 -> (n, D) features as at an evaluation: no gradient, 500 at a time."""
+        """(n, C, H, W) uint8 -> (n, D) the network's features as at an evaluation."""
+        return self._in_evaluation(self.net.features, images)
+
+    def embeddings_of(self, images: Tensor) -> Tensor:
+        """(n, C, H, W) uint8 -> (n, D) embeddings as at an evaluation."""
+        return self._in_evaluation(self.embed, images)
+
+    @torch.no_grad()
+    def _in_evaluation(self, of: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        """No gradient, 500 images at a time."""
         training = self.net.training
         self.train_mode(False)
-        parts = [self.net.features(part) for part in torch.split(images, 500)]
+        parts = [of(part) for part in torch.split(images, 500)]
         self.train_mode(training)
         return torch.cat(parts)
 

@@ -53,7 +53,7 @@ class Regulariser:
         """The importance becomes decay · before + this one; the anchors stay."""
         if not self.anchors:
             self.importance = [torch.zeros_like(parameter) for parameter in self.parameters]
-            self.anchors = [torch.empty_like(parameter) for parameter in self.parameters]
+            self.anchors = [parameter.detach().clone() for parameter in self.parameters]
         torch._foreach_mul_(self.importance, decay)
         torch._foreach_add_(self.importance, list(importance))
 

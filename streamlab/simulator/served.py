@@ -62,7 +62,7 @@ class View:
         """(n, D) its samples' embeddings as at an evaluation, computed once where they are frozen."""
         if self.cached is not None and strategy.frozen:
             return self.cached(strategy, self.indices)
-        return strategy.features_of(self.split.images_at(self.indices))
+        return strategy.embeddings_of(self.split.images_at(self.indices))
 
     def batches(self, epochs: int, size: int) -> Iterator[Batch]:
         """Shuffled batches, every epoch in an order of its own."""

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 import torch
 
@@ -85,10 +86,13 @@ def need_of(experiment: Experiment, spec: RunSpec) -> Need:
     return Need(first, max(first, last), average, plain, least, made.ledger().parameters)
 
 
-def resolve(text: str, rows: Mapping[str, RunSpec], need: Callable[[RunSpec], Need]) -> str:
+def resolve(
+    text: str, rows: Mapping[str, RunSpec], need: Callable[[RunSpec], Need], backbone: Mapping[str, Any]
+) -> str:
     """A budget as a run's spec states it: exact bytes, or exemplars.
 
-    rows: the comparison's rows by label, one spec of each. Raises StreamlabError for what it does not mean.
+    rows: the comparison's rows by label, one spec of each. backbone: what was asked for of all of them, which
+    `model` and a strategy that is no row have too. Raises StreamlabError for what it does not mean.
     """
     try:
         return str(parse_budget(text).bytes) if parse_budget(text).bytes is not None else text
@@ -105,7 +109,8 @@ def resolve(text: str, rows: Mapping[str, RunSpec], need: Callable[[RunSpec], Ne
             raise StreamlabError(f"{error}, or what a strategy needs, as model+500ex{hint}") from None
     if own is None:
         any_row = next(iter(rows.values()))
-        own = dataclasses.replace(any_row, strategy=name, label=name, strategy_options={})
+        asked = settled_backbone(backbone)
+        own = dataclasses.replace(any_row, strategy=name, label=name, backbone=asked, strategy_options={})
     found = need(own)
     exemplars = max(int(match["exemplars"] or 0), found.least)
     return str(found.last + exemplars * (found.each or found.plain))

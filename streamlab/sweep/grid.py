@@ -133,7 +133,7 @@ def _blocks(
     known: dict[str, Need] = {}
 
     def need(spec: RunSpec) -> Need:
-        key = repr((spec.strategy, spec.strategy_options))
+        key = repr((spec.strategy, spec.backbone, spec.strategy_options))
         if key not in known:
             known[key] = need_of(whole, spec)
         return known[key]
@@ -144,7 +144,8 @@ def _blocks(
             rows.setdefault(spec.label, spec)
     if not rows:
         raise StreamlabError(f"{scenario.label}: only ceilings are named, which have no budget to be aligned")
-    at = {text: resolve(text, rows, need) for text in request.budgets}
+    backbone = request.of(scenario).settings.get("backbone", {})
+    at = {text: resolve(text, rows, need, backbone) for text in request.budgets}
     parsed = {text: _parsed(budget, request) for text, budget in at.items()}
     least = min((budget.bytes for budget in parsed.values() if budget.bytes is not None), default=None)
     everywhere = {

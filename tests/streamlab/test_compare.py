@@ -429,3 +429,28 @@ def test_no_engine_is_imported_before_it_is_asked_for() -> None:
 def test_a_source_of_few_images_cannot_be_carved() -> None:
     with pytest.raises(StreamlabError, match="class class 0 has 1 image, too few to carve"):
         carved(make_source(train=1))
+
+
+def test_a_budget_does_not_depend_on_the_order_of_rows(tiny: Source) -> None:
+    """`model`, and a strategy that is no row, have the network that was asked of all, and no row's own."""
+
+    def budgets(*strategies: str, budget: str = "model+6000ex", **settings: Any) -> set[str]:
+        asked = asking(strategies=strategies, budgets=(budget,), settings={**SESSIONS, **settings})
+        return {
+            spec.budget
+            for block in prepare_grid(asked, {"tiny": tiny}).blocks
+            for spec in block.experiment.specs
+        }
+
+    convnet = {"backbone": {"name": "convnet", "blocks": 2, "width": 8}}
+    assert budgets("memo", "er", **convnet) == budgets("er", "memo", **convnet)
+    own = "er:backbone.name=convnet,backbone.width=4,backbone.blocks=2"
+    for name in ("model+6000ex", "icarl+6000ex"):
+        assert budgets(own, "wa", budget=name) == budgets("wa", own, budget=name)
+
+
+def test_rows_of_one_strategy_with_other_networks_have_needs_of_their_own(tiny: Source) -> None:
+    small, large = "er:backbone.name=mlp,backbone.widths=4", "er:backbone.name=mlp,backbone.widths=4000"
+    for strategies in ((small, large), (large, small)):
+        with pytest.raises(StreamlabError, match=r"widths=4000: it needs .* for its own state"):
+            prepare_grid(asking(strategies=strategies, budgets=("100kB",)), {"tiny": tiny})
