@@ -3,8 +3,8 @@
 As the paper: importance is the mean over samples of the size of the gradient of the output's squared
 length (its section 4.1), needs no labels, and adds up over experiences. Differs in nothing by
 default but that it is computed from `samples` samples of the experience. The authors' functions take the
-gradient of a whole batch's sum by default, in which samples cancel: their importances are 1.6 to 3.1
-times smaller, so that their lambda does not carry over.
+gradient of a whole batch's sum by default, in which samples cancel: their importances are smaller, the
+more so the larger the batch, so that their lambda does not carry over.
 """
 
 from __future__ import annotations

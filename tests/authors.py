@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from making import VECTORS
 from torch import Tensor
@@ -23,6 +24,11 @@ def cases(name: str) -> list[str]:
     """The files of vectors of this name, whatever case they are."""
     pattern = re.compile(rf"(method_)?{name}_[a-z0-9]+\.npz")
     return sorted(path.name for path in VECTORS.glob("*.npz") if pattern.fullmatch(path.name))
+
+
+def each(name: str) -> pytest.MarkDecorator:
+    """A test of every such file."""
+    return pytest.mark.parametrize("file", cases(name))
 
 
 def load(file: str) -> dict[str, Any]:

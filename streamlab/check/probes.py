@@ -131,3 +131,17 @@ def weighing(sizes: list[int]) -> type[Watch]:
                 sizes.append(self.strategy.ledger().total)
 
     return Weighing
+
+
+def with_opposite_base(subject: Subject) -> Subject:
+    """The subject with a base training of the same name and numbers, whose loss has the other sign."""
+    training: Any = subject.make().base_training()
+
+    def loss(self: Any, *given: Any) -> torch.Tensor:
+        turned: torch.Tensor = -type(training).loss(self, *given)
+        return turned
+
+    opposite: Any = object.__new__(type("Opposite", (type(training),), {"loss": loss}))
+    opposite.__dict__.update(vars(training))
+    other = type("Other", (subject.strategy,), {"base_training": lambda self: opposite})
+    return Subject(other, subject.options, subject.name)

@@ -36,6 +36,7 @@ from .probes import (
     scores_of,
     serve_by_hand,
     weighing,
+    with_opposite_base,
 )
 from .subject import (
     CLASSES,
@@ -241,31 +242,12 @@ def check_trains_its_own_base(subject: Subject) -> None:
     if subject.strategy.base is None:
         return
     fresh = state_of(subject.run().strategy)
-    training = subject.make().base_training()
-    opposite = type("Opposite", (type(training),), {"loss": _opposite(type(training))})
-    other = type("Other", (subject.strategy,), {"base_training": lambda self: _as(opposite, training)})
+    other = with_opposite_base(subject)
     with tempfile.TemporaryDirectory() as cache, mock.patch.dict(os.environ, XDG_CACHE_HOME=cache):
-        Subject(other, subject.options, subject.name).run()
+        other.run()
         name = difference(fresh, state_of(subject.run().strategy))
     if name is not None:
         raise Broken(f"after another base training its {name} is another", subject.line_of("base"))
-
-
-def _opposite(training: type) -> Callable[..., torch.Tensor]:
-    """The loss with its sign turned."""
-
-    def loss(self: Any, *given: Any) -> torch.Tensor:
-        turned: torch.Tensor = -training.loss(self, *given)  # type: ignore[attr-defined]
-        return turned
-
-    return loss
-
-
-def _as(cls: type, training: Any) -> Any:
-    """The same numbers in an object of another class."""
-    made: Any = object.__new__(cls)
-    made.__dict__.update(vars(training))
-    return made
 
 
 def check_stops_growing(subject: Subject) -> None:

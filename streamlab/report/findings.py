@@ -9,8 +9,6 @@ from .gather import Gathered, Panel
 from .statistics import areas, by_row, ranked, standings
 from .tables import budget_text
 
-_CHEAP = 1.0
-
 
 def findings(gathered: Gathered) -> list[str]:
     """Who is best at the largest budget; what memory changes; what it costs, and how sure it is."""

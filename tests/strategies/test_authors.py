@@ -9,7 +9,20 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from authors import Experience, Given, cases, close, float64, layers, load, make, put, total, with_layers
+from authors import (
+    Experience,
+    Given,
+    cases,
+    close,
+    each,
+    float64,
+    layers,
+    load,
+    make,
+    put,
+    total,
+    with_layers,
+)
 
 from streamlab.batch import Batch
 from streamlab.memory.policies import herding
@@ -24,10 +37,6 @@ SESSION = {"lr": 0.1, "momentum": 0.9, "weight_decay": 2e-4}
 def in_double_precision() -> Iterator[None]:
     with float64():
         yield
-
-
-def each(name: str) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("file", cases(name))
 
 
 def steps(z: dict[str, torch.Tensor], images: str = "images", labels: str = "labels") -> list[Batch]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from authors import Experience, cases, close, float64, load, make, total
+from authors import Experience, cases, close, each, float64, load, make, total
 from torch import Tensor, nn
 
 from streamlab.base import BaseRecipe
@@ -27,10 +27,6 @@ from streamlab.strategy import Strategy
 def in_double_precision() -> Iterator[None]:
     with float64():
         yield
-
-
-def each(name: str) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("file", cases(name))
 
 
 def transformer(z: dict[str, Any], config: dict[str, Any]) -> PromptedTransformer:
