@@ -8,88 +8,28 @@ Strategies are final: derive from `Strategy`, never from another strategy.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, cast, get_type_hints
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, cast, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
-from .base import BaseRecipe, BaseTraining
+from .base import BaseTraining
 from .batch import Batch
-from .config import Budget, OptimizerConfig, Range, Searched, readable_bytes
+from .config import Budget, Range, Searched, readable_bytes
 from .episodes import EpisodeBatch
 from .errors import StreamlabError, unknown
 from .memory.buffer import Buffer
 from .memory.ledger import Ledger, measure
 from .memory.policies import POLICIES, HerdedBuffer
 from .memory.state import Putter, Taker, reachable
-from .nets.network import Network, PixelStatistics, build_network
+from .nets.network import Network, build_network
 from .nets.optimizer import Optimizer, build_optimizer, gradients_of, set_rate
-from .nets.precision import LossScale, Precision
+from .nets.precision import LossScale
 from .randomness import global_randomness
+from .setting import ExperienceView, NoOptions, Setting
 
 __all__ = ["Batch", "EpisodeBatch", "ExperienceView", "NoOptions", "Setting", "Strategy"]
-
-
-@dataclass(frozen=True)
-class NoOptions:
-    """The options of a strategy that has none."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What a strategy is built for; the same for every strategy of a run except its options.
-
-    way: classes of a training episode (0: there are no episodes). kind: of the plan's experiences;
-    shows_boundaries: whether a strategy is told where they begin and end.
-    """
-
-    num_classes: int
-    image_shape: tuple[int, int, int]
-    seed: int
-    device: torch.device
-    pixels: PixelStatistics
-    backbone: Mapping[str, Any] = field(default_factory=dict)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    precision: Precision = "float32"
-    base: BaseRecipe = field(default_factory=BaseRecipe)
-    way: int = 0
-    kind: str = "online"
-    shows_boundaries: bool = False
-
-
-class ExperienceView(Protocol):
-    """One experience's training data, never an older one's."""
-
-    @property
-    def number(self) -> int:
-        """Its place in the plan, from 0."""
-        ...
-
-    @property
-    def classes(self) -> tuple[int, ...]:
-        """The classes that belong to it."""
-        ...
-
-    @property
-    def labels(self) -> Tensor:
-        """(n,) int64, in stream order."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def of_class(self, label: int) -> Batch:
-        """All its samples of one class."""
-        ...
-
-    def batches(self, epochs: int, size: int) -> Iterator[Batch]:
-        """Shuffled batches, every epoch in an order of its own."""
-        ...
-
-    def embeddings(self, strategy: Strategy) -> Tensor:
-        """(n, D) its samples' embeddings as at an evaluation, computed once where they are frozen."""
-        ...
 
 
 def embeds_features(strategy: Strategy) -> bool:

@@ -150,7 +150,7 @@ streamlab.parts.regulariser streamlab.parts.prototypes streamlab.parts.features 
 streamlab.parts.rehearsal streamlab.parts.current_batch streamlab.parts.presets streamlab.parts.adapted streamlab.parts.augment streamlab.memory.buffer streamlab.memory.policies streamlab.nets.network
 streamlab.nets.optimizer streamlab.randomness""".split()),
     "api.md": ("Classes and functions", """
-streamlab.api streamlab.strategy streamlab.base streamlab.batch streamlab.stream streamlab.data.source
+streamlab.api streamlab.strategy streamlab.setting streamlab.base streamlab.batch streamlab.stream streamlab.data.source
 streamlab.evaluation.record streamlab.evaluation.metrics streamlab.evaluation.intervals streamlab.memory.ledger
 streamlab.sweep.request streamlab.sweep.budgets streamlab.check.subject streamlab.check.plans streamlab.check.sources streamlab.check.outcomes streamlab.errors""".split()),
 }  # fmt: skip

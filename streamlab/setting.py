@@ -1,0 +1,79 @@
+"""What a strategy is given: the setting that it is built for, and one experience's data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from .base import BaseRecipe
+from .batch import Batch
+from .config import OptimizerConfig
+from .nets.network import PixelStatistics
+from .nets.precision import Precision
+
+if TYPE_CHECKING:
+    from .strategy import Strategy
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """The options of a strategy that has none."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a strategy is built for; the same for every strategy of a run except its options.
+
+    way: classes of a training episode (0: there are no episodes). kind: of the plan's experiences;
+    shows_boundaries: whether a strategy is told where they begin and end.
+    """
+
+    num_classes: int
+    image_shape: tuple[int, int, int]
+    seed: int
+    device: torch.device
+    pixels: PixelStatistics
+    backbone: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    precision: Precision = "float32"
+    base: BaseRecipe = field(default_factory=BaseRecipe)
+    way: int = 0
+    kind: str = "online"
+    shows_boundaries: bool = False
+
+
+class ExperienceView(Protocol):
+    """One experience's training data, never an older one's."""
+
+    @property
+    def number(self) -> int:
+        """Its place in the plan, from 0."""
+        ...
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """The classes that belong to it."""
+        ...
+
+    @property
+    def labels(self) -> Tensor:
+        """(n,) int64, in stream order."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def of_class(self, label: int) -> Batch:
+        """All its samples of one class."""
+        ...
+
+    def batches(self, epochs: int, size: int) -> Iterator[Batch]:
+        """Shuffled batches, every epoch in an order of its own."""
+        ...
+
+    def embeddings(self, strategy: Strategy) -> Tensor:
+        """(n, D) its samples' embeddings as at an evaluation, computed once where they are frozen."""
+        ...
