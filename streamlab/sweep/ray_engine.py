@@ -57,13 +57,19 @@ def run_on_ray(
             )
             waiting[reference] = cell
         logs = {cell.folder: _Log(RunFolder(out / cell.folder)) for cell in cells}
+        ended: dict[str, events.Event] = {}
         while waiting:
             done, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=_POLL_SECONDS)
             for cell in waiting.values():
                 for event in logs[cell.folder].fresh():
-                    hear(cell, event)
+                    if isinstance(event, events.RunEnded):
+                        ended[cell.folder] = event  # a node may yet die before the result is written
+                    else:
+                        hear(cell, event)
             for reference in done:
                 cell = waiting.pop(reference)
+                if cell.folder in ended:
+                    hear(cell, ended.pop(cell.folder))
                 message = _why_failed(ray, reference, RunFolder(out / cell.folder))
                 if message is not None:
                     hear(cell, events.RunFailed(message))
