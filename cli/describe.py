@@ -12,7 +12,7 @@ from rich.text import Text
 
 from streamlab.data.source import Source
 from streamlab.errors import StreamlabError
-from streamlab.stream import StreamPlan, labels_at
+from streamlab.plans.stream import StreamPlan, labels_at
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,13 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 from streamlab.data.source import Source
-from streamlab.episodes import Episode, EpisodePlan, Phase
 from streamlab.errors import StreamlabError
-from streamlab.evaluation.episodic import EpisodeRecord, by_condition
+from streamlab.evaluation.episode_metrics import by_condition
+from streamlab.evaluation.episode_record import EpisodeRecord
 from streamlab.evaluation.geometry import curve
 from streamlab.evaluation.intervals import bootstrap, interval
 from streamlab.evaluation.record import Record
-from streamlab.runs.experiment import read_specs
+from streamlab.experiments.experiment import read_specs
+from streamlab.plans.episodes import Episode, EpisodePlan, Phase
 from streamlab.runs.folder import RunFolder
 
 _SHOWN_QUERIES = 3
@@ -44,7 +45,7 @@ def print_episode_plan(plan: EpisodePlan, source: Source, console: Console | Non
         names = " ".join(source.class_names[label] for label in episodes.classes)
         console.print(Text(f"\nmeta-{phase}: {names}", style="dim"))
     if plan.environments:
-        console.print(f"\ntested clean, and with {plan.worn_by} in {len(plan.environments)} environments")
+        console.print(f"\ntested clean, and with {plan.corrupted} in {len(plan.environments)} environments")
 
 
 def print_episode(plan: EpisodePlan, source: Source, number: int, phase: Phase, picture: Path | None) -> None:

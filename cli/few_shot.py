@@ -8,11 +8,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from streamlab.data.source import load_source
+from streamlab.data.load import load_source
 from streamlab.errors import StreamlabError
 from streamlab.evaluation.few_shot import by_session, confusion
 from streamlab.evaluation.record import Record
-from streamlab.runs.experiment import read_specs
+from streamlab.experiments.experiment import read_specs
 from streamlab.runs.folder import RunFolder
 
 _HEADINGS = {

@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from streamlab.evaluation.intervals import interval
+from streamlab.experiments.grid import ANY, Cell, Grid, size_of
 from streamlab.runs.folder import RunFolder
 from streamlab.simulator import events
-from streamlab.sweep.grid import ANY, Cell, Grid, size_of
 
 from .live import RunState, fold_run, restored
 from .plain import readable_seconds

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from streamlab.plans.stream import Plan
 from streamlab.runs.folder import RunFolder
 from streamlab.runs.spec import RunSpec
 from streamlab.simulator import events
-from streamlab.stream import Plan
 
 Layout = Literal["stream", "sessions", "episodes"]
 

@@ -65,7 +65,7 @@ def pretrain(
     ] = Path("pretrained"),
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="SECTION.OPTION=VALUE", help="As backbone.width=96, recipe.epochs=10."),
+        typer.Option("--set", metavar="SECTION.OPTION=VALUE", help="As backbone.width=96, fit.epochs=10."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the weights at first, the order and the draws.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -77,7 +77,7 @@ def pretrain(
     Stopped at any time, the same command goes on.
     """
     from streamlab.config import parse_settings
-    from streamlab.runs.pretraining import Pretraining
+    from streamlab.experiments.pretraining import Pretraining
 
     from .pretrain import run_pretraining
 
@@ -124,7 +124,7 @@ def cite(
     folder: Annotated[Path, typer.Argument(help="A run's folder, or an experiment's.")],
 ) -> None:
     """Print BibTeX of what a run used: its scenario, source, strategies and backbones."""
-    from streamlab.runs.citations import citations
+    from streamlab.experiments.citations import citations
 
     print("\n\n".join(citations(folder)))
 
@@ -193,9 +193,9 @@ def describe(
 ) -> None:
     """Show a plan: which class appears when, counts, imbalance; or one few-shot episode."""
     from streamlab.config import parse_settings
-    from streamlab.data.source import load_source
-    from streamlab.episodes import PHASES, EpisodePlan
-    from streamlab.stream import make_plan
+    from streamlab.data.load import load_source
+    from streamlab.planning import make_plan
+    from streamlab.plans.episodes import PHASES, EpisodePlan
 
     from .describe import draw_plan, print_plan
     from .episodes import print_episode, print_episode_plan

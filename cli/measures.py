@@ -12,14 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from streamlab.errors import StreamlabError
-from streamlab.evaluation.episodic import EpisodeRecord
+from streamlab.evaluation.episode_record import EpisodeRecord
 from streamlab.evaluation.intervals import Interval
 from streamlab.evaluation.libraries import as_libraries
 from streamlab.evaluation.metrics import NotDefined, Value, is_share
 from streamlab.evaluation.record import accuracy_matrix
-from streamlab.runs.experiment import read_specs
+from streamlab.experiments.experiment import read_specs
+from streamlab.experiments.measures import measure_experiment
 from streamlab.runs.folder import RunFolder
-from streamlab.runs.measures import measure_experiment
 
 from .lines import hanging
 

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from streamlab.config import readable_bytes
 from streamlab.errors import StreamlabError
-from streamlab.runs.experiment import Experiment, read_specs, workers_for
+from streamlab.experiments.experiment import Experiment, read_specs, workers_for
 from streamlab.runs.folder import RunFolder
 from streamlab.runs.spec import RunSpec
 from streamlab.simulator import events
@@ -26,7 +26,7 @@ from .table import accuracy_table
 from .view import state_of, title_of
 
 if TYPE_CHECKING:
-    from streamlab.runs.pilot import Pilot
+    from streamlab.experiments.pilot import Pilot
 
 
 class PlainView:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from streamlab.runs.pretraining import Pretraining, pretrain
+from streamlab.experiments.pretraining import Pretraining, pretrain
 from streamlab.simulator.fit import Fitted
 
 
@@ -20,7 +20,7 @@ def _line(fitted: Fitted, epochs: int) -> str:
 
 def run_pretraining(request: Pretraining, folder: Path) -> None:
     """Train and say where the weights are; Ctrl-C leaves what the same command goes on from."""
-    epochs = request.recipe.epochs
+    epochs = request.fit_config.epochs
     columns = (BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.description}"), disable=not sys.stdout.isatty()) as bar:
         task = bar.add_task("loading", total=None)

@@ -83,7 +83,7 @@ def run(
 
     With no argument: the quickstart, under a minute on two cores.
     """
-    from streamlab.runs import experiment as experiments
+    from streamlab.experiments import experiment as experiments
 
     recipe: dict[str, Any] = {}
     if scenario is not None and scenario.endswith(".toml"):
@@ -100,7 +100,7 @@ def run(
     for note in prepared.notes:
         print(note, file=sys.stderr)
     if dry_run:
-        from streamlab.runs.pilot import take_pilots
+        from streamlab.experiments.pilot import take_pilots
 
         from .plain import print_dry_run
 
@@ -179,8 +179,8 @@ def compare(
 
     Stopped at any time, the same command with --out (or streamlab resume) goes on.
     """
-    from streamlab.runs.experiment import read_recipe
-    from streamlab.sweep.request import CompareRequest
+    from streamlab.experiments.experiment import read_recipe
+    from streamlab.experiments.request import CompareRequest
 
     from .compare import dry_run_grid, watch_comparison
 
@@ -231,7 +231,7 @@ def resume(
 ) -> None:
     """Go on with what is unfinished in a folder, of runs or of a comparison."""
     if (folder / "comparison.json").exists():
-        from streamlab.sweep.folder import request_to_resume
+        from streamlab.experiments.folder import request_to_resume
 
         from .compare import watch_comparison
 
@@ -239,7 +239,7 @@ def resume(
         asked = dataclasses.replace(asked, workers=asked.workers if workers is None else workers)
         watch_comparison(asked, folder, json_lines)
         return
-    from streamlab.runs.experiment import reopen
+    from streamlab.experiments.experiment import reopen
 
     from .watching import watch_experiment
 

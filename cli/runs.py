@@ -61,7 +61,7 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove an experiment and all its runs."""
-    from streamlab.runs import experiment as experiments
+    from streamlab.experiments import experiment as experiments
 
     specs = experiments.read_specs(folder)
     if not yes and not typer.confirm(f"Remove {folder} and its {len(specs)} runs?"):

@@ -10,8 +10,8 @@ from rich.table import Table
 
 from streamlab import plugins
 from streamlab.config import readable_bytes
+from streamlab.data.load import data_folder, source_plugin
 from streamlab.data.published import Published
-from streamlab.data.source import data_folder, source_plugin
 from streamlab.errors import StreamlabError
 
 

@@ -233,7 +233,7 @@ def episode_columns(state: LiveState, width: int) -> list[Column]:
         Column("left", _left),
     ]
     if any(run.environments for run in state.runs.values()):
-        shown.insert(4, Column("worn %", _worn))
+        shown.insert(4, Column("env. %", _in_environments))
     return shown
 
 
@@ -248,7 +248,7 @@ def _over_seeds(runs: list[RunState]) -> Text:
     return Text("–", style="dim") if half is None else Text(f"{100 * half:.1f}")
 
 
-def _worn(runs: list[RunState]) -> Text:
+def _in_environments(runs: list[RunState]) -> Text:
     """Mean accuracy over the environments tested so far."""
     now = [sum(run.environments.values()) / len(run.environments) for run in runs if run.environments]
     return Text(f"{100 * sum(now) / len(now):.1f}") if now else Text("–", style="dim")

@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from streamlab.episodes import EpisodePlan
-from streamlab.runs.experiment import Experiment
+from streamlab.experiments.experiment import Experiment
+from streamlab.plans.episodes import EpisodePlan
 from streamlab.runs.folder import RunFolder
 from streamlab.runs.spec import RunSpec
 from streamlab.simulator import events

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from streamlab.errors import StreamlabError
-from streamlab.runs.experiment import Experiment, run_experiment
-from streamlab.runs.tensorboard import also_to_tensorboard
+from streamlab.experiments.experiment import Experiment, run_experiment
+from streamlab.experiments.tensorboard import also_to_tensorboard
 
 from .plain import JsonView, PlainView
 from .view import LiveView

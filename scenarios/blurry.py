@@ -16,8 +16,8 @@ import numpy as np
 
 from streamlab.config import at_least, within
 from streamlab.errors import StreamlabError
+from streamlab.plans.stream import Experience, Labels, StreamPlan
 from streamlab.randomness import Draws
-from streamlab.stream import Experience, Labels, StreamPlan
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

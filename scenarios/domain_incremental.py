@@ -12,8 +12,8 @@ from typing import ClassVar
 import numpy as np
 
 from streamlab.errors import StreamlabError, unknown
+from streamlab.plans.stream import Experience, Labels, StreamPlan
 from streamlab.randomness import Draws
-from streamlab.stream import Experience, Labels, StreamPlan
 
 from .tasks import Boundaries, Kind, check_boundaries, tasks_plan
 

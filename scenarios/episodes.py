@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from streamlab.config import at_least
-from streamlab.data.environments import every_environment
-from streamlab.episodes import EpisodePlan, Episodes, Phase
 from streamlab.errors import CorruptFile, StreamlabError, unknown
+from streamlab.plans.environments import every_environment
+from streamlab.plans.episodes import EpisodePlan, Episodes, Phase
+from streamlab.plans.stream import Labels
 from streamlab.randomness import Draws
-from streamlab.stream import Labels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,7 +59,7 @@ class FewShotEpisodes:
     linear or in a step (Ochal et al. 2021), in testing and validation.
     episodes: to train on; validation_episodes, test_episodes: to be judged on.
     environments: what the test is taken in beside clean images: all, or conditions (low-light) or one
-    severity of one (low-light:3); worn_by: queries, supports or both.
+    severity of one (low-light:3); corrupted: queries, supports or both.
     keep: the weights that are tested: those best on meta-validation, or the last.
     listed: an .npz of index tables train, validation, test, each (episodes, way, shot + query).
     """
@@ -87,7 +87,7 @@ class FewShotEpisodes:
     validation_episodes: int = 100
     test_episodes: int = 1000
     environments: tuple[str, ...] = ()
-    worn_by: Literal["queries", "supports", "both"] = "queries"
+    corrupted: Literal["queries", "supports", "both"] = "queries"
     keep: Literal["best", "last"] = "best"
     listed: str = ""
 
@@ -139,7 +139,7 @@ class FewShotEpisodes:
             validation=made["validation"],
             test=made["test"],
             environments=every_environment(self.environments),
-            worn_by=self.worn_by,
+            corrupted=self.corrupted,
             keep=self.keep,
         )
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from streamlab.config import at_least
 from streamlab.errors import StreamlabError
+from streamlab.plans.stream import Experience, Labels, StreamPlan
 from streamlab.randomness import Draws
-from streamlab.stream import Experience, Labels, StreamPlan
 
 from .tasks import of_classes
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from streamlab.stream import Labels, StreamPlan
+from streamlab.plans.stream import Labels, StreamPlan
 
 from .blurry import blurry_plan, check_options
 

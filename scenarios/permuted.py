@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from streamlab.config import at_least
-from streamlab.stream import Experience, Labels, StreamPlan, permutation
+from streamlab.plans.stream import Experience, Labels, StreamPlan, permutation
 
 from .tasks import Boundaries, Kind, check_boundaries, tasks_plan
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from streamlab.episodes import EpisodePlan
 from streamlab.errors import StreamlabError
-from streamlab.stream import Labels, Plan, load_plan
+from streamlab.plans.episodes import EpisodePlan
+from streamlab.plans.stream import Labels, Plan, load_plan
 
 
 @dataclass(frozen=True)

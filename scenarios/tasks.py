@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 import numpy as np
 
 from streamlab.errors import StreamlabError
+from streamlab.plans.stream import Experience, Labels, StreamPlan
 from streamlab.randomness import Draws
-from streamlab.stream import Experience, Labels, StreamPlan
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

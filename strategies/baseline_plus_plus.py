@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from streamlab.base import CosineBase
+from streamlab.base_training import CosineBase
 from streamlab.config import at_least
 from streamlab.randomness import generator
 from streamlab.strategy import Strategy

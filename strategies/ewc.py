@@ -69,7 +69,7 @@ class ElasticWeightConsolidation(Strategy):
         self.regulariser = Regulariser(self.trained_parameters())
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        among = competing(self, self.options.heads)
+        among = competing(self.current_classes, self.options.heads)
         losses = {"task": cross_entropy(self.net(batch.images), batch.labels, among)}
         if self.regulariser:
             losses["penalty"] = self.options.strength / 2 * self.regulariser.penalty()

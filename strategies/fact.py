@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from streamlab.base import BaseRecipe
+from streamlab.base_training import BaseConfig
 from streamlab.config import at_least, within
 from streamlab.nets.network import CosineHead, Network
 from streamlab.nets.precision import full, in_precision
@@ -78,8 +78,8 @@ class ForwardCompatibleBase:
     mixing: float
     name: ClassVar[str] = "fact"
 
-    def head(self, feature_size: int, among: Tensor, recipe: BaseRecipe) -> nn.Module:
-        return ReservingHead(feature_size, among, recipe.temperature)
+    def head(self, feature_size: int, among: Tensor, config: BaseConfig) -> nn.Module:
+        return ReservingHead(feature_size, among, config.temperature)
 
     def loss(self, network: Network, images: Tensor, labels: Tensor, among: Tensor) -> Tensor:
         order = torch.randperm(len(labels), device=labels.device)

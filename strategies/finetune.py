@@ -31,6 +31,6 @@ class Finetune(Strategy):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         features = self.net.features(batch.images)
-        among = competing(self, self.options.heads)
+        among = competing(self.current_classes, self.options.heads)
         task = cross_entropy(self.net.head(features), batch.labels, among)
         return {"task": task, **self.options.of(features, batch.labels)}

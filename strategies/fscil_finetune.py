@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from streamlab.base import CosineBase
+from streamlab.base_training import CosineBase
 from streamlab.parts.losses import cross_entropy
 from streamlab.strategy import Batch, Strategy
 

@@ -62,7 +62,9 @@ class LearningWithoutForgetting(Strategy):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         logits = self.net(batch.images)
-        losses = {"task": cross_entropy(logits, batch.labels, competing(self, self.options.heads))}
+        losses = {
+            "task": cross_entropy(logits, batch.labels, competing(self.current_classes, self.options.heads))
+        }
         if self.teacher:
             old = self.teacher.classes
             student_classes = old if self.options.among == "old" else self.exposed

@@ -54,7 +54,7 @@ class MemoryAwareSynapses(Strategy):
         self.regulariser = Regulariser(self.trained_parameters())
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        among = competing(self, self.options.heads)
+        among = competing(self.current_classes, self.options.heads)
         losses = {"task": cross_entropy(self.net(batch.images), batch.labels, among)}
         if self.regulariser:
             losses["penalty"] = self.options.strength * self.regulariser.penalty()

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from streamlab.base import CosineBase
+from streamlab.base_training import CosineBase
 from streamlab.parts.prototypes import class_means, set_rows
 from streamlab.strategy import Batch, ExperienceView, Strategy
 

@@ -61,7 +61,9 @@ class SynapticIntelligence(Strategy):
 
     def observe(self, batch: Batch) -> Mapping[str, Tensor]:
         parameters = self.regulariser.parameters
-        task = cross_entropy(self.net(batch.images), batch.labels, competing(self, self.options.heads))
+        task = cross_entropy(
+            self.net(batch.images), batch.labels, competing(self.current_classes, self.options.heads)
+        )
         gradients = torch.autograd.grad(task, parameters)
         numbers = {"task": task}
         total: Sequence[Tensor] = gradients

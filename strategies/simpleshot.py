@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from streamlab.base import LinearBase
+from streamlab.base_training import LinearBase
 from streamlab.parts.metric_losses import prototypes_of
 from streamlab.strategy import ExperienceView, Strategy
 

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from streamlab.base import CosineBase
+from streamlab.base_training import CosineBase
 from streamlab.config import at_least, within
 from streamlab.parts.prototypes import class_means, set_rows
 from streamlab.strategy import Batch, ExperienceView, Strategy

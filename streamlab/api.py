@@ -9,23 +9,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import parse_settings
-from .data.source import Source, load_source
+from .data.load import load_source
+from .data.source import Source
 from .errors import StreamlabError
 from .evaluation.intervals import Interval, interval
-from .progress import bar
-from .runs import experiment as experiments
+from .experiments import experiment as experiments
+from .experiments.progress import bar
+from .planning import make_plan
+from .plans.stream import Labels, Plan
 from .runs.folder import RunFolder
 from .runs.spec import RunSpec
 from .simulator import events
-from .stream import Labels, Plan, make_plan
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from .evaluation.episodic import EpisodeRecord
+    from .evaluation.episode_record import EpisodeRecord
     from .evaluation.record import Record
+    from .experiments.grid import Cell, Grid
     from .strategy import Strategy
-    from .sweep.grid import Cell, Grid
 
 
 def plan(scenario: str, source_or_labels: str | Source | ArrayLike, seed: int = 0, **config: Any) -> Plan:
@@ -197,7 +199,7 @@ class Comparison:
     @property
     def experiments(self) -> dict[tuple[str, str], Experiment]:
         """By (scenario, budget), the runs of each; what keeps no exemplars is under "any-budget"."""
-        from .sweep.folder import read_comparison
+        from .experiments.folder import read_comparison
 
         blocks = read_comparison(self.folder)["blocks"]
         return {
@@ -235,8 +237,8 @@ def compare(
     others: further fields of a recipe (accounting, smaller, tune, engine, …; `CompareRequest`). What is
     done in `out` is not run again. Raises StreamlabError for a mistake in the request.
     """
-    from .sweep.comparison import new_comparison_folder, run_comparison
-    from .sweep.request import CompareRequest
+    from .experiments.comparison import new_comparison_folder, run_comparison
+    from .experiments.request import CompareRequest
 
     name = source if isinstance(source, str) else source.name
     request = CompareRequest(

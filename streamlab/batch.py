@@ -44,3 +44,26 @@ class Batch:
         return Batch(
             images, labels, {key: torch.cat([self.extras[key], other.extras[key]]) for key in shared}
         )
+
+
+@dataclass(frozen=True, eq=False)
+class EpisodeBatch:
+    """Episodes side by side, E of them, on one device.
+
+    support: (E, S, C, H, W) uint8; support_labels: (E, S) int64 in [0, way), the same in every episode;
+    query: (E, Q, C, H, W); query_labels: (E, Q). way: classes of each.
+    """
+
+    support: Tensor
+    support_labels: Tensor
+    query: Tensor
+    query_labels: Tensor
+    way: int
+
+    def __len__(self) -> int:
+        return len(self.support)
+
+    @property
+    def images(self) -> Tensor:
+        """(E · (S + Q), C, H, W): all images, the supports first."""
+        return torch.cat([self.support.flatten(0, 1), self.query.flatten(0, 1)])

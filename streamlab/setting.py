@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
-from .base import BaseRecipe
+from .base_training import BaseConfig
 from .batch import Batch
 from .config import OptimizerConfig
 from .nets.network import PixelStatistics
 from .nets.precision import Precision
 
-if TYPE_CHECKING:
-    from .strategy import Strategy
+
+class Embeds(Protocol):
+    """What turns images into embeddings: a strategy. frozen: they are always the same of an image."""
+
+    frozen: ClassVar[bool]
+
+    def embeddings_of(self, images: Tensor) -> Tensor:
+        """(n, C, H, W) uint8 -> (n, D)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class Setting:
     backbone: Mapping[str, Any] = field(default_factory=dict)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     precision: Precision = "float32"
-    base: BaseRecipe = field(default_factory=BaseRecipe)
+    base: BaseConfig = field(default_factory=BaseConfig)
     way: int = 0
     kind: str = "online"
     shows_boundaries: bool = False
@@ -74,6 +81,6 @@ class ExperienceView(Protocol):
         """Shuffled batches, every epoch in an order of its own."""
         ...
 
-    def embeddings(self, strategy: Strategy) -> Tensor:
+    def embeddings(self, strategy: Embeds) -> Tensor:
         """(n, D) its samples' embeddings as at an evaluation, computed once where they are frozen."""
         ...

@@ -14,15 +14,14 @@ from typing import Any, ClassVar, cast, get_type_hints
 import torch
 from torch import Tensor, nn
 
-from .base import BaseTraining
-from .batch import Batch
+from .base_training import BaseTraining
+from .batch import Batch, EpisodeBatch
 from .config import Budget, Range, Searched, readable_bytes
-from .episodes import EpisodeBatch
 from .errors import StreamlabError, unknown
 from .memory.buffer import Buffer
 from .memory.ledger import Ledger, measure
 from .memory.policies import POLICIES, HerdedBuffer
-from .memory.state import Putter, Taker, reachable
+from .memory.state import StateReader, StateWriter, reachable
 from .nets.network import Network, build_network
 from .nets.optimizer import Optimizer, build_optimizer, gradients_of, set_rate
 from .nets.precision import LossScale
@@ -353,17 +352,17 @@ class Strategy:
 
     def take_state(self) -> tuple[Any, dict[str, Tensor]]:
         """Its whole state as JSON values and named tensors."""
-        taker = Taker()
-        plain = {name: taker.plain(value, name) for name, value in self._state(everything=True).items()}
-        return plain, taker.tensors
+        writer = StateWriter()
+        plain = {name: writer.plain(value, name) for name, value in self._state(everything=True).items()}
+        return plain, writer.tensors
 
     def put_state(self, plain: Any, tensors: dict[str, Tensor]) -> None:
         """Fill this new instance with a state that was taken."""
-        putter = Putter(tensors)
+        reader = StateReader(tensors)
         for name in [name for name in self._state(everything=True) if name not in plain]:
             delattr(self, name)
         for name, value in plain.items():
-            setattr(self, name, putter.value(value, getattr(self, name, None)))
+            setattr(self, name, reader.value(value, getattr(self, name, None)))
 
     def _state(self, everything: bool = False) -> dict[str, Any]:
         kernel = ("setting", "options") + (() if everything else ("exposed", "current_classes"))

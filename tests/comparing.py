@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from streamlab.experiments.grid import Cell, Grid
+from streamlab.experiments.request import CompareRequest
 from streamlab.simulator import events
-from streamlab.sweep.grid import Cell, Grid
-from streamlab.sweep.request import CompareRequest
 
 SESSIONS: dict[str, Any] = {
     "scenario": {"kind": "sessions", "tasks": 3},

@@ -13,10 +13,10 @@ from PIL import Image
 
 from streamlab.data.idx import IDX_FILES
 from streamlab.data.source import Source, open_shared, share
-from streamlab.runs.experiment import Request, prepare
+from streamlab.experiments.experiment import Request, prepare
 from streamlab.simulator import events
 from streamlab.simulator.execute import build, deterministic, drive
-from streamlab.simulator.simulation import Simulation
+from streamlab.simulator.stream_simulation import StreamSimulation
 from streamlab.strategy import Strategy
 
 VECTORS = Path(os.environ.get("STREAMLAB_VECTORS", Path(__file__).parent / "vectors"))
@@ -90,7 +90,7 @@ def simulate(
     strategy: str | type[Strategy],
     hear: Callable[[events.Event], None] = lambda event: None,
     **request: Any,
-) -> Simulation:
+) -> StreamSimulation:
     """One run to its end, in this process and with nothing on disk."""
     named = (strategy,) if isinstance(strategy, str) else ()
     classes = () if isinstance(strategy, str) else (strategy,)

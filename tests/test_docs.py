@@ -27,10 +27,10 @@ from typer.testing import CliRunner
 
 import streamlab
 from streamlab import plugins
-from streamlab.runs.experiment import read_recipe
+from streamlab.experiments.experiment import read_recipe
+from streamlab.experiments.grid import prepare_grid
+from streamlab.experiments.request import CompareRequest
 from streamlab.simulator.events import EVENTS
-from streamlab.sweep.grid import prepare_grid
-from streamlab.sweep.request import CompareRequest
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -146,13 +146,13 @@ def test_every_option_of_a_plugin_is_in_the_reference() -> None:
 PUBLIC = {
     "parts.md": ("Parts for strategies", """
 streamlab.parts.losses streamlab.parts.heads streamlab.parts.teacher streamlab.parts.gradients
-streamlab.parts.regulariser streamlab.parts.prototypes streamlab.parts.features streamlab.parts.expansion
-streamlab.parts.rehearsal streamlab.parts.current_batch streamlab.parts.presets streamlab.parts.adapted streamlab.parts.augment streamlab.memory.buffer streamlab.memory.policies streamlab.nets.network
+streamlab.parts.regulariser streamlab.parts.prototypes streamlab.evaluation.features streamlab.parts.expansion
+streamlab.parts.rehearsal streamlab.parts.current_batch streamlab.parts.presets streamlab.parts.adapted streamlab.augment streamlab.memory.buffer streamlab.memory.policies streamlab.nets.network
 streamlab.nets.optimizer streamlab.randomness""".split()),
     "api.md": ("Classes and functions", """
-streamlab.api streamlab.strategy streamlab.setting streamlab.base streamlab.batch streamlab.stream streamlab.data.source
+streamlab.api streamlab.strategy streamlab.setting streamlab.base_training streamlab.batch streamlab.plans.stream streamlab.data.source
 streamlab.evaluation.record streamlab.evaluation.metrics streamlab.evaluation.intervals streamlab.memory.ledger
-streamlab.sweep.request streamlab.sweep.budgets streamlab.check.subject streamlab.check.plans streamlab.check.sources streamlab.check.outcomes streamlab.errors""".split()),
+streamlab.experiments.request streamlab.experiments.budgets streamlab.check.subject streamlab.check.plans streamlab.check.sources streamlab.check.outcomes streamlab.errors""".split()),
 }  # fmt: skip
 
 

@@ -22,7 +22,7 @@ def sources() -> dict[str, Path]:
     found = {}
     for folder, inside in FOLDERS.items():
         for path in (ROOT / folder).rglob("*.py"):
-            if "__pycache__" not in path.parts:
+            if not {"__pycache__", "maker"} & set(path.parts):  # makers of shipped data are not shipped
                 found[f"{inside}/{path.relative_to(ROOT / folder).as_posix()}"] = path
     return found
 
@@ -65,6 +65,83 @@ def test_the_kernel_imports_no_plugin_and_plugins_import_the_kernel_only() -> No
                 continue
             for name in names:
                 assert not name.startswith(plugged), f"{inside} imports {name}"
+
+
+# The kernel's floors: a module imports what lies below its own, and its neighbours in the same folder.
+FLOORS = (
+    ("errors", "randomness", "batch", "config", "device", "files", "plugins"),
+    ("plans",),
+    ("data",),
+    ("planning",),
+    ("nets",),
+    ("memory",),
+    ("augment",),
+    ("parts",),
+    ("base_training", "setting", "strategy"),
+    ("evaluation",),
+    ("runs",),
+    ("simulator",),
+    ("experiments",),
+    ("report",),
+    ("api", "check", "interop", "__init__"),
+)
+
+
+def imported(module: str, path: Path) -> set[str]:
+    """The kernel's modules that a module of it imports, at the top or inside a function."""
+    modules = {name.removesuffix(".py").removesuffix("/__init__") for name in sources()}
+    package = Path(module) if path.name == "__init__.py" else Path(module).parent
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = [package, *package.parents][node.level - 1]
+            inside = base.joinpath(*(node.module or "").split("."))
+            for alias in node.names:
+                named = (inside / alias.name).as_posix()
+                found.add(named if named in modules else inside.as_posix())
+    return found - {module}
+
+
+def kernel() -> dict[str, set[str]]:
+    """Every module of the kernel, as streamlab/plans/stream, and what it imports."""
+    graph = {}
+    for name, path in sources().items():
+        if (ROOT / "streamlab") in path.parents:
+            module = name.removesuffix(".py").removesuffix("/__init__")
+            graph[module] = imported(module, path)
+    return graph
+
+
+def test_no_module_imports_from_a_floor_above_its_own() -> None:
+    floors = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+
+    def floor(module: str) -> int:
+        parts = module.split("/")
+        return floors[parts[1] if len(parts) > 1 else "__init__"]
+
+    upward = [
+        f"{module} imports {other}"
+        for module, others in kernel().items()
+        for other in others
+        if floor(other) > floor(module)
+    ]
+    assert upward == []
+
+
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    graph = kernel()
+    done: set[str] = set()
+
+    def walk(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join((*path[path.index(module) :], module))
+        if module in done:
+            return
+        for other in sorted(graph.get(module, ())):
+            walk(other, (*path, module))
+        done.add(module)
+
+    for module in graph:
+        walk(module, ())
 
 
 def test_nothing_is_unpickled() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..simulator.episodic import EpisodicSimulation
+from ..simulator.episode_simulation import EpisodeSimulation
 from ..simulator.execute import deterministic
 from .promises import check_it_runs, strategy_checks
 from .subject import BATCH, Broken, NoState, Subject
@@ -92,7 +92,7 @@ def check_plugin(subject: Any, checks: Iterable[Callable[[Any], None]]) -> Itera
 def step_seconds(subject: Subject, steps: int = 30) -> float:
     """Median seconds of a learning step on the tiny stream, with its replay."""
     simulation = subject.simulation()
-    if isinstance(simulation, EpisodicSimulation):
+    if isinstance(simulation, EpisodeSimulation):
         return _episode_seconds(simulation, steps)
     order = simulation.order(simulation.plan.stream)
     taken = []
@@ -108,7 +108,7 @@ def step_seconds(subject: Subject, steps: int = 30) -> float:
     return sorted(taken)[len(taken) // 2]
 
 
-def _episode_seconds(simulation: EpisodicSimulation, steps: int) -> float:
+def _episode_seconds(simulation: EpisodeSimulation, steps: int) -> float:
     """The same of steps on episodes; 0 where the network is trained on classes at large."""
     if simulation.strategy.base is not None:
         return 0.0

@@ -12,9 +12,9 @@ import numpy as np
 
 from .. import plugins
 from ..config import configure
-from ..episodes import EpisodePlan
 from ..errors import StreamlabError
-from ..stream import Labels, Plan, StreamPlan, load_plan
+from ..plans.episodes import EpisodePlan
+from ..plans.stream import Labels, Plan, StreamPlan, load_plan
 from .subject import Broken
 
 CLASSES, TRAIN, TEST = 100, 20, 5  # enough for the defaults of every built-in

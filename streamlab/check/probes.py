@@ -9,14 +9,13 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from ..batch import Batch
-from ..episodes import EpisodeBatch
+from ..batch import Batch, EpisodeBatch
 from ..errors import StreamlabError
 from ..memory.ledger import check_budget, measure
-from ..memory.state import Taker
-from ..simulator.episodic import EpisodicSimulation
-from ..simulator.running import Running
+from ..memory.state import StateWriter
+from ..simulator.episode_simulation import EpisodeSimulation
 from ..simulator.simulation import Simulation
+from ..simulator.stream_simulation import StreamSimulation
 from .subject import BATCH, WAY, Killed, Subject, Watch, tiny_source
 
 
@@ -53,9 +52,9 @@ def held_outside(subject: Subject) -> dict[str, str]:
     for name, value in found.items():
         if isinstance(value, (int, float, str, list, dict, set, torch.Tensor, np.ndarray)):
             with contextlib.suppress(StreamlabError, TypeError):
-                taker = Taker()
-                plain = taker.plain(value, name)
-                shown[name] = repr([plain, [tensor.tolist() for tensor in taker.tensors.values()]])
+                writer = StateWriter()
+                plain = writer.plain(value, name)
+                shown[name] = repr([plain, [tensor.tolist() for tensor in writer.tensors.values()]])
     return shown
 
 
@@ -68,10 +67,10 @@ def other_bytes(subject: Subject, strategy: Any, name: str) -> int:
     return alone.bytes_by_kind.get("other", 0)
 
 
-def serve_by_hand(simulation: Simulation | EpisodicSimulation) -> None:
+def serve_by_hand(simulation: StreamSimulation | EpisodeSimulation) -> None:
     """Its methods called on the tiny stream or episodes, without the kernel's own draws."""
     strategy = simulation.strategy
-    if isinstance(simulation, EpisodicSimulation):
+    if isinstance(simulation, EpisodeSimulation):
         if strategy.base is None:
             strategy.observe_episodes(simulation.batch(0, 2))
         else:
@@ -99,9 +98,9 @@ class KilledHalfWay(Watch):
     calls = 0
 
     def checkpoint_if_due(self) -> None:
-        running = cast(Running, self)
+        running = cast(Simulation, self)
         self.calls += 1
-        last = 3 if isinstance(self, EpisodicSimulation) else 7
+        last = 3 if isinstance(self, EpisodeSimulation) else 7
         if self.calls == last:
             running.write_checkpoint()
         elif self.calls == last + 1:
@@ -113,7 +112,7 @@ class Weighed(Watch):
 
     def learn(self, served: Any) -> None:
         super().learn(served)  # type: ignore[misc]  # the simulation's, which this is mixed into
-        running = cast(Running, self)
+        running = cast(Simulation, self)
         check_budget(running.strategy.ledger(), running.budget)
 
 
@@ -123,11 +122,11 @@ def weighing(sizes: list[int]) -> type[Watch]:
     class Weighing(Watch):
         def end(self, number: int) -> None:
             super().end(number)  # type: ignore[misc]  # the simulation's, which this is mixed into
-            sizes.append(cast(Running, self).strategy.ledger().total)
+            sizes.append(cast(Simulation, self).strategy.ledger().total)
 
         def learn(self, served: Any) -> None:
             super().learn(served)  # type: ignore[misc]  # the same
-            if isinstance(self, EpisodicSimulation):
+            if isinstance(self, EpisodeSimulation):
                 sizes.append(self.strategy.ledger().total)
 
     return Weighing

@@ -20,12 +20,12 @@ import torch
 
 from ..config import Budget
 from ..errors import BudgetExceeded, StreamlabError
+from ..plans.stream import StreamPlan
 from ..randomness import take_host_state
 from ..runs.folder import RunFolder
 from ..runs.spec import RunSpec
-from ..simulator.episodic import EpisodicSimulation
+from ..simulator.episode_simulation import EpisodeSimulation
 from ..simulator.execute import deterministic, drive
-from ..stream import StreamPlan
 from .devices import DeviceWatch
 from .probes import (
     KilledHalfWay,
@@ -314,7 +314,7 @@ def check_episodes_leave_no_trace(subject: Subject) -> None:
     strategy, line = simulation.strategy, ""
     for word in ("def predict_episodes", "def classify_episodes"):
         line = line if ", line" in line else subject.line_of(word)
-    assert isinstance(simulation, EpisodicSimulation)
+    assert isinstance(simulation, EpisodeSimulation)
     strategy.train_mode(False)
     first, second = simulation.batch(0, 1), simulation.batch(1, 1)
     with torch.no_grad():

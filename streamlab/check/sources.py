@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data.source import Source, load_source
+from ..data.load import load_source
+from ..data.source import Source
 from .subject import Broken
 
 

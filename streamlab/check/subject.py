@@ -15,20 +15,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..base import BaseRecipe
+from ..base_training import BaseConfig
 from ..config import Budget, OptimizerConfig, StreamConfig, configure
 from ..data.source import SharedSource
-from ..episodes import EpisodePlan, Episodes, Phase
 from ..errors import StreamlabError
 from ..nets.network import PixelStatistics
+from ..plans.episodes import EpisodePlan, Episodes, Phase
+from ..plans.stream import Experience, Plan, StreamPlan
 from ..randomness import Draws, global_randomness
 from ..runs.folder import RunFolder
 from ..runs.spec import load_strategy, parse_row
-from ..simulator.episodic import EpisodicSimulation
+from ..simulator.episode_simulation import EpisodeSimulation
 from ..simulator.execute import assemble, assemble_episodes, deterministic, drive
-from ..simulator.simulation import Simulation
+from ..simulator.stream_simulation import StreamSimulation
 from ..strategy import Setting, Strategy
-from ..stream import Experience, Plan, StreamPlan
 
 CLASSES, TRAIN, TEST, SIZE = 6, 8, 4, 28
 BATCH = 4
@@ -88,7 +88,7 @@ class Subject:
             PixelStatistics(source.mean, source.deviation), small,
             configure(OptimizerConfig, self.strategy.default_optimizer, "optimizer"),
             kind="episodes" if self.episodic else self.stream().kind, shows_boundaries=True,
-            base=BaseRecipe(epochs=1, batch_size=BATCH, validation=0), way=WAY if self.episodic else 0,
+            base=BaseConfig(epochs=1, batch_size=BATCH, validation=0), way=WAY if self.episodic else 0,
         )  # fmt: skip
         return self.strategy(setting, self.options)
 
@@ -100,17 +100,17 @@ class Subject:
         folder: RunFolder | None = None,
         watch: type[Watch] | None = None,
         backbone: Mapping[str, Any] | None = None,
-    ) -> Simulation | EpisodicSimulation:
+    ) -> StreamSimulation | EpisodeSimulation:
         """A run of at most 60 steps, ready to be driven. watch: what its steps are mixed with."""
         chosen = plan or self.plan()
         rest = (budget or Budget(exemplars=12), frozenset[str](), lambda event: None, folder)
         if isinstance(chosen, EpisodePlan):
-            kind = EpisodicSimulation if watch is None else type("Watched", (watch, EpisodicSimulation), {})
+            kind = EpisodeSimulation if watch is None else type("Watched", (watch, EpisodeSimulation), {})
             stream = StreamConfig(batch_size=2)
             return assemble_episodes(
                 self.make(seed, backbone), chosen, tiny_source(), stream, 4, *rest, kind, CLASSES * TEST
             )
-        own = Simulation if watch is None else type("Watched", (watch, Simulation), {})
+        own = StreamSimulation if watch is None else type("Watched", (watch, StreamSimulation), {})
         return assemble(
             self.make(seed, backbone),
             chosen,
@@ -122,7 +122,7 @@ class Subject:
             CLASSES * TEST,
         )
 
-    def run(self, **about: Any) -> Simulation | EpisodicSimulation:
+    def run(self, **about: Any) -> StreamSimulation | EpisodeSimulation:
         """The same, driven to its end; a crash is Broken, at the plugin's line."""
         try:
             with deterministic(), global_randomness(about.get("seed", 0), "run"):

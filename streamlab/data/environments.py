@@ -1,7 +1,7 @@
 """Environments: what a camera meets and a clean test set does not show, six of them in five severities.
 
 After the conditions of the robust few-shot study RD-FSL; the strengths are ours. Batched on the device;
-a sample wears an environment the same way whenever it is looked at, in every run. `low-light:3` names
+a sample is corrupted the same way whenever it is looked at, in every run. `low-light:3` names
 one. (Across devices a pixel may differ by one level: sums are rounded.)
 """
 
@@ -38,11 +38,11 @@ class _Noise:
         return bits.float() / (1 << 24)
 
 
-def wear(images: Tensor, samples: Tensor, environment: str) -> Tensor:
+def corrupt(images: Tensor, samples: Tensor, environment: str) -> Tensor:
     """(B, C, H, W) uint8 -> the same images in this environment; samples: (B,) int64, which they are."""
     condition, severity = parse_environment(environment)
-    worn = CONDITIONS[condition](images.float() / 255, severity - 1, _Noise(environment, samples))
-    return (worn.clamp(0, 1) * 255).round().to(torch.uint8)
+    corrupted = CONDITIONS[condition](images.float() / 255, severity - 1, _Noise(environment, samples))
+    return (corrupted.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def parse_environment(text: str) -> tuple[str, int]:
@@ -78,14 +78,14 @@ def _clutter(images: Tensor, level: int, noise: _Noise) -> Tensor:
     rows = (torch.arange(height, device=images.device) + 0.5) / height
     columns = (torch.arange(width, device=images.device) + 0.5) / width
     points = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1).view(1, -1, 2)
-    worn = images.flatten(2)
+    corrupted = images.flatten(2)
     for number in range(strokes):
         begin, end = ends[:, number, 0, None], ends[:, number, 1, None]
         along = 0.5 * (end - begin)  # half as long as the distance of two random points
         share = ((points - begin) * along).sum(-1) / along.square().sum(-1).clamp(min=1e-6)
         gap = (points - begin - share.clamp(0, 1)[..., None] * along).norm(dim=-1)
-        worn = torch.where((gap < 0.025)[:, None], shades[:, number, None, None], worn)
-    return worn.view_as(images)
+        corrupted = torch.where((gap < 0.025)[:, None], shades[:, number, None, None], corrupted)
+    return corrupted.view_as(images)
 
 
 def _small_target(images: Tensor, level: int, noise: _Noise) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import inspect
 import json
 import mmap
 import os
@@ -18,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import plugins
 from ..errors import CorruptFile, StreamlabError
-from ..stream import Labels
+from ..files import cache_folder
+from ..plans.stream import Labels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -104,59 +103,6 @@ class Source:
         mean = float((counts * values).sum() / counts.sum())
         variance = float((counts * (values - mean) ** 2).sum() / counts.sum())
         return mean, max(variance, 1e-12) ** 0.5
-
-
-def data_folder(given: str | None = None) -> Path:
-    """Where downloaded sources lie: `--data`, else STREAMLAB_DATA, else the user's cache."""
-    chosen = given or os.environ.get("STREAMLAB_DATA")
-    return Path(chosen) if chosen else cache_folder() / "data"
-
-
-def cache_folder() -> Path:
-    """streamlab's folder in the user's cache (XDG_CACHE_HOME, else ~/.cache)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamlab"
-
-
-def load_source(name: str, data: str | None = None) -> Source:
-    """The installed source of this name, or NAME:WHAT, or several joined with +.
-
-    Raises StreamlabError or CorruptFile, by name.
-    """
-    from .joined import joined
-
-    sources: list[Source] = []
-    for one in several(name):
-        plugin, what = source_plugin(one)
-        sources.append(plugin(data_folder(data), *what))
-    return joined(sources)
-
-
-def several(name: str) -> list[str]:
-    """`glyphs-100+mnist` as its sources; what stands after a colon may hold a plus of its own."""
-    known = plugins.names("sources")
-    parts: list[str] = []
-    for part in name.split("+"):
-        if parts and part.partition(":")[0] not in known and ":" in parts[-1]:
-            parts[-1] += f"+{part}"
-        else:
-            parts.append(part)
-    return parts
-
-
-def source_plugin(name: str) -> tuple[Any, tuple[str, ...]]:
-    """The plugin behind `fashion-mnist` or `folder:PATH`, and what stands after the colon, if it takes it.
-
-    Raises StreamlabError where it lacks what it takes, or is given what it does not.
-    """
-    head, colon, rest = name.partition(":")
-    plugin = plugins.load("sources", head)
-    required = [p for p in inspect.signature(plugin).parameters.values() if p.default is p.empty]
-    takes_more = len(required) > 1
-    if takes_more and not rest:
-        raise StreamlabError(f"source {head} needs to know what to read: --source {head}:WHAT")
-    if colon and not takes_more:
-        raise StreamlabError(f"source {head} takes nothing after a colon; write --source {head}")
-    return plugin, (rest,) if takes_more else ()
 
 
 _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")

@@ -1,6 +1,6 @@
 """One split's images and labels on the compute device: a batch is an index gather.
 
-Where a plan has transforms, an index names a sample and a transform (streamlab.stream.Experience),
+Where a plan has transforms, an index names a sample and a transform (streamlab.plans.stream.Experience),
 so that the same sample under two transforms is two samples to whoever shuffles or counts them.
 Images that stay on the host (a mapped file, say) are gathered there and sent.
 """
@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from ..errors import StreamlabError
+from ..plans.environments import CONDITIONS
 from ..randomness import Draws
-from .environments import CONDITIONS, wear
+from .corruption import corrupt
 
 Transform = Callable[[Tensor, Tensor], Tensor]  # images (n, C, H, W) and which samples (n,) they are
 
@@ -70,7 +71,7 @@ def _transform(name: str, pixels: int, device: torch.device) -> Transform | None
         order = torch.from_numpy(Draws(int(seed), "permute", int(number)).permutation(pixels)).to(device)
         return lambda images, samples: images.flatten(2)[:, :, order].view_as(images)
     if kind in CONDITIONS:
-        return lambda images, samples: wear(images, samples, name)
+        return lambda images, samples: corrupt(images, samples, name)
     raise StreamlabError(
         f"unknown transform {name!r}; known: identity, permute:SEED/NUMBER, and environments "
         f"({', '.join(CONDITIONS)}) with a severity, as low-light:3"

@@ -13,7 +13,8 @@ import numpy as np
 
 from ..errors import StreamlabError
 from ..randomness import Draws
-from .source import Source, load_source
+from .load import load_source
+from .source import Source
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ..data.split import Split
 from ..errors import StreamlabError
-from ..parts.features import FeatureCache, features_file
+from ..plans.stream import StreamPlan, labels_at
 from ..strategy import Strategy, embeds_features
-from ..stream import StreamPlan, labels_at
+from .features import FeatureCache, features_file
 from .geometry import chosen, measure_geometry
 from .record import Evaluation, Unexposed
 

@@ -19,7 +19,7 @@ from ..randomness import Draws
 from .metrics import NotDefined, Value, lower_is_better, not_recorded, of_any, plain_number
 
 if TYPE_CHECKING:
-    from .episodic import EpisodeRecord
+    from .episode_record import EpisodeRecord
     from .record import Record
 
 MOST = 2000  # images that are looked at: distances are between all pairs

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .. import plugins
 
 if TYPE_CHECKING:
-    from .episodic import EpisodeRecord
+    from .episode_record import EpisodeRecord
     from .record import Record
 
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..arrays import read_arrays
-from ..stream import StreamPlan
+from ..files import read_arrays, write_bytes
+from ..plans.stream import StreamPlan
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -153,8 +153,6 @@ _STORED = {
 def save_evaluation(evaluation: Evaluation, path: Path) -> None:
     """Write one evaluation as a small safetensors file, whole or not at all."""
     from safetensors.numpy import save
-
-    from ..runs.files import write_bytes
 
     arrays: dict[str, NDArray[Any]] = {"exposed": evaluation.exposed, **_columns(evaluation, "")}
     if evaluation.unexposed is not None:

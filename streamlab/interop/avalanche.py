@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..data.source import Source
-from ..episodes import EpisodePlan
 from ..errors import StreamlabError
-from ..stream import Experience, Plan, StreamPlan, labels_at
+from ..plans.episodes import EpisodePlan
+from ..plans.stream import Experience, Plan, StreamPlan, labels_at
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

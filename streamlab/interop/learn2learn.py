@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from ..data.source import Source
-from ..episodes import EpisodePlan, Phase
 from ..errors import StreamlabError
+from ..plans.episodes import EpisodePlan, Phase
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -103,7 +103,7 @@ def _children(value: Any) -> list[tuple[str, Any]]:
     return list(_attributes(value).items())
 
 
-class Taker:
+class StateWriter:
     """Takes state down: `plain(value)` is JSON, tensors go to `tensors` under numbers.
 
     A tensor reachable twice (a parameter and its optimizer's) is stored once and comes back as
@@ -218,8 +218,8 @@ def _name(value: Any) -> str:
     return f"{type(value).__module__}:{type(value).__qualname__}"
 
 
-class Putter:
-    """Puts state back: the inverse of Taker, into fresh memory and where possible in place."""
+class StateReader:
+    """Puts state back: the inverse of StateWriter, into fresh memory and where possible in place."""
 
     def __init__(self, tensors: dict[str, Tensor]) -> None:
         self._tensors = tensors

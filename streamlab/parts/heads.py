@@ -6,11 +6,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from ..strategy import Strategy
-
 Heads = Literal["shared", "own"]
 
 
-def competing(strategy: Strategy, heads: Heads) -> Tensor | None:
+def competing(current_classes: Tensor, heads: Heads) -> Tensor | None:
     """(K,) bool: the current experience's classes where each has a head of its own; None means all."""
-    return strategy.current_classes if heads == "own" else None
+    return current_classes if heads == "own" else None

@@ -20,7 +20,7 @@ from .canvas import (
     shortened,
     styles_of,
 )
-from .gather import Gathered, Panel
+from .panel import Gathered, Panel
 from .statistics import MIB, Ranks, against, by_row, ranked, ranks, reference_of
 from .tables import budget_text
 

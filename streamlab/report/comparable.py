@@ -14,7 +14,7 @@ from ..errors import StreamlabError
 from ..runs.spec import RunSpec
 
 if TYPE_CHECKING:
-    from .gather import Panel, Result
+    from .panel import Panel, Result
 
 
 def check_comparable(panel: Panel) -> None:

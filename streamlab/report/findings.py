@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..evaluation.intervals import interval
-from .gather import Gathered, Panel
+from .panel import Gathered, Panel
 from .statistics import areas, by_row, ranked, standings
 from .tables import budget_text
 

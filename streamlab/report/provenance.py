@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .gather import Gathered
+from .panel import Gathered
 
 
 def provenance_of(gathered: Gathered) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..evaluation.intervals import Interval, interval, paired_differences, t_quantile
 from ..evaluation.metrics import is_better_lower
-from .gather import Gathered, Panel
+from .panel import Gathered, Panel
 
 MIB = 2**20
 FEWEST_BLOCKS = 10

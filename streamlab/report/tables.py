@@ -9,7 +9,7 @@ from typing import Literal
 from ..config import readable_bytes
 from ..evaluation.intervals import Interval, interval
 from ..memory.ledger import KINDS
-from .gather import Gathered, Panel, Result
+from .panel import Gathered, Panel, Result
 from .statistics import BySeed, against, areas, lower_is_better, ranked, reference_of, standings
 
 Mark = Literal["", "best", "tied", "failed"]

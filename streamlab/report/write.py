@@ -16,11 +16,11 @@ from typing import Any
 import jinja2
 
 from ..errors import StreamlabError
-from ..runs.files import write_bytes
+from ..files import write_bytes
 from .canvas import Picture
 from .charts import pictures_of
 from .findings import findings
-from .gather import Gathered
+from .panel import Gathered
 from .provenance import provenance_of
 from .statistics import ranks
 from .tables import Entry, Table, tables_of

@@ -19,16 +19,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ..episodes import EpisodePlan
 from ..errors import CorruptFile
-from ..stream import Plan, StreamPlan, load_plan
+from ..files import locked, write_json
+from ..plans.episodes import EpisodePlan
+from ..plans.stream import Plan, StreamPlan, load_plan
 from .checkpoints import remove_checkpoints
-from .files import locked, write_json
 from .identity import identity
 from .spec import RunSpec
 
 if TYPE_CHECKING:
-    from ..evaluation.episodic import EpisodeRecord
+    from ..evaluation.episode_record import EpisodeRecord
     from ..evaluation.record import Record
     from ..strategy import Strategy
 
@@ -179,7 +179,7 @@ class RunFolder:
 
     def episode_record(self, count: int | None = None) -> EpisodeRecord:
         """Of episodes; the first `count` evaluations (all of them by default)."""
-        from ..evaluation.episodic import EpisodeRecord, load_episode_evaluation
+        from ..evaluation.episode_record import EpisodeRecord, load_episode_evaluation
 
         evaluations = tuple(load_episode_evaluation(path) for path in self._evaluation_paths(count))
         return EpisodeRecord(EpisodePlan.load(self._plan_path), evaluations, self._name)

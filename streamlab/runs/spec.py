@@ -22,13 +22,13 @@ from ..config import (
     merged,
     parse_budget,
 )
-from ..episodes import EpisodePlan
 from ..errors import StreamlabError
+from ..plans.episodes import EpisodePlan
 
 if TYPE_CHECKING:
-    from ..base import BaseRecipe
+    from ..base_training import BaseConfig
+    from ..plans.stream import Plan, StreamPlan
     from ..strategy import Strategy
-    from ..stream import Plan, StreamPlan
 
 _KINDS = {"online": "an online stream", "sessions": "sessions", "episodes": "episodes"}
 SECTIONS = ("scenario", "stream", "backbone", "optimizer", "compute", "base")
@@ -79,10 +79,10 @@ class RunSpec:
     def compute_config(self) -> ComputeConfig:
         return configure(ComputeConfig, self.compute, "compute")
 
-    def base_recipe(self) -> BaseRecipe:
-        from ..base import BaseRecipe
+    def base_config(self) -> BaseConfig:
+        from ..base_training import BaseConfig
 
-        return configure(BaseRecipe, self.base, "base")
+        return configure(BaseConfig, self.base, "base")
 
     def optimizer_config(self, strategy: type[Strategy]) -> OptimizerConfig:
         """The user's optimizer, where any is set; else the strategy's own."""
@@ -117,7 +117,7 @@ class RunSpec:
             backbone={} if is_default else backbone,
             optimizer=dataclasses.asdict(self.optimizer_config(strategy)),
             compute=dataclasses.asdict(self.compute_config()),
-            base=dataclasses.asdict(self.base_recipe()),
+            base=dataclasses.asdict(self.base_config()),
             strategy_options=dataclasses.asdict(self.own_options(strategy)),
         )
 

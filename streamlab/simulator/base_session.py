@@ -1,6 +1,6 @@
 """A base session: its network is trained once, kept under its fingerprint, and shared.
 
-By what is trained, on which samples, from which backbone, with which recipe and seed. Kept in the
+By what is trained, on which samples, from which backbone, with which config and seed. Kept in the
 user's cache; another run that needs it waits for whoever trains it, and goes on where that one died.
 """
 
@@ -18,19 +18,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..base import BaseRecipe, BaseTraining
-from ..data.source import cache_folder
+from ..base_training import BaseConfig, BaseTraining
 from ..errors import StreamlabError
+from ..files import cache_folder, locked, write_bytes
 from ..nets.network import Network
 from ..nets.weights import as_weights, load_weights
 from ..randomness import Draws
 from ..runs.checkpoints import remove_checkpoints
-from ..runs.files import locked, write_bytes
-from .fit import Fitted, Recipe, Samples, fit
+from .fit import FitConfig, Fitted, Samples, fit
 
 if TYPE_CHECKING:
     from ..strategy import Strategy
-    from .served import View
+    from .view import View
 
 
 def establish_base(
@@ -42,16 +41,16 @@ def establish_base(
     is frozen where the strategy says that its features never change. Returns what a result says of it;
     None for a backbone that is not learned, which only gets the head.
     """
-    network, recipe, training = strategy.net, strategy.setting.base, strategy.base_training()
+    network, config, training = strategy.net, strategy.setting.base, strategy.base_training()
     assert training is not None
     about = None
     if any(parameter.requires_grad for parameter in network.backbone.parameters()):
         backbone = dict(strategy.setting.backbone or strategy.backbone)
         seed = strategy.setting.seed
-        about = train_base(training, network, backbone, view, judged, recipe, seed, hear)
+        about = train_base(training, network, backbone, view, judged, config, seed, hear)
     else:
         among = torch.bincount(view.labels, minlength=network.num_classes) > 0
-        network.head = training.head(network.backbone.feature_size, among, recipe).to(among.device)
+        network.head = training.head(network.backbone.feature_size, among, config).to(among.device)
     if strategy.frozen:
         network.requires_grad_(False)
     strategy.replace_head(network.head)
@@ -64,21 +63,21 @@ def train_base(
     backbone: dict[str, Any],
     view: View,
     test: Samples | None,
-    recipe: BaseRecipe,
+    config: BaseConfig,
     seed: int,
     hear: Callable[[Fitted], None],
 ) -> dict[str, Any]:
     """Fill the network with what the base session teaches it: trained now, or before, by anyone.
 
     view: the base session's training data; test: the test images of its classes, which are looked at
-    where the recipe says `paper_compat`, and never otherwise. Returns what a result says of it: by
+    where the config says `paper_compat`, and never otherwise. Returns what a result says of it: by
     which images the epoch was chosen, which one it was, its accuracy on them in percent, and the folder.
     """
-    if recipe.paper_compat and test is None:
+    if config.paper_compat and test is None:
         raise StreamlabError("base.paper_compat is of few-shot sessions: these classes have no test images")
-    kept, held_out = _split(view, recipe, seed)
-    looked_at = (*kept, *((test if recipe.paper_compat else held_out) or ()))
-    place = cache_folder() / "base" / _fingerprint(training, network, backbone, looked_at, recipe, seed)[:24]
+    kept, held_out = _split(view, config, seed)
+    looked_at = (*kept, *((test if config.paper_compat else held_out) or ()))
+    place = cache_folder() / "base" / _fingerprint(training, network, backbone, looked_at, config, seed)[:24]
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -86,14 +85,14 @@ def train_base(
             f"cannot keep the base session in {place}: {error.strerror}; XDG_CACHE_HOME names another cache"
         ) from None
     among = torch.bincount(kept[1], minlength=network.num_classes) > 0
-    network.head = training.head(network.backbone.feature_size, among, recipe).to(among.device)
+    network.head = training.head(network.backbone.feature_size, among, config).to(among.device)
     weights = place / "base.safetensors"
     with locked(place, wait=True):
         if not weights.exists():
-            judged = test if recipe.paper_compat else held_out
-            settled = Recipe(
-                epochs=recipe.epochs, batch_size=recipe.batch_size, warmup=0, smoothing=0, average=0,
-                keep="last" if judged is None else "best", rate_by=recipe.rate_by,
+            judged = test if config.paper_compat else held_out
+            settled = FitConfig(
+                epochs=config.epochs, batch_size=config.batch_size, warmup=0, smoothing=0, average=0,
+                keep="last" if judged is None else "best", rate_by=config.rate_by,
             )  # fmt: skip
 
             def loss(net: Network, images: Tensor, labels: Tensor) -> Tensor:
@@ -104,40 +103,40 @@ def train_base(
                 kept,
                 judged,
                 settled,
-                recipe.optimizer,
-                recipe.augmentation,
+                config.optimizer,
+                config.augmentation,
                 seed,
                 place,
                 hear,
                 loss,
                 among,
             )
-            about = {"training": training.name, "recipe": dataclasses.asdict(recipe), "seed": seed}
+            about = {"training": training.name, "config": dataclasses.asdict(config), "seed": seed}
             about |= {"backbone": backbone, "history": history}
             write_bytes(place / "about.json", json.dumps(about, indent=1).encode())
             write_bytes(weights, as_weights(trained, {}))
             remove_checkpoints(place)
         load_weights("base session", network, weights)
         history = json.loads((place / "about.json").read_text(encoding="utf-8"))["history"]
-    judge = "test images (paper_compat)" if recipe.paper_compat else "held-out base images"
-    if not recipe.paper_compat and held_out is None:
+    judge = "test images (paper_compat)" if config.paper_compat else "held-out base images"
+    if not config.paper_compat and held_out is None:
         return {"epoch": len(history), "chosen_on": "nothing: the last one", "folder": str(place)}
     best = max(range(len(history)), key=lambda number: history[number][2])
     accuracy = round(history[best][2], 2)
     return {"epoch": best + 1, "chosen_on": judge, "accuracy": accuracy, "folder": str(place)}
 
 
-def _split(view: View, recipe: BaseRecipe, seed: int) -> tuple[Samples, Samples | None]:
+def _split(view: View, config: BaseConfig, seed: int) -> tuple[Samples, Samples | None]:
     """The samples to learn from, and those of each class to choose the epoch by."""
     whole = view.split.images_at(view.indices), view.labels
-    if recipe.paper_compat or not recipe.validation:
+    if config.paper_compat or not config.validation:
         return whole, None
     labels = whole[1].cpu().numpy()
     held = np.zeros(len(labels), np.bool_)
     for label in np.unique(labels):
         own = np.flatnonzero(labels == label)
         draws = Draws(seed, "base", "validation", int(label))
-        most = min(round(recipe.validation * len(own)), len(own) - 1)
+        most = min(round(config.validation * len(own)), len(own) - 1)
         held[own[draws.permutation(len(own))[:most]]] = True
     chosen = torch.from_numpy(held).to(whole[1].device)
     if not held.any():
@@ -150,7 +149,7 @@ def _fingerprint(
     network: Network,
     backbone: dict[str, Any],
     samples: tuple[Tensor, ...],
-    recipe: BaseRecipe,
+    config: BaseConfig,
     seed: int,
 ) -> str:
     """SHA-256 of all that the trained weights follow from: pixels, labels and the loss's text too."""
@@ -158,7 +157,7 @@ def _fingerprint(
         training.name,
         described(training),
         backbone,
-        dataclasses.asdict(recipe),
+        dataclasses.asdict(config),
         seed,
         samples[0].device.type,
     ]

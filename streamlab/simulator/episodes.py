@@ -16,10 +16,10 @@ RunEnded (or RunFailed)
 
 from __future__ import annotations
 
-from .episodic import EpisodicSimulation
+from .episode_simulation import EpisodeSimulation
 
 
-def run_episodes(simulation: EpisodicSimulation) -> None:
+def run_episodes(simulation: EpisodeSimulation) -> None:
     """Drive the simulation from where it stands to the end of its tests."""
     progress, count = simulation.progress, len(simulation.plan.train)
     if progress.samples_seen == 0 and progress.segment == 0:

@@ -19,26 +19,27 @@ import torch
 from ..config import Budget, StreamConfig
 from ..data.source import SharedSource, open_shared
 from ..data.split import Split
-from ..episodes import EpisodePlan
 from ..errors import StreamlabError
-from ..evaluation.episodic import EpisodeEvaluator, EpisodeRecord
+from ..evaluation.episode_evaluator import EpisodeEvaluator
+from ..evaluation.episode_record import EpisodeRecord
 from ..evaluation.evaluator import BATCH_SIZE, CACHE_BYTES, Evaluator
 from ..evaluation.metrics import measure
 from ..evaluation.record import Record, accuracy_matrix
 from ..nets.network import PixelStatistics
+from ..plans.episodes import EpisodePlan
+from ..plans.stream import Plan, StreamPlan
 from ..randomness import global_randomness
 from ..runs.folder import RunFolder
 from ..runs.spec import RunSpec, load_strategy
 from ..strategy import Setting, Strategy
-from ..stream import Plan, StreamPlan
 from . import events
+from .episode_simulation import EpisodeSimulation
 from .episodes import run_episodes
-from .episodic import EpisodicSimulation
 from .online import run_online
 from .resources import peak_memory, reset_peak_memory
-from .running import Running
 from .sessions import run_sessions
 from .simulation import Simulation
+from .stream_simulation import StreamSimulation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,7 +53,7 @@ def execute(path: Path, shared: Path, emit: events.Listener, strategy: type[Stra
     `strategy` is the class itself where it has no importable name.
     """
     folder = RunFolder(path)
-    simulation: Simulation | EpisodicSimulation | None = None
+    simulation: StreamSimulation | EpisodeSimulation | None = None
     label = path.parent.name
     try:
         with folder.lock():
@@ -88,7 +89,7 @@ def build(
     emit: events.Listener,
     folder: RunFolder | None,
     strategy: type[Strategy] | None = None,
-) -> Simulation | EpisodicSimulation:
+) -> StreamSimulation | EpisodeSimulation:
     """The simulation of a spec, ready to be driven; raises StreamlabError."""
     if plan.fingerprint != spec.plan_fingerprint or source.digest != spec.source_digest:
         raise StreamlabError("its plan or its source is not the one that it was made for")
@@ -119,7 +120,7 @@ def make_strategy(
         backbone=spec.backbone_options(),
         optimizer=spec.optimizer_config(cls),
         precision=spec.compute_config().precision,
-        base=spec.base_recipe(),
+        base=spec.base_config(),
         way=plan.train.way if isinstance(plan, EpisodePlan) else 0,
         kind=plan.kind,
         shows_boundaries=isinstance(plan, EpisodePlan) or plan.shows_boundaries,
@@ -137,10 +138,10 @@ def assemble(
     record: frozenset[str],
     emit: events.Listener,
     folder: RunFolder | None,
-    kind: type[Simulation] = Simulation,
+    kind: type[StreamSimulation] = StreamSimulation,
     evaluation_batch: int = BATCH_SIZE,
     cache_bytes: int = CACHE_BYTES,
-) -> Simulation:
+) -> StreamSimulation:
     """A strategy as it was made, its budget allotted, put before a plan; raises StreamlabError."""
     device = strategy.setting.device
     if strategy.learns_jointly:
@@ -164,10 +165,10 @@ def assemble_episodes(
     record: frozenset[str],
     emit: events.Listener,
     folder: RunFolder | None,
-    kind: type[EpisodicSimulation] = EpisodicSimulation,
+    kind: type[EpisodeSimulation] = EpisodeSimulation,
     evaluation_batch: int = BATCH_SIZE,
     cache_bytes: int = CACHE_BYTES,
-) -> EpisodicSimulation:
+) -> EpisodeSimulation:
     """A strategy as it was made, put before a plan of episodes; raises StreamlabError."""
     strategy.allot(budget)
     images = np.concatenate([source.train_images, source.test_images])
@@ -185,11 +186,11 @@ def _split(images: NDArray[np.uint8], labels: NDArray[np.int64], plan: Plan, dev
     return Split(held, torch.from_numpy(labels).to(device), plan.transforms)
 
 
-def drive(simulation: Simulation | EpisodicSimulation) -> None:
+def drive(simulation: StreamSimulation | EpisodeSimulation) -> None:
     """Run a built simulation to its end."""
     reset_peak_memory(simulation.device)
     simulation.start()
-    if isinstance(simulation, EpisodicSimulation):
+    if isinstance(simulation, EpisodeSimulation):
         run_episodes(simulation)
     elif simulation.plan.kind == "online":
         run_online(simulation)
@@ -200,7 +201,7 @@ def drive(simulation: Simulation | EpisodicSimulation) -> None:
     simulation.progress.peak_memory = max(simulation.progress.peak_memory, peak)
 
 
-def _finish(simulation: Simulation | EpisodicSimulation, folder: RunFolder) -> events.RunEnded:
+def _finish(simulation: StreamSimulation | EpisodeSimulation, folder: RunFolder) -> events.RunEnded:
     progress, record = simulation.progress, simulation.record()
     metrics, not_defined = measure(record)
     resources = {
@@ -246,7 +247,7 @@ def _details(record: Record | EpisodeRecord) -> dict[str, Any]:
 
 
 def _base(
-    simulation: Simulation | EpisodicSimulation, record: Record | EpisodeRecord
+    simulation: StreamSimulation | EpisodeSimulation, record: Record | EpisodeRecord
 ) -> dict[str, Any] | None:
     """How the network of a base session came to be; with what papers report of it, where it was asked for."""
     base = simulation.progress.base
@@ -280,7 +281,7 @@ def deterministic() -> Iterator[None]:
             torch.use_deterministic_algorithms(algorithms)
 
 
-def _sentence(label: str, problem: str, simulation: Running | None) -> str:
+def _sentence(label: str, problem: str, simulation: Simulation | None) -> str:
     if problem.startswith(f"{label}: "):
         return problem
     if simulation is None or simulation.progress.steps == 0:

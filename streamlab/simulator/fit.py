@@ -22,12 +22,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..augment import Augmentation, augmented
 from ..config import OptimizerConfig, at_least, within
 from ..errors import StreamlabError
-from ..memory.state import Putter, Taker
+from ..memory.state import StateReader, StateWriter
 from ..nets.network import Network
 from ..nets.optimizer import Optimizer, build_optimizer, set_rate
-from ..parts.augment import Augmentation, augmented
 from ..randomness import Draws, global_randomness, key, seed_torch
 from ..runs.checkpoints import Checkpoint, load_checkpoint, patience, save_checkpoint
 
@@ -35,7 +35,7 @@ Samples = tuple[Tensor, Tensor]  # images (n, C, H, W) uint8, labels (n,) int64
 
 
 @dataclass(frozen=True)
-class Recipe:
+class FitConfig:
     """How long and how. warmup: share of all steps in which the rate rises; smoothing: of the labels;
     average: how much of the weights' moving average each step keeps (0: none); keep: the last
     epoch's weights, or those of the epoch that was best on held-out images; rate_by: whether the schedule
@@ -52,10 +52,10 @@ class Recipe:
     rate_by: Literal["step", "epoch"] = "step"
 
     def __post_init__(self) -> None:
-        at_least("recipe", "epochs", self.epochs, 1)
-        at_least("recipe", "batch_size", self.batch_size, 1)
+        at_least("fit", "epochs", self.epochs, 1)
+        at_least("fit", "batch_size", self.batch_size, 1)
         for name in ("warmup", "smoothing", "average"):
-            within("recipe", name, getattr(self, name), 0, 1)
+            within("fit", name, getattr(self, name), 0, 1)
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of a step (from 0), as a share of the configured one."""
@@ -96,7 +96,7 @@ def fit(
     network: Network,
     train: Samples,
     held_out: Samples | None,
-    recipe: Recipe,
+    config: FitConfig,
     optimizer: OptimizerConfig,
     augment: Augmentation,
     seed: int,
@@ -113,11 +113,11 @@ def fit(
     same bits. Raises StreamlabError where the loss is no number.
     """
     images, labels = train
-    loss_of = loss_of or partial(_cross_entropy, recipe.smoothing)
-    batch = min(recipe.batch_size, len(labels))
+    loss_of = loss_of or partial(_cross_entropy, config.smoothing)
+    batch = min(config.batch_size, len(labels))
     per_epoch = len(labels) // batch
-    steps = per_epoch * recipe.epochs
-    state = _begin(network, recipe, optimizer, folder)
+    steps = per_epoch * config.epochs
+    state = _begin(network, config, optimizer, folder)
     due = time.perf_counter() + patience()
     with global_randomness(seed, "fit"):
         while state.step < steps:
@@ -127,15 +127,15 @@ def fit(
             for number in range(first, per_epoch):
                 rows = order[number * batch : (number + 1) * batch]
                 seed_torch(key(seed, "fit", "step", state.step))
-                moment = epoch * per_epoch if recipe.rate_by == "epoch" else state.step
-                set_rate(state.optimizer, optimizer.lr * recipe.rate(moment, steps))
+                moment = epoch * per_epoch if config.rate_by == "epoch" else state.step
+                set_rate(state.optimizer, optimizer.lr * config.rate(moment, steps))
                 loss = loss_of(state.network, augmented(images[rows], augment), labels[rows])
                 state.optimizer.zero_grad()
                 torch.autograd.backward(loss)
                 state.optimizer.step()
                 state.total += loss.detach()
                 state.step += 1
-                _follow(state.average, state.network, recipe.average, state.step)
+                _follow(state.average, state.network, config.average, state.step)
                 if time.perf_counter() > due and number + 1 < per_epoch:  # an epoch is saved with its figures
                     mean = _mean_loss(state, number + 1)
                     began = time.perf_counter()
@@ -149,7 +149,7 @@ def fit(
             shown = state.average or state.network
             held_loss, accuracy = _held_out(shown, held_out, among) if held_out else (math.nan, math.nan)
             state.history.append((mean, held_loss, accuracy))
-            if recipe.keep == "best" and accuracy > state.best_accuracy:
+            if config.keep == "best" and accuracy > state.best_accuracy:
                 state.best, state.best_accuracy = copy.deepcopy(shown), accuracy
             if folder is not None:
                 _save(folder, state)
@@ -170,24 +170,24 @@ def _mean_loss(state: _State, steps: int) -> float:
     return mean
 
 
-def _begin(network: Network, recipe: Recipe, optimizer: OptimizerConfig, folder: Path | None) -> _State:
+def _begin(network: Network, config: FitConfig, optimizer: OptimizerConfig, folder: Path | None) -> _State:
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    average = copy.deepcopy(network) if recipe.average else None
-    best = copy.deepcopy(network) if recipe.keep == "best" else None
+    average = copy.deepcopy(network) if config.average else None
+    best = copy.deepcopy(network) if config.keep == "best" else None
     zero = torch.zeros((), device=next(network.parameters()).device)
     state = _State(network, average, best, build_optimizer(optimizer, trained), zero)
     checkpoint = load_checkpoint(folder) if folder is not None else None
     if checkpoint is not None:
-        putter = Putter(checkpoint.tensors)
+        reader = StateReader(checkpoint.tensors)
         for name, value in checkpoint.state.items():
-            setattr(state, name, putter.value(value, getattr(state, name)))
+            setattr(state, name, reader.value(value, getattr(state, name)))
     return state
 
 
 def _save(folder: Path, state: _State) -> None:
-    taker = Taker()
-    plain = {name: taker.plain(value, name) for name, value in vars(state).items()}
-    save_checkpoint(folder, Checkpoint(plain, {}, taker.tensors))
+    writer = StateWriter()
+    plain = {name: writer.plain(value, name) for name, value in vars(state).items()}
+    save_checkpoint(folder, Checkpoint(plain, {}, writer.tensors))
 
 
 @torch.no_grad()

@@ -16,10 +16,10 @@ RunEnded (or RunFailed)
 
 from __future__ import annotations
 
-from .simulation import Simulation
+from .stream_simulation import StreamSimulation
 
 
-def run_online(simulation: Simulation) -> None:
+def run_online(simulation: StreamSimulation) -> None:
     """Drive the simulation from where it stands to the end of its stream."""
     plan, progress = simulation.plan, simulation.progress
     shown, size = plan.shows_boundaries, simulation.batch_size

@@ -17,10 +17,10 @@ RunEnded (or RunFailed)
 from __future__ import annotations
 
 from ..randomness import Draws
-from .simulation import Simulation
+from .stream_simulation import StreamSimulation
 
 
-def run_sessions(simulation: Simulation) -> None:
+def run_sessions(simulation: StreamSimulation) -> None:
     """Drive the simulation from where it stands to the end of its last session."""
     plan, progress = simulation.plan, simulation.progress
     size = simulation.batch_size
@@ -28,7 +28,7 @@ def run_sessions(simulation: Simulation) -> None:
         session = plan.experiences[progress.segment].indices
         if progress.epoch == 0 and progress.offset == 0:
             simulation.begin(progress.segment)
-        while progress.epoch < simulation.epochs:
+        while progress.epoch < simulation.epochs_of(progress.segment):
             draws = Draws(simulation.seed, "order", progress.segment, progress.epoch)
             order = simulation.order(session[draws.permutation(len(session))])
             while progress.offset < len(order):

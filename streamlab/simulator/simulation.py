@@ -1,253 +1,244 @@
-"""A stream or sessions in progress: what their drivers do at each step.
+"""What every run in progress has: a strategy, counters, a log, checkpoints, and memory that is watched.
 
-Knows no strategy by name and no terminal. A driver (online.py, sessions.py) is the loop; this is
-what the loop's words mean.
+Streams and sessions (simulation.py) and episodes (episodic.py) are runs of their own kinds.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import time
-from itertools import accumulate
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..batch import Batch
-from ..config import StreamConfig
-from ..data.split import Split
-from ..evaluation.evaluator import Evaluator
-from ..evaluation.metrics import LIVE, measure
-from ..evaluation.record import Evaluation, Record, save_evaluation
-from ..parts.features import FeatureCache
-from ..randomness import Draws, global_randomness
+from ..config import Budget
+from ..errors import StreamlabError
+from ..memory.ledger import check_budget
+from ..randomness import key, put_host_state, seed_torch, take_host_state
+from ..runs.checkpoints import Checkpoint, load_checkpoint, patience, save_checkpoint
 from ..runs.folder import RunFolder
 from ..strategy import Strategy
-from ..stream import Experience, StreamPlan, labels_at
 from . import events
-from .base_session import establish_base
-from .running import Running
-from .served import Order, View
+from .fit import Fitted
+from .resources import FlopCounter, flops_of
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from ..config import Budget
-
-_NEIGHBOURS = 1000
-_BATCH_SIZE = 10
+_FLUSH_EVERY = 64
+_FLOPS_STEPS = (1, 20)
+_STEP_STRIDE = 0x9E3779B97F4A7C15
 
 
-class Simulation(Running):
-    """A plan, a strategy and their progress; emits events, evaluates, writes checkpoints."""
+@dataclass
+class Progress:
+    """Where a run is, and what it has counted: plain values that a checkpoint can hold.
+
+    samples_seen: training samples, or episodes. flops: of training so far (base sessions left out),
+    where a step counts as the last that was measured. held: the most that was held, by kind;
+    survey_bytes: the most in the survey's accounting. best: of episodes, the state that was best on
+    meta-validation, its tensors beside.
+    """
+
+    segment: int = 0
+    epoch: int = 0
+    offset: int = 0
+    samples_seen: int = 0
+    steps: int = 0
+    started: int = 0
+    ended: int = 0
+    evaluations: int = 0
+    evaluated_at: int = -1
+    train_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+    flops_per_step: float = 0.0
+    flops: float = 0.0
+    measured_from: int = 0
+    peak_memory: int = 0
+    held: dict[str, int] = field(default_factory=dict)
+    survey_bytes: int = 0
+    exemplars: int = 0
+    log_length: int = 0
+    losses: dict[str, list[float]] = field(default_factory=dict)
+    host_random: Any = None
+    base: dict[str, Any] | None = None
+    best: dict[str, Any] | None = None
+
+
+class Simulation:
+    """A strategy's run: emits events, times, counts, writes checkpoints.
+
+    folder is None for a run that leaves nothing on disk. device: where it is computed.
+    """
 
     def __init__(
         self,
-        plan: StreamPlan,
         strategy: Strategy,
-        train: Split,
-        evaluator: Evaluator,
-        stream: StreamConfig,
-        eval_every: int,
         budget: Budget,
+        device: torch.device,
         emit: events.Listener,
-        folder: RunFolder | None = None,
+        folder: RunFolder | None,
     ) -> None:
-        super().__init__(strategy, budget, train.device, emit, folder)
-        self.plan, self.evaluator = plan, evaluator
-        self.train = train
-        self.stream, self.eval_every = stream, eval_every
-        self.batch_size = stream.batch_size or _BATCH_SIZE
-        self.evaluations: list[Evaluation] = []
-        self.host_labels = train.labels.cpu().numpy()
-        self.epochs = 1 if plan.kind == "online" else stream.epochs
-        self.bounds = list(accumulate((len(e.indices) * self.epochs for e in plan.experiences), initial=0))
-        self._train_cache: FeatureCache | None = None
-        self._unexposed = set(range(plan.num_classes))
+        self.strategy, self.budget, self.device, self.folder = strategy, budget, device, folder
+        self.seed = strategy.setting.seed
+        self.progress = Progress()
+        self.best_tensors: dict[str, Tensor] = {}
+        self._listener = emit
+        self._pending: list[dict[str, Tensor]] = []
+        self._random_base = key(self.seed, "step")
+        self._sign_of_life = self._next_checkpoint = 0.0
 
-    @property
-    def total_samples(self) -> int:
-        """Samples to be served in all, epochs included."""
-        return self.bounds[-1]
-
-    # What a driver calls, in its order.
-
-    def start(self) -> None:
-        """Restore the newest whole checkpoint, if there is one, and announce the run."""
-        self.restore()
-        self._unexposed = set(torch.nonzero(~self.strategy.exposed).flatten().tolist())
+    def restore(self) -> None:
+        """Take up the newest whole checkpoint, if there is one."""
+        checkpoint = load_checkpoint(self.folder.path) if self.folder else None
+        if checkpoint is not None:
+            tensors = checkpoint.tensors
+            self.best_tensors = {
+                name.removeprefix("best."): tensors.pop(name) for name in list(tensors) if name[:5] == "best."
+            }
+            self.strategy.put_state(checkpoint.state, tensors)
+            self.progress = Progress(**checkpoint.progress)
+            put_host_state(self.progress.host_random)
         if self.folder:
-            self.evaluations = list(self.folder.stream_record(self.progress.evaluations).evaluations)
-        capacity = sum(buffer.capacity for buffer in self.strategy.buffers)
-        seen, limit = self.progress.samples_seen, self.budget.bytes
-        experiences = len(self.plan.experiences)
-        self.emit(events.RunStarted(self.total_samples, seen, experiences, limit, capacity))
-        if "unexposed" in self.evaluator.record and not self.evaluations:
-            self._take_predictions((), False)
-        self.strategy.train_mode(True)
+            self.folder.open_log(self.progress.log_length)
+        self._next_checkpoint = time.perf_counter() + patience()
 
-    def begin(self, number: int) -> None:
-        """An experience begins, where boundaries are shown."""
-        self._start_experiences(self.progress.samples_seen + 1)
-        self.progress.measured_from = self.progress.steps
-        view, own = self.view(number), self.strategy.current_classes
-        if number == 0 and self.strategy.base is not None:
-            with self.training(counted=False):
-                self._train_base(view)
-        own.zero_()[list(view.classes)] = True
-        own[view.labels] = True  # a blurry task shows samples of others' classes
-        if not self.strategy.learns_jointly:
-            self.strategy.allot(self.budget)
-        with self.training():
-            self.strategy.begin_experience(view)
-        self.measure_memory()
+    def observe(self, learn: Callable[[], Mapping[str, Tensor]]) -> None:
+        """One update of the strategy, its global draws named by the step, its numbers kept for the log."""
+        progress = self.progress
+        progress.steps += 1
+        seed_torch(self._random_base + progress.steps * _STEP_STRIDE)
+        if progress.steps - progress.measured_from in _FLOPS_STEPS:
+            numbers, progress.flops_per_step = flops_of(learn)
+        else:
+            numbers = learn()
+        progress.flops += progress.flops_per_step
+        self._pending.append({name: value.detach() for name, value in numbers.items()})
 
-    def order(self, indices: NDArray[np.int64]) -> Order:
-        """Training indices as what `learn` takes slices of."""
-        host = np.ascontiguousarray(indices)
-        return Order(host, torch.from_numpy(host).to(self.train.device))
+    def count(self, samples: int, began: float) -> None:
+        """So many samples were served since this moment; a sign of life now and then."""
+        now = time.perf_counter()
+        self.progress.train_seconds += now - began
+        self.progress.samples_seen += samples
+        if len(self._pending) >= _FLUSH_EVERY:
+            self.flush_numbers()
+        if now - self._sign_of_life > 0.1:
+            self._sign_of_life = now
+            self.emit(events.Progressed(self.progress.samples_seen, self.progress.train_seconds))
 
-    def learn(self, served: Order) -> None:
-        """Serve one batch of training samples, as often as the stream says."""
-        progress, strategy = self.progress, self.strategy
-        count = len(served)
-        if progress.started < len(self.plan.experiences):
-            self._start_experiences(progress.samples_seen + count)
-        batch = Batch(self.train.images_at(served.device), self.train.labels_at(served.device))
-        if self._unexposed:
-            self._expose(served.host)
+    def checkpoint_if_due(self) -> None:
+        """Write a checkpoint by the clock: at most every second, at most 3 % of the time."""
+        if self.folder is None or time.perf_counter() < self._next_checkpoint or self.strategy.begins_anew:
+            return
         began = time.perf_counter()
-        for _ in range(self.stream.updates_per_batch):
-            self.observe(lambda: strategy.observe(batch))
-        if progress.epoch == self.epochs - 1:  # so that no buffer is offered a sample twice
-            strategy.remember(batch)
-        progress.offset += count
-        self.count(count, began)
+        self.write_checkpoint()
+        cost = time.perf_counter() - began
+        self.emit(events.CheckpointWritten(self.progress.samples_seen, cost))
+        self._next_checkpoint = time.perf_counter() + patience(cost)
 
-    def evaluate_if_due(self) -> None:
-        """Evaluate at the first batch end at (or past) a regular point, and at the end of a task."""
-        progress = self.progress
-        seen = progress.samples_seen
-        ends: list[int] = []
-        while progress.ended + len(ends) < len(self.plan.experiences):
-            number = progress.ended + len(ends)
-            if self.bounds[number + 1] > seen:
-                break
-            ends.append(number)
-        regular = self.plan.kind == "online" and self._multiples(seen) > self._multiples(
-            progress.evaluated_at
-        )
-        if ends or regular:
-            self._evaluate(tuple(ends), regular)
-        for number in ends:
-            self.emit(events.ExperienceEnded(number, seen))
-        progress.ended += len(ends)
-
-    def _multiples(self, seen: int) -> int:
-        """Regular points that so many samples reach, or, where the plan judges past them, exceed."""
-        return max(0, seen - (self.plan.points == "past")) // self.eval_every
-
-    def end(self, number: int) -> None:
-        """An experience ends, where boundaries are shown."""
-        with self.training():
-            self.strategy.end_experience(self.view(number))
-        self.measure_memory()
-
-    def keep_features(self) -> None:
-        """Keep the features of a frozen network for other runs; not needed for this one."""
-        self.evaluator.keep()
-        if self._train_cache is not None:
-            self._train_cache.keep()
-
-    def record(self) -> Record:
-        """The plan and the evaluations so far."""
-        return Record(self.plan, tuple(self.evaluations), self.strategy.learns_jointly)
-
-    # Helpers
-
-    def view(self, number: int) -> View:
-        experience: Experience = self.plan.experiences[number]
-        indices = torch.from_numpy(experience.indices).to(self.train.device)
-        return View(number, experience.classes, indices, self.train, self.seed, self._frozen_features)
-
-    @torch.no_grad()
-    def _frozen_features(self, strategy: Strategy, indices: Tensor) -> Tensor:
-        """Training samples' features that never change, from the cache."""
-        if self._train_cache is None:
-            self._train_cache = self.evaluator.cache_of(strategy, self.train, "train")
-        training = strategy.net.training
-        strategy.train_mode(False)
-        features = self._train_cache.at(indices.cpu().numpy())
-        strategy.train_mode(training)
-        return features
-
-    def _train_base(self, view: View) -> None:
-        """Train the network of a base session, or take it from where it was kept.
-
-        It is frozen where the strategy says that its features never change. The session counts as
-        served: its classes are exposed, its samples seen.
-        """
-        progress, strategy = self.progress, self.strategy
-        test = torch.from_numpy(self.plan.experiences[0].test_indices).to(self.device)
-        judged = self.evaluator.test.images_at(test), self.evaluator.test.labels_at(test)
-        progress.base = establish_base(strategy, view, judged, self.hear_fit)
-        self.evaluator.forget()
-        self._train_cache = None
-        if strategy.frozen:  # one pass, which ends the base: sessions only read
-            view.embeddings(strategy)
-            strategy.train_mode(False)
-            with torch.no_grad():
-                self.evaluator.frozen(strategy, np.arange(len(self.evaluator.candidates)))
-            strategy.train_mode(True)
-            self.keep_features()
-        self._expose(self.plan.experiences[0].indices)
-        progress.epoch, progress.samples_seen = self.epochs, self.bounds[1]
-
-    def _start_experiences(self, up_to: int) -> None:
-        progress = self.progress
-        while progress.started < len(self.plan.experiences) and self.bounds[progress.started] < up_to:
-            self.emit(events.ExperienceStarted(progress.started, progress.samples_seen))
-            progress.started += 1
-
-    def _expose(self, indices: NDArray[np.int64]) -> None:
-        fresh = sorted(self._unexposed.intersection(labels_at(self.host_labels, indices).tolist()))
-        if fresh:
-            self._unexposed.difference_update(fresh)
-            self.strategy.exposed[torch.tensor(fresh, device=self.train.device)] = True
-            self.emit(events.ClassesArrived(tuple(fresh), self.progress.samples_seen))
-
-    def _take_predictions(self, task_ends: tuple[int, ...], regular: bool) -> Evaluation:
-        """Consolidate, predict, and keep what was predicted."""
-        progress, strategy = self.progress, self.strategy
-        with self.training():
-            strategy.consolidate()
-        self.measure_memory(at_rest=True)
-        began = time.perf_counter()
-        strategy.train_mode(False)
-        with global_randomness(self.seed, "evaluation", progress.samples_seen):
-            evaluation = self.evaluator.evaluate(
-                strategy, progress.samples_seen, task_ends, regular, progress.started, self.neighbours
-            )
-        strategy.train_mode(True)
-        progress.evaluation_seconds += time.perf_counter() - began
-        self.evaluations.append(evaluation)
-        if self.folder:
-            save_evaluation(evaluation, self.folder.evaluation_path(progress.evaluations))
-        progress.evaluations += 1
-        return evaluation
-
-    def neighbours(self) -> Tensor:
-        """Images of at most 1,000 training samples of the experiences begun, drawn by name."""
-        begun = [e.indices for e in self.plan.experiences[: self.progress.started]]
-        samples = np.concatenate(begun)
-        draws = Draws(self.seed, "neighbours", self.progress.samples_seen)
-        chosen = samples[draws.permutation(len(samples))[:_NEIGHBOURS]]
-        return self.train.images_at(self.order(chosen).device)
-
-    def _evaluate(self, task_ends: tuple[int, ...], regular: bool) -> None:
-        progress = self.progress
+    def write_checkpoint(self) -> None:
+        """Write the state that a killed run goes on from."""
+        assert self.folder is not None
         self.flush_numbers()
-        evaluation = self._take_predictions(task_ends, regular)
-        progress.evaluated_at = progress.samples_seen
-        self.evaluated(task_ends, evaluation.accuracy, measure(self.record(), LIVE)[0])
+        self.progress.log_length = self.folder.log_length()
+        self.progress.host_random = take_host_state()
+        plain, tensors = self.strategy.take_state()
+        tensors = {**tensors, **{f"best.{name}": tensor for name, tensor in self.best_tensors.items()}}
+        save_checkpoint(self.folder.path, Checkpoint(plain, dataclasses.asdict(self.progress), tensors))
+
+    def emit(self, event: events.Event) -> None:
+        """Log an event, and tell it."""
+        if self.folder and not isinstance(event, (*events.BY_THE_CLOCK, events.RunStarted)):
+            self.folder.log(events.to_plain(event))
+        self._listener(event)
+
+    def training(self, counted: bool = True) -> _Training:
+        """Times what belongs to training between steps, and counts its operations unless told not to."""
+        return _Training(self, counted)
+
+    def hear_fit(self, fitted: Fitted) -> None:
+        """Tell how far base training is."""
+        self.emit(
+            events.BaseTrained(
+                fitted.step, fitted.steps, fitted.loss, fitted.held_out_loss, fitted.held_out_accuracy
+            )
+        )
+
+    def measure_memory(self, at_rest: bool = False) -> None:
+        """Keep the most that was held; raises BudgetExceeded where that is too much.
+
+        at_rest: nothing is being learned, which is when the survey's accounting looks.
+        """
+        ledger = self.strategy.ledger()
+        survey = Budget(accounting="survey")
+        if at_rest:
+            self.progress.survey_bytes = max(self.progress.survey_bytes, ledger.counted(survey))
+        if ledger.total > sum(self.progress.held.values()):
+            self.progress.held = dict(ledger.bytes_by_kind)
+        self.progress.exemplars = max(self.progress.exemplars, ledger.exemplars_held)
+        if not self.strategy.learns_jointly and (at_rest or self.budget.accounting == "held"):
+            check_budget(ledger, self.budget)
+
+    def evaluated(
+        self,
+        task_ends: tuple[int, ...],
+        accuracy: float,
+        metrics: Mapping[str, float],
+        half_width: float | None = None,
+    ) -> None:
+        """Tell of an evaluation, and begin new means of the named numbers."""
+        ledger, progress = self.strategy.ledger(), self.progress
+        self.emit(
+            events.Evaluated(
+                progress.samples_seen,
+                task_ends,
+                accuracy,
+                metrics,
+                {name: math.fsum(values) / len(values) for name, values in progress.losses.items()},
+                dict(ledger.bytes_by_kind),
+                ledger.exemplars_held,
+                progress.train_seconds,
+                progress.evaluation_seconds,
+                half_width,
+            )
+        )
+        progress.losses.clear()
+
+    def flush_numbers(self) -> None:
+        """Fetch the pending named numbers from the device; raises where one is not finite."""
+        if not self._pending:
+            return
+        first = self.progress.steps - len(self._pending) + 1
+        for name in {name: None for numbers in self._pending for name in numbers}:
+            rows = [
+                (first + row, numbers[name]) for row, numbers in enumerate(self._pending) if name in numbers
+            ]
+            values = torch.stack([value.reshape(()) for _, value in rows]).tolist()
+            for (step, _), value in zip(rows, values, strict=True):
+                if not math.isfinite(value):
+                    raise StreamlabError(f"{name} is {value} at step {step}; the run has diverged")
+            self.progress.losses.setdefault(name, []).extend(values)
+        self._pending.clear()
+
+
+class _Training:
+    """Times what belongs to training outside `learn`, with global draws named by the step."""
+
+    def __init__(self, running: Simulation, counted: bool) -> None:
+        self._running = running
+        self._counter = FlopCounter() if counted else None
+        self._open = ExitStack()
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+        seed_torch(key(self._running.seed, "between", self._running.progress.steps))
+        if self._counter is not None:
+            self._open.enter_context(self._counter)
+
+    def __exit__(self, *error: Any) -> None:
+        progress = self._running.progress
+        self._open.close()
+        progress.flops += self._counter.total if self._counter is not None else 0
+        progress.train_seconds += time.perf_counter() - self._began

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from streamlab.data.source import Source, load_source, open_shared, share
+from streamlab.data.load import load_source
+from streamlab.data.source import Source, open_shared, share
+from streamlab.experiments.experiment import Request, prepare
 from streamlab.interop.avalanche import to_benchmark
 from streamlab.interop.avalanche_strategies import quiet
 from streamlab.nets.network import PixelStatistics, build_network
-from streamlab.runs.experiment import Request, prepare
 from streamlab.simulator.execute import build, deterministic, drive
 
 SETTINGS: dict[str, Any] = {

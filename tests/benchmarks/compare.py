@@ -8,15 +8,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from streamlab.data.source import Source, load_source, open_shared, share
+from streamlab.data.load import load_source
+from streamlab.data.source import Source, open_shared, share
+from streamlab.experiments.engines import run_grid
+from streamlab.experiments.folder import hold, settle, write_comparison
+from streamlab.experiments.grid import Cell, Grid, prepare_grid
+from streamlab.experiments.request import CompareRequest
 from streamlab.report.gather import gather
 from streamlab.report.write import write_report
 from streamlab.simulator import events
 from streamlab.simulator.execute import build, deterministic, drive
-from streamlab.sweep.engines import run_grid
-from streamlab.sweep.folder import hold, settle, write_comparison
-from streamlab.sweep.grid import Cell, Grid, prepare_grid
-from streamlab.sweep.request import CompareRequest
 
 SETTINGS = {"scenario": {"samples_per_class": 40}, "stream": {"batch_size": 10}}
 CELLS = ("er", "er-ace", "der++", "finetune")

@@ -12,14 +12,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from streamlab.data.source import Source, load_source, open_shared, share
-from streamlab.episodes import EpisodePlan
+from streamlab.data.load import load_source
+from streamlab.data.source import Source, open_shared, share
+from streamlab.experiments.experiment import Request, prepare
 from streamlab.interop.learn2learn import library
 from streamlab.nets.network import Network
-from streamlab.runs.experiment import Request, prepare
-from streamlab.simulator.episodic import EpisodicSimulation
+from streamlab.planning import make_plan
+from streamlab.plans.episodes import EpisodePlan
+from streamlab.simulator.episode_simulation import EpisodeSimulation
 from streamlab.simulator.execute import build, deterministic
-from streamlab.stream import make_plan
 
 _STEPS = 30
 
@@ -80,17 +81,17 @@ def testing() -> tuple[float, float]:
     return kept, first
 
 
-def _simulation(strategy: str, source: Source, settings: dict[str, Any]) -> EpisodicSimulation:
+def _simulation(strategy: str, source: Source, settings: dict[str, Any]) -> EpisodeSimulation:
     request = Request("episodes", strategies=(strategy,), seeds=1, settings=settings)
     experiment = prepare(request, source)
     (spec,) = experiment.specs
     shared = open_shared(share(source))
     made = build(spec, experiment.plans[spec.plan_seed], shared, lambda event: None, None)
-    assert isinstance(made, EpisodicSimulation)
+    assert isinstance(made, EpisodeSimulation)
     return made
 
 
-def step_of(strategy: str, plain: Callable[[EpisodicSimulation, Network], Callable[[int], None]]) -> float:
+def step_of(strategy: str, plain: Callable[[EpisodeSimulation, Network], Callable[[int], None]]) -> float:
     """Seconds of a training step over those of a hand-written loop: the median of turns taken in one process."""
     source = load_source("glyphs-100")
     settings = {"scenario": {"episodes": 10_000}, "optimizer": {"name": "adam", "lr": 0.001}}
@@ -112,7 +113,7 @@ def step_of(strategy: str, plain: Callable[[EpisodicSimulation, Network], Callab
     return statistics.median(ratios)
 
 
-def plain_protonet(simulation: EpisodicSimulation, net: Network) -> Callable[[int], None]:
+def plain_protonet(simulation: EpisodeSimulation, net: Network) -> Callable[[int], None]:
     """A prototypical network as one would write it: the same episodes, ready drawn by index."""
     episodes = simulation.plan.train
     images = simulation.images.images
@@ -132,7 +133,7 @@ def plain_protonet(simulation: EpisodicSimulation, net: Network) -> Callable[[in
     return step
 
 
-def maml_by_hand(simulation: EpisodicSimulation, net: Network) -> Callable[[int], None]:
+def maml_by_hand(simulation: EpisodeSimulation, net: Network) -> Callable[[int], None]:
     """learn2learn's MAML as its examples use it: the same episodes, three inner steps."""
     learner = library().algorithms.MAML(net, 0.1)
     optimizer = torch.optim.Adam(net.parameters(), lr=0.001)

@@ -9,8 +9,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from streamlab.data.source import cache_folder, load_source, open_shared, share
-from streamlab.runs.experiment import Experiment, Request, prepare
+from streamlab.data.load import load_source
+from streamlab.data.source import open_shared, share
+from streamlab.experiments.experiment import Experiment, Request, prepare
+from streamlab.files import cache_folder
 from streamlab.simulator.execute import build, deterministic, drive
 
 SWEEP = [

@@ -52,8 +52,8 @@ JOBS = {
 
 def plan_and_source(job: Job, data: str, seed: int = 0):
     """The plan of a job, and its source."""
-    from streamlab.data.source import load_source
-    from streamlab.stream import make_plan
+    from streamlab.data.load import load_source
+    from streamlab.planning import make_plan
 
     source = load_source("fashion-mnist", data)
     return make_plan("class-incremental", source.labels, seed, job.scenario), source

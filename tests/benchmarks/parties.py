@@ -79,7 +79,8 @@ def bare_memory(job: Job, data: str) -> dict[str, float]:
     import torch
     from plain import mlp
 
-    from streamlab.data.source import load_source, open_shared, share
+    from streamlab.data.load import load_source
+    from streamlab.data.source import open_shared, share
 
     shared = share(load_source("fashion-mnist", data))
     # A fresh peak: what reading and checking the files took is the parent's, not a worker's.
@@ -118,16 +119,17 @@ def steps(job: Job, data: str) -> dict[str, float]:
 
 def our_steps(job: Job, data: str, name: str) -> float:
     """Seconds that one run's steps take, what happens at the end of an experience left out."""
-    from streamlab.data.source import load_source, open_shared, share
-    from streamlab.runs.experiment import Request, prepare
-    from streamlab.simulator import simulation
+    from streamlab.data.load import load_source
+    from streamlab.data.source import open_shared, share
+    from streamlab.experiments.experiment import Request, prepare
+    from streamlab.simulator import stream_simulation as simulation
     from streamlab.simulator.execute import build, deterministic, drive
 
     settings = {"scenario": job.scenario, "backbone": {"name": "mlp", "widths": [256]}}
     request = Request("class-incremental", "fashion-mnist", (name,), 1, eval_every=10**9, settings=settings)
     source = load_source("fashion-mnist", data)
     prepared = prepare(request, source)
-    made = simulation.Simulation
+    made = simulation.StreamSimulation
     spent: list[float] = []
     plain_end = made.end
     clocked(made, "end", spent)
@@ -149,15 +151,17 @@ def live_share(job: Job, data: str) -> dict[str, float]:
     """
     import multiprocessing
 
-    from streamlab.data.source import load_source, share
-    from streamlab.runs.experiment import prepare
+    from streamlab.data.load import load_source
+    from streamlab.data.source import share
+    from streamlab.experiments.experiment import prepare
     from streamlab.runs.folder import RunFolder
-    from streamlab.simulator import events, simulation
+    from streamlab.simulator import events
+    from streamlab.simulator import stream_simulation as simulation
     from streamlab.simulator.execute import execute
 
     spent: list[float] = []
-    clocked(simulation.Simulation, "checkpoint_if_due", spent)
-    clocked(simulation.Simulation, "emit", spent)
+    clocked(simulation.StreamSimulation, "checkpoint_if_due", spent)
+    clocked(simulation.StreamSimulation, "emit", spent)
     clocked(simulation, "save_evaluation", spent)
     clocked(RunFolder, "write_result", spent)
     source = load_source("fashion-mnist", data)
@@ -201,7 +205,7 @@ def clocked(owner, name: str, spent: list[float]) -> None:
 
 
 def live_request(job: Job):
-    from streamlab.runs.experiment import Request
+    from streamlab.experiments.experiment import Request
 
     settings = {"scenario": job.scenario, "backbone": {"name": "mlp", "widths": [256]}}
     return Request(
@@ -216,8 +220,8 @@ def watch(pipe, job: Job, data: str, out: Path) -> None:
     from rich.console import Console
 
     from streamlab.cli.view import LiveView
-    from streamlab.data.source import load_source
-    from streamlab.runs.experiment import prepare
+    from streamlab.data.load import load_source
+    from streamlab.experiments.experiment import prepare
     from streamlab.simulator import events
 
     prepared = prepare(live_request(job), load_source("fashion-mnist", data))

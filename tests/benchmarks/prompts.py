@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamlab.config import OptimizerConfig
-from streamlab.data.source import load_source
+from streamlab.data.load import load_source
 from streamlab.nets.network import PixelStatistics
 from streamlab.nets.transformer import Appended, cosine_distances
 from streamlab.randomness import global_randomness

@@ -20,12 +20,12 @@ from streamlab.cli.live import RunState
 from streamlab.cli.main import app
 from streamlab.data.source import Source, share
 from streamlab.errors import StreamlabError
-from streamlab.runs.experiment import Request, prepare, read_recipe
+from streamlab.experiments.experiment import Request, prepare, read_recipe
+from streamlab.experiments.folder import count_done
+from streamlab.experiments.grid import prepare_grid
+from streamlab.experiments.request import CompareRequest
 from streamlab.simulator import events
 from streamlab.simulator.pool import Job, run_jobs
-from streamlab.sweep.folder import count_done
-from streamlab.sweep.grid import prepare_grid
-from streamlab.sweep.request import CompareRequest
 
 COMMAND = str(Path(sys.executable).parent / "streamlab")
 ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")

@@ -313,7 +313,7 @@ def test_few_shot_sessions_have_a_column_each_and_their_figures(tmp_path: Path, 
 
 def test_pretraining_shows_a_bar_and_is_refused_in_a_sentence(tmp_path: Path, tiny_data: Path) -> None:
     arguments = ["pretrain", "fashion-mnist", "--data", str(tiny_data), "--out", str(tmp_path / "out")]
-    for setting in ("recipe.epochs=1", "backbone.patch_size=4", "backbone.width=16", "backbone.depth=2"):
+    for setting in ("fit.epochs=1", "backbone.patch_size=4", "backbone.width=16", "backbone.depth=2"):
         arguments += ["--set", setting]
     child = pexpect.spawn(COMMAND, arguments, dimensions=(24, 100), encoding="utf-8", timeout=90)
     child.expect(pexpect.EOF)
@@ -349,7 +349,7 @@ def test_episodes_show_accuracy_with_its_interval_and_their_tests(tmp_path: Path
     shown = ANSI.sub("", child.before).replace("\r", "\n")
     assert child.exitstatus == 0, shown
     assert "episodes on glyphs-100 · 5-way 1-shot, 20 + 10 episodes · 2 seeds" in shown
-    for heading in ("acc %", "±ep", "±seeds", "worn %", "ep/s"):
+    for heading in ("acc %", "±ep", "±seeds", "env. %", "ep/s"):
         assert heading in shown
     assert max(len(line) for line in shown.splitlines()) <= 80
     assert re.search(r"protonet +done +\d+\.\d +\d+\.\d +\d+\.\d", shown)
@@ -369,7 +369,7 @@ def test_episodes_show_accuracy_with_its_interval_and_their_tests(tmp_path: Path
     assert picture.stat().st_size > 10_000
     assert "have no tasks; see streamlab runs episodes" in call("runs", "matrix", str(out)).stderr
     again = call("runs", "show", str(out)).stdout
-    assert "worn %" in again
+    assert "env. %" in again
 
 
 def test_an_episode_is_shown_as_a_picture(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from making import make_source, write_pictures
 
 import streamlab
-from streamlab.data.source import load_source
+from streamlab.data.load import load_source
 from streamlab.errors import StreamlabError
-from streamlab.stream import StreamPlan
+from streamlab.plans.stream import StreamPlan
 
 LABELS = np.tile(np.arange(12), 9)
 SMALL = {"base_classes": 6, "sessions": 3, "way": 2, "shot": 3}

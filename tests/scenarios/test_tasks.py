@@ -16,7 +16,7 @@ from streamlab.data.glyphs_100 import load as load_glyphs
 from streamlab.data.source import Source
 from streamlab.data.split import Split
 from streamlab.errors import StreamlabError
-from streamlab.stream import StreamPlan, labels_at
+from streamlab.plans.stream import StreamPlan, labels_at
 
 LABELS = np.repeat(np.arange(10), 12)
 

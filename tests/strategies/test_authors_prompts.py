@@ -12,13 +12,12 @@ import torch.nn.functional as F
 from authors import Experience, cases, close, each, float64, load, make, total
 from torch import Tensor, nn
 
-from streamlab.base import BaseRecipe
-from streamlab.batch import Batch
-from streamlab.episodes import EpisodeBatch
+from streamlab.augment import Augmentation
+from streamlab.base_training import BaseConfig
+from streamlab.batch import Batch, EpisodeBatch
 from streamlab.nets.network import Backbone, CosineHead, Network
 from streamlab.nets.transformer import Prefixed, PromptedTransformer, PromptRows, cosine_distances
-from streamlab.parts.augment import Augmentation
-from streamlab.simulator.fit import Recipe, fit
+from streamlab.simulator.fit import FitConfig, fit
 from streamlab.strategies import baseline_plus_plus, fact
 from streamlab.strategy import Strategy
 
@@ -268,9 +267,9 @@ def test_a_base_session_and_those_after_it_are_the_authors(file: str) -> None:
         return found
 
     batches = iter(rows for order in orders for rows in order.split(z["batch"]))
-    recipe = BaseRecipe(epochs=len(z["orders"]), batch_size=z["batch"])
+    recipe = BaseConfig(epochs=len(z["orders"]), batch_size=z["batch"])
     rate_by = "step" if z["rate_by_step"] else "epoch"
-    settled = Recipe(recipe.epochs, recipe.batch_size, warmup=0, smoothing=0, average=0, rate_by=rate_by)
+    settled = FitConfig(recipe.epochs, recipe.batch_size, warmup=0, smoothing=0, average=0, rate_by=rate_by)
     fit(net, (z["images"], z["labels"]), None, settled, recipe.optimizer, Augmentation(), 0, loss_of=loss)
     close(torch.stack(losses), z["losses"])
     for part in ("weight", "bias"):
@@ -295,8 +294,8 @@ def test_a_base_session_and_those_after_it_are_the_authors(file: str) -> None:
 
 
 def test_a_base_sessions_rate_falls_once_an_epoch() -> None:
-    by_epoch = Recipe(epochs=4, warmup=0, rate_by="epoch")
-    assert BaseRecipe().rate_by == "epoch"
+    by_epoch = FitConfig(epochs=4, warmup=0, rate_by="epoch")
+    assert BaseConfig().rate_by == "epoch"
     assert [by_epoch.rate(step, 4) for step in (0, 2)] == pytest.approx([1.0, 0.5])
 
 

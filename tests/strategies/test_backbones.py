@@ -10,7 +10,7 @@ from making import make_source, simulate
 
 from streamlab.data.source import Source
 from streamlab.errors import StreamlabError
-from streamlab.simulator.simulation import Simulation
+from streamlab.simulator.stream_simulation import StreamSimulation
 
 CONVNET = {"name": "convnet", "blocks": 2, "width": 8}
 FROZEN = {"name": "vit", "patch_size": 4, "width": 16, "depth": 1, "heads": 2}
@@ -22,7 +22,7 @@ def few() -> Source:
     return make_source(classes=4, train=8, test=4)
 
 
-def run(source: Source, strategy: str, backbone: dict[str, Any], **sections: Any) -> Simulation:
+def run(source: Source, strategy: str, backbone: dict[str, Any], **sections: Any) -> StreamSimulation:
     scenario = {"tasks": 2, "kind": "sessions"}
     settings = {"scenario": scenario, "stream": {"batch_size": 8}, "backbone": backbone, **sections}
     return simulate(source, strategy, scenario="class-incremental", budget="16ex", settings=settings)

@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from making import VECTORS, make_source
 
 import streamlab
+from streamlab.batch import EpisodeBatch
 from streamlab.data.source import Source
-from streamlab.episodes import EpisodeBatch, EpisodePlan
 from streamlab.errors import StreamlabError
-from streamlab.evaluation.episodic import EpisodeRecord, by_condition
+from streamlab.evaluation.episode_metrics import by_condition
+from streamlab.evaluation.episode_record import EpisodeRecord
 from streamlab.evaluation.geometry import curve, measure_geometry
 from streamlab.evaluation.intervals import bootstrap, normal_interval
 from streamlab.nets.network import PixelStatistics
@@ -29,10 +30,11 @@ from streamlab.parts.metric_losses import (
     proto_triplet_loss,
     prototypes_of,
 )
+from streamlab.planning import make_plan
+from streamlab.plans.episodes import EpisodePlan
 from streamlab.runs.folder import RunFolder
 from streamlab.strategies.protonet import Options, PrototypicalNetwork
 from streamlab.strategy import Setting
-from streamlab.stream import make_plan
 
 NAMES = {
     "support": "support",
@@ -211,7 +213,7 @@ def test_an_icnn_of_one_shot_supports_says_what_it_lacks(source: Source, tmp_pat
 def test_environments_are_tested_and_reported_by_condition_and_severity(
     source: Source, tmp_path: Path
 ) -> None:
-    scenario = {**SMALL["scenario"], "environments": "occlusion,low-light:5", "worn_by": "both"}
+    scenario = {**SMALL["scenario"], "environments": "occlusion,low-light:5", "corrupted": "both"}
     done = streamlab.run(
         "episodes", source, ["protonet", "simpleshot"], seeds=1, out=tmp_path / "r", show=False,
         settings={**SMALL, "scenario": scenario}, workers=0, record=["geometry"],
@@ -226,10 +228,10 @@ def test_environments_are_tested_and_reported_by_condition_and_severity(
         }
         clean = record.tested()
         assert clean is not None
-        worn = np.mean([tested.accuracy.mean() for tested in record.environments.values()])
-        assert run.metrics["environment_accuracy"] == pytest.approx(worn)
+        corrupted = np.mean([tested.accuracy.mean() for tested in record.environments.values()])
+        assert run.metrics["environment_accuracy"] == pytest.approx(corrupted)
         assert run.metrics["relative_drop"] == pytest.approx(
-            (clean.accuracy.mean() - worn) / clean.accuracy.mean()
+            (clean.accuracy.mean() - corrupted) / clean.accuracy.mean()
         )
         assert clean.confusion.sum() == 10 * 3 * 3
         assert run.metrics["episode_accuracy"] == pytest.approx(np.trace(clean.confusion) / 90)
@@ -263,7 +265,7 @@ def test_killed_at_any_instant_and_resumed_episodes_end_with_the_same_bits(
     source: Source, tmp_path: Path, strategy: str
 ) -> None:
     from streamlab.simulator import events
-    from streamlab.simulator.episodic import EpisodicSimulation
+    from streamlab.simulator.episode_simulation import EpisodeSimulation
     from streamlab.simulator.execute import execute
 
     class Gone(BaseException):
@@ -274,24 +276,24 @@ def test_killed_at_any_instant_and_resumed_episodes_end_with_the_same_bits(
     whole = streamlab.run("episodes", source, [strategy], out=tmp_path / "whole", **request).runs[0]
 
     from streamlab.data.source import share
-    from streamlab.runs.experiment import Request, prepare
+    from streamlab.experiments.experiment import Request, prepare
 
     prepared = prepare(
         Request(scenario="episodes", strategies=(strategy,), seeds=1, settings=settings), source
     )
     prepared.create(tmp_path / "cut")
     folder, shared = tmp_path / "cut" / prepared.specs[0].folder, share(source)
-    due = EpisodicSimulation.checkpoint_if_due
+    due = EpisodeSimulation.checkpoint_if_due
     calls = [0]
 
-    def always(self: EpisodicSimulation) -> None:
+    def always(self: EpisodeSimulation) -> None:
         self.write_checkpoint()
         calls[0] += 1
         if calls[0] in (3, 9, 16):
             self.folder.close_log()  # type: ignore[union-attr]  # it has one
             raise Gone
 
-    EpisodicSimulation.checkpoint_if_due = always  # type: ignore[method-assign]  # a kill at this instant
+    EpisodeSimulation.checkpoint_if_due = always  # type: ignore[method-assign]  # a kill at this instant
     try:
         for _ in range(4):
             try:
@@ -300,7 +302,7 @@ def test_killed_at_any_instant_and_resumed_episodes_end_with_the_same_bits(
             except Gone:
                 continue
     finally:
-        EpisodicSimulation.checkpoint_if_due = due  # type: ignore[method-assign]  # as it was
+        EpisodeSimulation.checkpoint_if_due = due  # type: ignore[method-assign]  # as it was
     assert RunFolder(folder).result is not None
     for path in sorted((whole.folder / "evaluations").iterdir()):
         assert path.read_bytes() == (folder / "evaluations" / path.name).read_bytes(), path.name

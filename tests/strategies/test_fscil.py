@@ -10,8 +10,10 @@ import torch
 from making import VECTORS, make_source, simulate, write_cifar
 
 from streamlab.config import OptimizerConfig
-from streamlab.data.source import Source, cache_folder, load_source
+from streamlab.data.load import load_source
+from streamlab.data.source import Source
 from streamlab.errors import StreamlabError
+from streamlab.files import cache_folder
 from streamlab.nets.network import CosineHead
 from streamlab.nets.optimizer import build_optimizer
 from streamlab.simulator import events

@@ -14,8 +14,8 @@ from scipy.optimize import nnls
 
 from streamlab.batch import Batch
 from streamlab.errors import StreamlabError
+from streamlab.evaluation.features import FeatureCache
 from streamlab.memory.policies import GreedyBuffer, HerdedBuffer, equal_shares, herding
-from streamlab.parts.features import FeatureCache
 from streamlab.parts.gradients import after_a_step, flat_gradient, set_gradient
 from streamlab.parts.losses import cross_entropy, distillation
 from streamlab.parts.prototypes import Prototypes

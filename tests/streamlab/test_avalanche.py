@@ -24,8 +24,8 @@ from streamlab.errors import StreamlabError
 from streamlab.evaluation.accuracy import a_last
 from streamlab.evaluation.libraries import as_libraries
 from streamlab.evaluation.record import accuracy_matrix
+from streamlab.experiments.experiment import Request, prepare
 from streamlab.interop.avalanche import from_benchmark, to_benchmark
-from streamlab.runs.experiment import Request, prepare
 from streamlab.simulator import events
 
 pytest.importorskip("avalanche")

@@ -23,8 +23,8 @@ from streamlab.check import (
 )
 from streamlab.data.source import Source
 from streamlab.errors import StreamlabError
+from streamlab.plans.stream import Experience, Labels, StreamPlan
 from streamlab.scenarios.class_incremental import ClassIncremental
-from streamlab.stream import Experience, Labels, StreamPlan
 
 SCENARIO_CHECKS = {check.__name__: check for check in scenario_checks()}
 SOURCE_CHECKS = {check.__name__: check for check in source_checks()}

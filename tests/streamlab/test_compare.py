@@ -20,20 +20,28 @@ from comparing import SESSIONS, Listening, asking
 from making import make_source
 
 from streamlab.config import Budget
-from streamlab.data.source import Source, load_source
+from streamlab.data.load import load_source
+from streamlab.data.source import Source
 from streamlab.data.validation import carved
 from streamlab.errors import StreamlabError
-from streamlab.runs.experiment import Request, prepare, read_recipe, read_specs
+from streamlab.experiments.budgets import need_of
+from streamlab.experiments.comparison import run_comparison
+from streamlab.experiments.experiment import Request, prepare, read_recipe, read_specs
+from streamlab.experiments.folder import (
+    hold,
+    left_out,
+    read_request,
+    request_to_resume,
+    settle,
+    write_comparison,
+)
+from streamlab.experiments.grid import ANY, prepare_grid
+from streamlab.experiments.request import CompareRequest
+from streamlab.experiments.tuning import plan_trials
+from streamlab.plans.stream import StreamPlan
 from streamlab.runs.folder import RunFolder
 from streamlab.strategies.er import ExperienceReplay
 from streamlab.strategy import Batch, Strategy
-from streamlab.stream import StreamPlan
-from streamlab.sweep.budgets import need_of
-from streamlab.sweep.comparison import run_comparison
-from streamlab.sweep.folder import hold, left_out, read_request, request_to_resume, settle, write_comparison
-from streamlab.sweep.grid import ANY, prepare_grid
-from streamlab.sweep.request import CompareRequest
-from streamlab.sweep.tuning import plan_trials
 
 COMMAND = str(Path(sys.executable).parent / "streamlab")
 
@@ -417,7 +425,7 @@ def test_settling_twice_changes_nothing(tiny: Source, tmp_path: Path) -> None:
 
 def test_no_engine_is_imported_before_it_is_asked_for() -> None:
     code = (
-        "import sys, streamlab.sweep.comparison, streamlab.report, streamlab.cli.compare; "
+        "import sys, streamlab.experiments.comparison, streamlab.report, streamlab.cli.compare; "
         "print([m for m in ('ray', 'optuna', 'matplotlib', 'jinja2') if m in sys.modules])"
     )
     assert (

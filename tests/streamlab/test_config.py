@@ -17,7 +17,7 @@ from streamlab.config import (
     readable_bytes,
 )
 from streamlab.errors import StreamlabError
-from streamlab.runs.experiment import read_recipe
+from streamlab.experiments.experiment import read_recipe
 
 
 @pytest.mark.parametrize(

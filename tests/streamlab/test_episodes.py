@@ -12,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from making import make_source
 
-from streamlab.data.environments import CONDITIONS, every_environment, wear
-from streamlab.episodes import EpisodePlan, Episodes
+from streamlab.data.corruption import corrupt
 from streamlab.errors import CorruptFile, StreamlabError
+from streamlab.planning import make_plan
+from streamlab.plans.environments import CONDITIONS, every_environment
+from streamlab.plans.episodes import EpisodePlan, Episodes
+from streamlab.plans.stream import Labels, load_plan
 from streamlab.randomness import hashed
-from streamlab.stream import Labels, load_plan, make_plan
 
 LABELS = make_source(classes=20, train=12, test=4).labels
 
@@ -101,7 +103,7 @@ def test_hashes_are_the_same_in_numpy_and_torch() -> None:
     assert np.abs(bits.mean(0) - 0.5).max() < 0.06
 
 
-@pytest.mark.parametrize("options", [{}, {"environments": "low-light,blur:3", "worn_by": "both"}])
+@pytest.mark.parametrize("options", [{}, {"environments": "low-light,blur:3", "corrupted": "both"}])
 def test_a_plan_comes_back_from_its_file(tmp_path: Path, options: dict[str, str]) -> None:
     made = plan(2, **options)
     made.save(tmp_path / "plan.safetensors")
@@ -123,7 +125,7 @@ def test_what_changes_episodes_changes_the_fingerprint() -> None:
         plan(shot=2).fingerprint,
         plan(test_episodes=7).fingerprint,
         plan(environments="blur:1").fingerprint,
-        plan(environments="blur:1", worn_by="both").fingerprint,
+        plan(environments="blur:1", corrupted="both").fingerprint,
         plan(keep="last").fingerprint,
         plan(samples_per_class=11).fingerprint,
     ]
@@ -193,9 +195,9 @@ def test_every_condition_has_five_severities_and_all_names_them() -> None:
 def test_an_image_wears_an_environment_the_same_way_in_any_batch(condition: str) -> None:
     images = torch.from_numpy(make_source(size=16).train_images[:8])
     samples = torch.arange(8) * 37
-    whole = wear(images, samples, f"{condition}:4")
+    whole = corrupt(images, samples, f"{condition}:4")
     assert whole.dtype == torch.uint8
-    assert torch.equal(wear(images[5:6], samples[5:6], f"{condition}:4")[0], whole[5])
+    assert torch.equal(corrupt(images[5:6], samples[5:6], f"{condition}:4")[0], whole[5])
     assert not torch.equal(whole, images)
 
 
@@ -203,28 +205,28 @@ def test_an_image_wears_an_environment_the_same_way_in_any_batch(condition: str)
 def test_severities_grow(condition: str) -> None:
     images = torch.zeros(60, 1, 28, 28, dtype=torch.uint8)
     images[:, :, 8:20, 8:20] = 220
-    worn = [wear(images, torch.arange(60), f"{condition}:{level}").float() for level in range(1, 6)]
+    corrupted = [corrupt(images, torch.arange(60), f"{condition}:{level}").float() for level in range(1, 6)]
     if condition == "small-target":  # what is left of it, since two small squares are apart or not
-        away = [-own.sum() for own in worn]
+        away = [-own.sum() for own in corrupted]
     else:
-        away = [(own - images.float()).abs().mean() for own in worn]
+        away = [(own - images.float()).abs().mean() for own in corrupted]
     assert all(one < two for one, two in itertools.pairwise(away)), away
 
 
 def test_colour_images_wear_every_environment() -> None:
     images = torch.randint(0, 256, (3, 3, 12, 20), dtype=torch.uint8)
     for name in every_environment(("all",)):
-        assert wear(images, torch.arange(3), name).shape == images.shape
+        assert corrupt(images, torch.arange(3), name).shape == images.shape
 
 
 def test_the_test_of_a_stream_wears_an_environment_and_its_training_does_not() -> None:
     clean = make_plan("class-incremental", LABELS, 0, {})
-    worn = make_plan("class-incremental", LABELS, 0, {"environment": "low-light:3"})
+    corrupted = make_plan("class-incremental", LABELS, 0, {"environment": "low-light:3"})
     assert not isinstance(clean, EpisodePlan)
-    assert not isinstance(worn, EpisodePlan)
-    assert np.array_equal(worn.stream, clean.stream)
-    assert np.array_equal(worn.test_indices, clean.test_indices + len(LABELS.test))
-    assert worn.transforms == ("identity", "low-light:3")
+    assert not isinstance(corrupted, EpisodePlan)
+    assert np.array_equal(corrupted.stream, clean.stream)
+    assert np.array_equal(corrupted.test_indices, clean.test_indices + len(LABELS.test))
+    assert corrupted.transforms == ("identity", "low-light:3")
     with pytest.raises(StreamlabError, match="permuted transforms its images already"):
         make_plan("permuted", LABELS, 0, {"environment": "low-light:3"})
 

@@ -17,7 +17,8 @@ from streamlab.evaluation.libraries import LIBRARIES, as_libraries
 from streamlab.evaluation.metrics import NotDefined, measure
 from streamlab.evaluation.novelty import area_under_roc, false_positives_at_95
 from streamlab.evaluation.record import Evaluation, Record, accuracy_matrix
-from streamlab.stream import Labels, make_plan
+from streamlab.planning import make_plan
+from streamlab.plans.stream import Labels
 
 OPTIONS = {"scenario": {"tasks": 3, "disjoint_percent": 100}}
 

@@ -91,7 +91,7 @@ class Mended(Strategy):
 
 
 def test_a_failed_run_resumes_once_its_strategy_is_mended(tmp_path: Path, tiny: Source) -> None:
-    from streamlab.runs.experiment import Request, prepare, run_experiment
+    from streamlab.experiments.experiment import Request, prepare, run_experiment
 
     experiment = prepare(Request(strategies=(), seeds=1), tiny, (Mended,))
     experiment.create(tmp_path / "out")

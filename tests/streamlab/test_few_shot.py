@@ -8,7 +8,7 @@ import pytest
 from streamlab.evaluation import few_shot
 from streamlab.evaluation.metrics import NotDefined
 from streamlab.evaluation.record import Evaluation, Record
-from streamlab.stream import Experience, StreamPlan
+from streamlab.plans.stream import Experience, StreamPlan
 
 
 def record(*predictions: list[int]) -> Record:

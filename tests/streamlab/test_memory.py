@@ -20,7 +20,7 @@ from streamlab.errors import BudgetExceeded, CorruptFile, StreamlabError
 from streamlab.memory import BalancedBuffer, Buffer, HerdedBuffer, ReservoirBuffer
 from streamlab.memory.ledger import check_budget, measure
 from streamlab.memory.policies import POLICIES
-from streamlab.memory.state import Putter, Taker
+from streamlab.memory.state import StateReader, StateWriter
 from streamlab.nets.network import frozen_copy
 
 CPU = torch.device("cpu")
@@ -176,9 +176,9 @@ class Held:
 
 
 def round_trip(value: Any, current: Any = None) -> Any:
-    taker = Taker()
-    plain = json.loads(json.dumps(taker.plain(value, "value")))
-    return Putter(taker.tensors).value(plain, current)
+    writer = StateWriter()
+    plain = json.loads(json.dumps(writer.plain(value, "value")))
+    return StateReader(writer.tensors).value(plain, current)
 
 
 def test_plain_values_and_containers_round_trip() -> None:
@@ -257,12 +257,12 @@ def test_a_view_comes_back_without_its_big_tensor_and_channels_last_stays() -> N
 
 def test_what_no_checkpoint_can_hold_is_refused_by_name() -> None:
     with pytest.raises(StreamlabError, match=r"value\.rule is a function, which no checkpoint can hold"):
-        Taker().plain({"rule": len}, "value")
+        StateWriter().plain({"rule": len}, "value")
     with pytest.raises(StreamlabError, match="value is an array of Python objects"):
-        Taker().plain(np.array([object()]), "value")
+        StateWriter().plain(np.array([object()]), "value")
 
 
 def test_a_checkpoint_cannot_name_a_class_that_is_not_imported() -> None:
     plain = {"id": 0, "type": "object", "class": "not.imported:Thing", "attributes": {}}
     with pytest.raises(CorruptFile, match="which is not a class of this run"):
-        Putter({}).value(plain)
+        StateReader({}).value(plain)

@@ -16,25 +16,25 @@ from making import make_source, simulate
 
 import streamlab
 from streamlab import plugins
-from streamlab.base import BaseRecipe, CosineBase
+from streamlab.augment import Augmentation
+from streamlab.base_training import BaseConfig, CosineBase
 from streamlab.batch import Batch
 from streamlab.config import OptimizerConfig
 from streamlab.data.source import Source
 from streamlab.errors import StreamlabError
+from streamlab.experiments.experiment import Request, prepare
 from streamlab.memory.ledger import measure
 from streamlab.nets.network import PixelStatistics, build_network
 from streamlab.nets.optimizer import SGD, build_optimizer
-from streamlab.parts.augment import Augmentation
-from streamlab.runs.experiment import Request, prepare
+from streamlab.plans.stream import StreamPlan
 from streamlab.runs.folder import provenance
 from streamlab.runs.identity import differences, identity
 from streamlab.simulator import events
-from streamlab.simulator.fit import Recipe, fit
+from streamlab.simulator.fit import FitConfig, fit
 from streamlab.strategies.er import ExperienceReplay
 from streamlab.strategies.mir import MaximallyInterferedRetrieval
 from streamlab.strategies.teen import PrototypeCalibration
 from streamlab.strategy import Strategy
-from streamlab.stream import StreamPlan
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
@@ -116,7 +116,7 @@ def test_the_moving_average_moves() -> None:
     network = build_network({"name": "mlp", "widths": (4,)}, (1, 8, 8), 3, PixelStatistics(0.5, 0.3))
     began = network.head.weight.detach().clone()
     train = torch.from_numpy(source.train_images), torch.from_numpy(source.train_labels)
-    recipe = Recipe(epochs=1, batch_size=24, warmup=0, average=0.9)
+    recipe = FitConfig(epochs=1, batch_size=24, warmup=0, average=0.9)
     shown, _ = fit(network, train, None, recipe, OptimizerConfig("sgd", 0.1), Augmentation(), 0)
     keep = min(0.9, (1 + 1) / (10 + 1))  # faster in the first steps
     torch.testing.assert_close(shown.head.weight, keep * began + (1 - keep) * network.head.weight)
@@ -288,7 +288,7 @@ def test_the_reference_order_evaluates_strictly_past_a_multiple(order: str, expe
 
 
 def test_a_base_recipe_steps_its_rate_by_the_epoch_unless_told_otherwise() -> None:
-    assert (BaseRecipe().rate_by, BaseRecipe(rate_by="step").rate_by) == ("epoch", "step")
+    assert (BaseConfig().rate_by, BaseConfig(rate_by="step").rate_by) == ("epoch", "step")
 
 
 def test_text_numbers_and_defaults_are_one_run(tiny: Source) -> None:

@@ -11,17 +11,17 @@ import pytest
 import torch
 from making import make_source, write_pictures
 
+from streamlab.augment import Augmentation, augmented
 from streamlab.config import OptimizerConfig
 from streamlab.data.joined import joined
 from streamlab.errors import StreamlabError
+from streamlab.experiments.pretraining import Pretraining, pretrain
 from streamlab.nets.network import PixelStatistics, build_network
-from streamlab.parts.augment import Augmentation, augmented
-from streamlab.runs.pretraining import Pretraining, pretrain
-from streamlab.simulator.fit import Fitted, Recipe, fit
+from streamlab.simulator.fit import FitConfig, Fitted, fit
 
 SMALL = {
     "backbone": {"patch_size": 4, "width": 16, "depth": 2, "heads": 2},
-    "recipe": {"epochs": 2, "batch_size": 16},
+    "fit": {"epochs": 2, "batch_size": 16},
     "augment": {"shift": 0.1},
 }
 
@@ -85,7 +85,7 @@ def test_what_cannot_be_pretrained_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StreamlabError, match="unknown section 'recipes'; did you mean 'recipe'"):
         pretrain(asked(tmp_path, recipes={}), out)
     with pytest.raises(StreamlabError, match="recipe: epochs is 0, and must be at least 1"):
-        pretrain(asked(tmp_path, recipe={"epochs": 0}), out)
+        pretrain(asked(tmp_path, fit={"epochs": 0}), out)
     pretrain(asked(tmp_path), out)
     with pytest.raises(StreamlabError, match=r"holds weights\.safetensors already; name another folder"):
         pretrain(asked(tmp_path), out)
@@ -100,7 +100,7 @@ def test_the_best_epoch_is_kept_where_that_is_asked_for() -> None:
     judged = [torch.from_numpy(a) for a in (source.test_images, source.test_labels)]
     torch.manual_seed(0)
     net = build_network({"name": "mlp"}, (1, 8, 8), 4, PixelStatistics(0.5, 0.3))
-    recipe = Recipe(epochs=12, batch_size=16, warmup=0, average=0, keep="best", schedule="constant")
+    recipe = FitConfig(epochs=12, batch_size=16, warmup=0, average=0, keep="best", schedule="constant")
     kept, history = fit(
         net, (samples[0], samples[1]), (judged[0], judged[1]), recipe, OptimizerConfig(lr=0.5), Augmentation(), 0
     )  # fmt: skip
@@ -112,7 +112,7 @@ def test_the_best_epoch_is_kept_where_that_is_asked_for() -> None:
 
 
 def test_the_rate_rises_and_falls() -> None:
-    rates = [Recipe(warmup=0.1).rate(step, 100) for step in range(100)]
+    rates = [FitConfig(warmup=0.1).rate(step, 100) for step in range(100)]
     assert rates[:10] == pytest.approx([0.1 * n for n in range(1, 11)])
     assert all(a > b for a, b in pairwise(rates[10:]))
     assert rates[-1] < 0.001
@@ -159,7 +159,7 @@ def test_images_are_moved_each_on_its_own_and_by_no_more_than_asked() -> None:
 def test_a_request_is_kept_beside_the_weights(tmp_path: Path) -> None:
     pretrain(asked(tmp_path), tmp_path / "out")
     about = json.loads((tmp_path / "out/pretraining.json").read_text())
-    assert about["request"]["settings"]["recipe"]["epochs"] == 2
+    assert about["request"]["settings"]["fit"]["epochs"] == 2
     assert about["provenance"]["packages"]["torch"] == torch.__version__.split("+")[0]
 
 

@@ -13,10 +13,10 @@ from comparing import asking
 
 from streamlab.data.source import Source
 from streamlab.errors import StreamlabError
-from streamlab.sweep import ray_engine
-from streamlab.sweep.engines import run_grid
-from streamlab.sweep.folder import settle
-from streamlab.sweep.grid import prepare_grid
+from streamlab.experiments import ray_engine
+from streamlab.experiments.engines import run_grid
+from streamlab.experiments.folder import settle
+from streamlab.experiments.grid import prepare_grid
 
 COMMAND = str(Path(sys.executable).parent / "streamlab")
 

@@ -20,9 +20,15 @@ from hypothesis import strategies as st
 from streamlab.data.source import Source
 from streamlab.errors import StreamlabError
 from streamlab.evaluation.intervals import interval, t_quantile
+from streamlab.experiments.comparison import run_comparison
+from streamlab.experiments.experiment import Request, prepare, read_recipe, run_experiment
+from streamlab.experiments.folder import read_request, settle, write_comparison
+from streamlab.experiments.grid import prepare_grid
+from streamlab.experiments.request import CompareRequest
 from streamlab.report.charts import pictures_of
 from streamlab.report.findings import findings
-from streamlab.report.gather import Gathered, Panel, Result, gather, within_budget
+from streamlab.report.gather import gather, within_budget
+from streamlab.report.panel import Gathered, Panel, Result
 from streamlab.report.statistics import (
     Ranks,
     against,
@@ -35,12 +41,7 @@ from streamlab.report.statistics import (
 )
 from streamlab.report.tables import main_table, tables_of
 from streamlab.report.write import csv_of, latex_of, markdown_of, write_report
-from streamlab.runs.experiment import Request, prepare, read_recipe, run_experiment
 from streamlab.runs.spec import RunSpec
-from streamlab.sweep.comparison import run_comparison
-from streamlab.sweep.folder import read_request, settle, write_comparison
-from streamlab.sweep.grid import prepare_grid
-from streamlab.sweep.request import CompareRequest
 
 
 @pytest.fixture(scope="module")

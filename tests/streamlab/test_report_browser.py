@@ -14,9 +14,9 @@ import pytest
 from comparing import Listening, asking
 
 from streamlab.data.source import Source
+from streamlab.experiments.comparison import run_comparison
 from streamlab.report.gather import gather
 from streamlab.report.write import write_report
-from streamlab.sweep.comparison import run_comparison
 
 pytestmark = pytest.mark.slow
 BROWSER, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))

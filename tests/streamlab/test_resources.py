@@ -9,7 +9,7 @@ from making import simulate
 from streamlab.batch import Batch
 from streamlab.data.source import Source
 from streamlab.nets.network import PixelStatistics, build_network
-from streamlab.simulator import running as module
+from streamlab.simulator import simulation as module
 from streamlab.simulator.resources import flops_of, peak_memory, reset_peak_memory
 from streamlab.strategy import Strategy
 

@@ -20,9 +20,9 @@ from making import make_source, simulate
 import streamlab
 from streamlab.data.source import share
 from streamlab.errors import StreamlabError
+from streamlab.experiments.experiment import Experiment, Request, prepare, reopen, run_experiment
+from streamlab.files import locked
 from streamlab.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from streamlab.runs.experiment import Experiment, Request, prepare, reopen, run_experiment
-from streamlab.runs.files import locked
 from streamlab.runs.folder import RunFolder
 from streamlab.simulator import events
 from streamlab.simulator.execute import execute

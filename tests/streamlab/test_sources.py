@@ -13,9 +13,10 @@ from PIL import Image
 
 import streamlab
 from streamlab.data.idx import IDX_FILES
-from streamlab.data.source import load_source, open_shared, share
+from streamlab.data.load import load_source
+from streamlab.data.source import open_shared, share
 from streamlab.errors import CorruptFile, StreamlabError
-from streamlab.runs.citations import citations
+from streamlab.experiments.citations import citations
 
 
 def refusal(name: str, data: Path) -> str:
@@ -170,7 +171,7 @@ def test_torchvisions_sets_are_read_where_it_puts_them(tmp_path: Path) -> None:
 
 
 def test_sources_named_with_a_plus_are_joined(tmp_path: Path) -> None:
-    from streamlab.data.source import several
+    from streamlab.data.load import several
 
     write_every_source(tmp_path)
     both = load_source("glyphs-100+fashion-mnist", str(tmp_path / "data"))

@@ -9,7 +9,7 @@ import pytest
 
 import streamlab
 from streamlab.errors import CorruptFile, StreamlabError
-from streamlab.stream import StreamPlan
+from streamlab.plans.stream import StreamPlan
 
 
 def test_a_saved_plan_loads_equal(tmp_path: Path) -> None:

@@ -18,9 +18,10 @@ from unittest import mock
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from results import metric_table, percent, run, values
 
-from streamlab.data.source import load_source, open_shared, share
+from streamlab.data.load import load_source
+from streamlab.data.source import open_shared, share
 from streamlab.evaluation.intervals import holm, paired_differences
-from streamlab.runs.experiment import Request, prepare, read_recipe
+from streamlab.experiments.experiment import Request, prepare, read_recipe
 from streamlab.simulator.execute import build, deterministic, drive
 
 HERE = Path(__file__).parent

@@ -17,7 +17,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from results import complete_runs, percent, rows, run
 
-from streamlab.evaluation.episodic import EpisodeRecord, by_condition
+from streamlab.evaluation.episode_metrics import by_condition
+from streamlab.evaluation.episode_record import EpisodeRecord
 from streamlab.evaluation.intervals import bootstrap, interval, paired_differences
 
 HERE = Path(__file__).parent

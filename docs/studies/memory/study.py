@@ -19,7 +19,8 @@ from results import COMMAND
 from streamlab.evaluation.intervals import interval
 from streamlab.report.charts import pictures_of
 from streamlab.report.findings import findings
-from streamlab.report.gather import Gathered, Panel, gather
+from streamlab.report.gather import gather
+from streamlab.report.panel import Gathered, Panel
 from streamlab.report.provenance import provenance_of
 from streamlab.report.statistics import areas, ranked
 from streamlab.report.tables import Entry, Table, tables_of

@@ -1,0 +1,67 @@
+"""Augmentation of a batch on its device: one random affine map and mirror an image.
+
+No per-sample Python. Draws come from torch's global generator, which the kernel seeds by name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .config import at_least, within
+from .errors import StreamlabError
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far an image may be moved; by default it is left as it is.
+
+    rotate, shear: degrees either way; scale: least and most size, 1 as it is; shift: share of a side,
+    either way; mirror: left for right, half of the time.
+    """
+
+    rotate: float = 0.0
+    shear: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
+    shift: float = 0.0
+    mirror: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("rotate", "shear", "shift"):
+            at_least("augment", name, getattr(self, name), 0)
+        within("augment", "shear", self.shear, 0, 80)
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise StreamlabError(f"augment: scale is {self.scale}, and must be two sizes above 0, in order")
+
+    @property
+    def moves(self) -> bool:
+        """Whether anything but the mirror is on."""
+        return bool(self.rotate or self.shear or self.shift) or self.scale != (1.0, 1.0)
+
+
+def augmented(images: Tensor, chosen: Augmentation) -> Tensor:
+    """(B, C, H, W) uint8 -> the same, each image moved on its own; what comes in from outside is 0."""
+    count, device = len(images), images.device
+    if chosen.mirror:
+        turned = torch.rand(count, device=device) < 0.5
+        images = torch.where(turned[:, None, None, None], images.flip(3), images)
+    if not chosen.moves:
+        return images
+    draws = torch.rand(5, count, device=device) * 2 - 1
+    angle, slant = torch.deg2rad(draws[0] * chosen.rotate), torch.deg2rad(draws[1] * chosen.shear)
+    least, most = chosen.scale
+    zoom = 1 / (least + (draws[2] + 1) / 2 * (most - least))
+    cosine, sine = angle.cos() * zoom, angle.sin() * zoom
+    maps = torch.stack(
+        [
+            torch.stack([cosine, cosine * slant.tan() - sine, draws[3] * 2 * chosen.shift * zoom], 1),
+            torch.stack([sine, sine * slant.tan() + cosine, draws[4] * 2 * chosen.shift * zoom], 1),
+        ],
+        1,
+    )
+    grid = F.affine_grid(maps, list(images.shape), align_corners=False)
+    moved = F.grid_sample(images.float(), grid, mode="bilinear", align_corners=False)
+    return moved.round_().to(torch.uint8)

@@ -1,0 +1,210 @@
+"""Tuning, alike for all: the same number of trials of each strategy's declared search space, by Optuna.
+
+Trials are runs on validation images carved from the training split (streamlab.data.validation), with seeds
+and plans of their own (from 1000 on), at the middle budget; the test split is never read. The first trial
+is the strategy as it comes; the others are drawn ahead at random, so that they run side by side and a
+killed tuning goes on. An option that the user has set is not searched.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..config import Choice, Searched, merged
+from ..data.load import load_source, several
+from ..data.source import Source
+from ..errors import StreamlabError
+from ..files import write_json
+from ..randomness import key
+from ..runs.folder import RunFolder
+from ..runs.spec import Row, load_strategy, parse_row
+from .grid import Block, Grid, prepare_grid, size_of
+from .request import Compared, CompareRequest
+
+if TYPE_CHECKING:
+    from ..strategy import Strategy
+
+TUNING_SEED = 1000
+Settings = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trials:
+    """What is tried in one scenario. tried: label -> parameters of each trial, as `optimizer.lr`."""
+
+    scenario: Compared
+    budget: str
+    source: str
+    tried: Mapping[str, tuple[Mapping[str, Any], ...]]
+    blocks: tuple[Block, ...]
+    metric: str
+
+
+def plan_trials(
+    grid: Grid,
+    sources: Mapping[str, Source] | None = None,
+    classes: tuple[type[Strategy], ...] = (),
+) -> list[Trials]:
+    """The trials of every scenario, each a block of cells; raises StreamlabError where Optuna is missing."""
+    planned, request = [], grid.request
+    loaded = dict(sources or {})
+    rows = _rows(grid)
+    for scenario in request.compared():
+        named = scenario.source or request.source
+        source = "+".join(f"validation:{name}" for name in several(named))
+        if source not in loaded:
+            loaded[source] = load_source(source, request.data)
+        ordered = sorted(grid.budgets[scenario.label].items(), key=lambda own: size_of(own[1]))
+        budget = ordered[len(ordered) // 2][0]
+        tried = {label: _draw(request.tune, row) for label, row in rows.items() if not row.cls.learns_jointly}
+        alone = dataclasses.replace(request, budgets=(budget,), seeds=1, plan_seed=None, intervals=False)
+        carved = [dataclasses.replace(scenario, source=source)]
+        blocks: list[Block] = []
+        for number in range(request.tune):
+            trial = merged(*(_settings(rows[label], own[number]) for label, own in tried.items()))
+            trials = prepare_grid(alone, loaded, classes, {scenario.label: trial}, carved, TUNING_SEED)
+            blocks += [
+                dataclasses.replace(block, folder=f"tuning/{number:03}/{block.folder}")
+                for block in trials.blocks
+            ]
+        kinds = {plan.kind for block in blocks for plan in block.experiment.plans.values()}
+        planned.append(
+            Trials(scenario, budget, source, tried, tuple(blocks), "a_auc" if "online" in kinds else "a_avg")
+        )
+    return planned
+
+
+def choose(grid: Grid, planned: list[Trials], out: Path) -> dict[str, Settings]:
+    """Of each scenario, the settings of each strategy's best trial; written to tuning/chosen.json.
+
+    Raises StreamlabError where every trial of a strategy failed.
+    """
+    chosen: dict[str, Settings] = {}
+    report, rows = [], _rows(grid)
+    for trials in planned:
+        settings: Settings = {}
+        for label, tried in trials.tried.items():
+            scores = [_score(trials, label, number, out) for number in range(len(tried))]
+            found = [score for score in scores if score is not None]
+            if not found:
+                raise StreamlabError(
+                    f"{label}: none of its {len(tried)} trials completed; see {out / 'tuning'}"
+                )
+            best = scores.index(max(found))
+            settings = merged(settings, _settings(rows[label], tried[best]))
+            report.append(
+                {
+                    "scenario": trials.scenario.label,
+                    "strategy": label,
+                    "metric": trials.metric,
+                    "budget": trials.budget,
+                    "trials": [
+                        {"parameters": dict(own), "score": score}
+                        for own, score in zip(tried, scores, strict=True)
+                    ],
+                    "chosen": dict(tried[best]),
+                }
+            )
+        chosen[trials.scenario.label] = settings
+    write_json(out / "tuning" / "chosen.json", report)
+    return chosen
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tuned:
+    """A row that is tuned. set_by_user: its options, and its sections, that a person has given."""
+
+    label: str
+    cls: type[Strategy]
+    set_by_user: Mapping[str, Any]
+
+
+def _rows(grid: Grid) -> dict[str, _Tuned]:
+    """By label."""
+    rows = {}
+    for block in grid.blocks:
+        for spec in block.experiment.specs:
+            if spec.label not in rows:
+                cls = block.experiment.classes.get(spec.strategy) or load_strategy(spec.strategy)
+                asked = {"optimizer": grid.request.settings.get("optimizer", {})}
+                given = merged(asked, _given(grid.request, spec.label))
+                rows[spec.label] = _Tuned(spec.label, cls, given)
+    return rows
+
+
+def _given(request: CompareRequest, label: str) -> Settings:
+    """What the request sets for one row alone."""
+    named = {row.label: row for row in map(parse_row, request.strategies)}
+    row = named.get(label, Row(label, label, {}))  # else a class made in memory
+    return merged(request.settings.get(row.strategy, {}), request.settings.get(label, {}), row.options)
+
+
+def _draw(count: int, row: _Tuned) -> tuple[Mapping[str, Any], ...]:
+    """The first trial as it comes, the others drawn from the strategy's search space."""
+    optuna, label = load_optuna(), row.label
+    space = _space(row)
+    distributions = {name: _distribution(optuna, searched) for name, searched in space.items()}
+    sampler = optuna.samplers.RandomSampler(seed=key(0, "tuning", label) % 2**32)
+    study = optuna.create_study(sampler=sampler)
+    drawn = [study.ask(distributions).params for _ in range(count - 1)] if distributions else []
+    return ({}, *drawn) if space else tuple({} for _ in range(count))
+
+
+def load_optuna() -> Any:
+    """The package, quietened; raises StreamlabError where it is not installed."""
+    try:
+        optuna = import_module("optuna")
+    except ImportError:
+        raise StreamlabError("--tune needs a package: pip install 'streamlab-cl[tune]'") from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna
+
+
+def _distribution(optuna: Any, searched: Searched) -> Any:
+    if isinstance(searched, Choice):
+        return optuna.distributions.CategoricalDistribution(searched.values)
+    return optuna.distributions.FloatDistribution(searched.low, searched.high, log=searched.log)
+
+
+def _space(row: _Tuned) -> dict[str, Searched]:
+    """The declared search space, less what the user has set."""
+
+    def is_set(name: str) -> bool:
+        section, dot, option = name.partition(".")
+        return option in row.set_by_user.get(section, {}) if dot else section in row.set_by_user
+
+    return {name: searched for name, searched in row.cls.search_space.items() if not is_set(name)}
+
+
+def _settings(row: _Tuned, parameters: Mapping[str, Any]) -> Settings:
+    """A trial's parameters as settings of its row; a strategy's own optimizer stays beside its rate."""
+    tree: Settings = {}
+    for name, value in parameters.items():
+        section, dot, option = name.partition(".")
+        if dot:
+            tree.setdefault(section, {})[option] = value
+        else:
+            tree[section] = value
+    if "optimizer" in tree and not row.set_by_user["optimizer"]:
+        tree["optimizer"] = {**row.cls.default_optimizer, **tree["optimizer"]}
+    return {row.label: tree} if tree else {}
+
+
+def _score(trials: Trials, label: str, number: int, out: Path) -> float | None:
+    """A trial's accuracy on validation images, or None where it failed."""
+    for block in trials.blocks:
+        if block.folder.startswith(f"tuning/{number:03}/"):
+            for spec in block.experiment.specs:
+                if spec.label == label:
+                    result = RunFolder(out / block.folder / spec.folder).result
+                    return result["metrics"].get(trials.metric) if result else None
+    return None
+
+
+def as_grid(grid: Grid, planned: list[Trials]) -> Grid:
+    """The trials as a grid of their own, to be settled and run as any."""
+    return dataclasses.replace(grid, blocks=tuple(block for trials in planned for block in trials.blocks))

@@ -1,0 +1,140 @@
+"""Makes a plan: a scenario on labels, with the options that every scenario takes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from . import plugins
+from .config import at_least, configure
+from .errors import StreamlabError, unknown
+from .plans.environments import parse_environment
+from .plans.episodes import EpisodePlan
+from .plans.stream import Experience, Labels, Plan, Scenario, StreamPlan, labels_at
+from .randomness import Draws
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """What every scenario's test images can be put in: an option that every scenario but episodes takes.
+
+    environment: clutter, small-target, low-light, blur, occlusion or low-contrast with a severity, as
+    low-light:3 (none: clean).
+    """
+
+    environment: str = ""
+
+    def __post_init__(self) -> None:
+        if self.environment:
+            parse_environment(self.environment)
+
+    def applied(self, plan: StreamPlan, size: int) -> StreamPlan:
+        """The plan with its test samples, of a split of `size`, in the environment."""
+        if not self.environment:
+            return plan
+        if plan.transforms:
+            raise StreamlabError(
+                f"{plan.scenario} transforms its images already, and its test cannot be in an environment"
+            )
+
+        def corrupted(experience: Experience) -> Experience:
+            return dataclasses.replace(experience, test_indices=experience.test_indices + size)
+
+        experiences = tuple(map(corrupted, plan.experiences))
+        transforms = ("identity", self.environment)
+        options = {**plan.options, "environment": self.environment}
+        return dataclasses.replace(plan, experiences=experiences, transforms=transforms, options=options)
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """How many training samples each class has: options that every scenario takes.
+
+    samples_per_class: at most so many of each class (None: all). imbalance: a long tail over the
+    classes in a drawn order: exponential (Cui et al., CVPR 2019), or step or linear (Buda et al. 2018).
+    imbalance_ratio: the most frequent class's samples over the rarest's.
+    """
+
+    samples_per_class: int | None = None
+    imbalance: Literal["none", "exponential", "step", "linear"] = "none"
+    imbalance_ratio: float = 100.0
+
+    def __post_init__(self) -> None:
+        at_least("scenario", "imbalance_ratio", self.imbalance_ratio, 1)
+        if self.samples_per_class is not None:
+            at_least("scenario", "samples_per_class", self.samples_per_class, 1)
+
+    def keep(self, labels: NDArray[np.int64], num_classes: int, seed: int) -> NDArray[np.int64]:
+        """The training samples that stay, ascending: which ones of a class is drawn from the seed."""
+        draws = Draws(seed, "plan", "distribution")
+        place = np.empty(num_classes)
+        place[draws.permutation(num_classes)] = np.arange(num_classes) / max(1, num_classes - 1)
+        shares = {
+            "none": np.ones(num_classes),
+            "exponential": self.imbalance_ratio**-place,
+            "step": np.where(place < 0.5, 1.0, 1 / self.imbalance_ratio),
+            "linear": 1 - place * (1 - 1 / self.imbalance_ratio),
+        }[self.imbalance]
+        kept = []
+        for number in range(num_classes):
+            own = np.flatnonzero(labels == number)
+            most = len(own) if self.samples_per_class is None else min(len(own), self.samples_per_class)
+            kept.append(own[draws.permutation(len(own))[: max(1, round(most * shares[number]))]])
+        return np.sort(np.concatenate(kept)).astype(np.int64)
+
+
+def make_plan(scenario: str, labels: Labels, seed: int, options: Mapping[str, Any]) -> Plan:
+    """The plan that an installed scenario makes of these labels and this seed.
+
+    options: the scenario's, and those of `Distribution` and `Corruption`. Raises StreamlabError for an
+    unknown scenario, an unknown or mistyped option, or options that the labels cannot meet.
+    """
+    plugin = plugins.load("scenarios", scenario)
+    parts = [_names(part) for part in (Distribution, Corruption, plugin)]
+    known = set().union(*parts)
+    for name in options:
+        if name not in known:
+            raise unknown(f"option of {scenario}", name, known)
+    own = [{name: value for name, value in options.items() if name in part} for part in parts]
+    shape, corruption = configure(Distribution, own[0], scenario), configure(Corruption, own[1], scenario)
+    chosen: Scenario = configure(plugin, own[2], scenario)
+    if shape == Distribution():
+        plan = chosen.plan(labels, seed)
+    else:
+        kept = shape.keep(labels.train, labels.num_classes, seed)
+        plan = _spread(chosen.plan(labels.only(kept), seed), kept, labels)
+        plan = dataclasses.replace(plan, options={**plan.options, **dataclasses.asdict(shape)})
+    if isinstance(plan, EpisodePlan):
+        if corruption.environment:
+            raise StreamlabError(f"{scenario}: environment is of streams; set scenario.environments")
+        return plan
+    plan = corruption.applied(plan, len(labels.test))
+    _, place = plan._test_owners
+    if len(place) != len(np.unique(place)):
+        raise StreamlabError(f"scenario {scenario} judges two experiences on one test sample")
+    counts = np.bincount(labels_at(labels.train, plan.stream), minlength=plan.num_classes)
+    return dataclasses.replace(plan, class_counts=tuple(counts.tolist()))
+
+
+def _names(options: type) -> set[str]:
+    return {field.name for field in dataclasses.fields(options)}
+
+
+def _spread(plan: Plan, kept: NDArray[np.int64], labels: Labels) -> Plan:
+    """A plan over the kept samples as the same plan over the whole split."""
+    size = len(labels.train)
+    if isinstance(plan, EpisodePlan):
+        return plan.placed(np.concatenate([kept, size + np.arange(len(labels.test))]))
+
+    def whole(experience: Experience) -> Experience:
+        transform, row = np.divmod(experience.indices, len(kept))
+        return dataclasses.replace(experience, indices=transform * size + kept[row])
+
+    return dataclasses.replace(plan, experiences=tuple(map(whole, plan.experiences)))

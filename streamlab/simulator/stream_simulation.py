@@ -1,0 +1,258 @@
+"""A stream or sessions in progress: what their drivers do at each step.
+
+Knows no strategy by name and no terminal. A driver (online.py, sessions.py) is the loop; this is
+what the loop's words mean.
+"""
+
+from __future__ import annotations
+
+import time
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..batch import Batch
+from ..config import StreamConfig
+from ..data.split import Split
+from ..evaluation.evaluator import Evaluator
+from ..evaluation.features import FeatureCache
+from ..evaluation.metrics import LIVE, measure
+from ..evaluation.record import Evaluation, Record, save_evaluation
+from ..plans.stream import Experience, StreamPlan, labels_at
+from ..randomness import Draws, global_randomness
+from ..runs.folder import RunFolder
+from ..strategy import Strategy
+from . import events
+from .base_session import establish_base
+from .simulation import Simulation
+from .view import Order, View
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..config import Budget
+
+_NEIGHBOURS = 1000
+_BATCH_SIZE = 10
+
+
+class StreamSimulation(Simulation):
+    """A plan, a strategy and their progress; emits events, evaluates, writes checkpoints."""
+
+    def __init__(
+        self,
+        plan: StreamPlan,
+        strategy: Strategy,
+        train: Split,
+        evaluator: Evaluator,
+        stream: StreamConfig,
+        eval_every: int,
+        budget: Budget,
+        emit: events.Listener,
+        folder: RunFolder | None = None,
+    ) -> None:
+        super().__init__(strategy, budget, train.device, emit, folder)
+        self.plan, self.evaluator = plan, evaluator
+        self.train = train
+        self.stream, self.eval_every = stream, eval_every
+        self.batch_size = stream.batch_size or _BATCH_SIZE
+        self.evaluations: list[Evaluation] = []
+        self.host_labels = train.labels.cpu().numpy()
+        self.epochs = 1 if plan.kind == "online" else stream.epochs
+        self.bounds = list(accumulate((len(e.indices) * self.epochs for e in plan.experiences), initial=0))
+        self._train_cache: FeatureCache | None = None
+        self._unexposed = set(range(plan.num_classes))
+
+    @property
+    def total_samples(self) -> int:
+        """Samples to be served in all, epochs included."""
+        return self.bounds[-1]
+
+    def epochs_of(self, number: int) -> int:
+        """How often a session is served: never a base session that a network was trained on as such."""
+        return 0 if number == 0 and self.strategy.base is not None else self.epochs
+
+    # What a driver calls, in its order.
+
+    def start(self) -> None:
+        """Restore the newest whole checkpoint, if there is one, and announce the run."""
+        self.restore()
+        self._unexposed = set(torch.nonzero(~self.strategy.exposed).flatten().tolist())
+        if self.folder:
+            self.evaluations = list(self.folder.stream_record(self.progress.evaluations).evaluations)
+        capacity = sum(buffer.capacity for buffer in self.strategy.buffers)
+        seen, limit = self.progress.samples_seen, self.budget.bytes
+        experiences = len(self.plan.experiences)
+        self.emit(events.RunStarted(self.total_samples, seen, experiences, limit, capacity))
+        if "unexposed" in self.evaluator.record and not self.evaluations:
+            self._take_predictions((), False)
+        self.strategy.train_mode(True)
+
+    def begin(self, number: int) -> None:
+        """An experience begins, where boundaries are shown."""
+        self._start_experiences(self.progress.samples_seen + 1)
+        self.progress.measured_from = self.progress.steps
+        view, own = self.view(number), self.strategy.current_classes
+        if number == 0 and self.strategy.base is not None:
+            with self.training(counted=False):
+                self._train_base(view)
+        own.zero_()[list(view.classes)] = True
+        own[view.labels] = True  # a blurry task shows samples of others' classes
+        if not self.strategy.learns_jointly:
+            self.strategy.allot(self.budget)
+        with self.training():
+            self.strategy.begin_experience(view)
+        self.measure_memory()
+
+    def order(self, indices: NDArray[np.int64]) -> Order:
+        """Training indices as what `learn` takes slices of."""
+        host = np.ascontiguousarray(indices)
+        return Order(host, torch.from_numpy(host).to(self.train.device))
+
+    def learn(self, served: Order) -> None:
+        """Serve one batch of training samples, as often as the stream says."""
+        progress, strategy = self.progress, self.strategy
+        count = len(served)
+        if progress.started < len(self.plan.experiences):
+            self._start_experiences(progress.samples_seen + count)
+        batch = Batch(self.train.images_at(served.device), self.train.labels_at(served.device))
+        if self._unexposed:
+            self._expose(served.host)
+        began = time.perf_counter()
+        for _ in range(self.stream.updates_per_batch):
+            self.observe(lambda: strategy.observe(batch))
+        if progress.epoch == self.epochs - 1:  # so that no buffer is offered a sample twice
+            strategy.remember(batch)
+        progress.offset += count
+        self.count(count, began)
+
+    def evaluate_if_due(self) -> None:
+        """Evaluate at the first batch end at (or past) a regular point, and at the end of a task."""
+        progress = self.progress
+        seen = progress.samples_seen
+        ends: list[int] = []
+        while progress.ended + len(ends) < len(self.plan.experiences):
+            number = progress.ended + len(ends)
+            if self.bounds[number + 1] > seen:
+                break
+            ends.append(number)
+        regular = self.plan.kind == "online" and self._multiples(seen) > self._multiples(
+            progress.evaluated_at
+        )
+        if ends or regular:
+            self._evaluate(tuple(ends), regular)
+        for number in ends:
+            self.emit(events.ExperienceEnded(number, seen))
+        progress.ended += len(ends)
+
+    def _multiples(self, seen: int) -> int:
+        """Regular points that so many samples reach, or, where the plan judges past them, exceed."""
+        return max(0, seen - (self.plan.points == "past")) // self.eval_every
+
+    def end(self, number: int) -> None:
+        """An experience ends, where boundaries are shown."""
+        with self.training():
+            self.strategy.end_experience(self.view(number))
+        self.measure_memory()
+
+    def keep_features(self) -> None:
+        """Keep the features of a frozen network for other runs; not needed for this one."""
+        self.evaluator.keep()
+        if self._train_cache is not None:
+            self._train_cache.keep()
+
+    def record(self) -> Record:
+        """The plan and the evaluations so far."""
+        return Record(self.plan, tuple(self.evaluations), self.strategy.learns_jointly)
+
+    # Helpers
+
+    def view(self, number: int) -> View:
+        experience: Experience = self.plan.experiences[number]
+        indices = torch.from_numpy(experience.indices).to(self.train.device)
+        return View(number, experience.classes, indices, self.train, self.seed, self._frozen_features)
+
+    @torch.no_grad()
+    def _frozen_features(self, indices: Tensor) -> Tensor:
+        """Training samples' features that never change, from the cache."""
+        strategy = self.strategy
+        if self._train_cache is None:
+            self._train_cache = self.evaluator.cache_of(strategy, self.train, "train")
+        training = strategy.net.training
+        strategy.train_mode(False)
+        features = self._train_cache.at(indices.cpu().numpy())
+        strategy.train_mode(training)
+        return features
+
+    def _train_base(self, view: View) -> None:
+        """Train the network of a base session, or take it from where it was kept.
+
+        It is frozen where the strategy says that its features never change. The session counts as
+        served: its classes are exposed, its samples seen.
+        """
+        progress, strategy = self.progress, self.strategy
+        test = torch.from_numpy(self.plan.experiences[0].test_indices).to(self.device)
+        judged = self.evaluator.test.images_at(test), self.evaluator.test.labels_at(test)
+        progress.base = establish_base(strategy, view, judged, self.hear_fit)
+        self.evaluator.forget()
+        self._train_cache = None
+        if strategy.frozen:  # one pass, which ends the base: sessions only read
+            view.embeddings(strategy)
+            strategy.train_mode(False)
+            with torch.no_grad():
+                self.evaluator.frozen(strategy, np.arange(len(self.evaluator.candidates)))
+            strategy.train_mode(True)
+            self.keep_features()
+        self._expose(self.plan.experiences[0].indices)
+        progress.samples_seen = self.bounds[1]
+
+    def _start_experiences(self, up_to: int) -> None:
+        progress = self.progress
+        while progress.started < len(self.plan.experiences) and self.bounds[progress.started] < up_to:
+            self.emit(events.ExperienceStarted(progress.started, progress.samples_seen))
+            progress.started += 1
+
+    def _expose(self, indices: NDArray[np.int64]) -> None:
+        fresh = sorted(self._unexposed.intersection(labels_at(self.host_labels, indices).tolist()))
+        if fresh:
+            self._unexposed.difference_update(fresh)
+            self.strategy.exposed[torch.tensor(fresh, device=self.train.device)] = True
+            self.emit(events.ClassesArrived(tuple(fresh), self.progress.samples_seen))
+
+    def _take_predictions(self, task_ends: tuple[int, ...], regular: bool) -> Evaluation:
+        """Consolidate, predict, and keep what was predicted."""
+        progress, strategy = self.progress, self.strategy
+        with self.training():
+            strategy.consolidate()
+        self.measure_memory(at_rest=True)
+        began = time.perf_counter()
+        strategy.train_mode(False)
+        with global_randomness(self.seed, "evaluation", progress.samples_seen):
+            evaluation = self.evaluator.evaluate(
+                strategy, progress.samples_seen, task_ends, regular, progress.started, self.neighbours
+            )
+        strategy.train_mode(True)
+        progress.evaluation_seconds += time.perf_counter() - began
+        self.evaluations.append(evaluation)
+        if self.folder:
+            save_evaluation(evaluation, self.folder.evaluation_path(progress.evaluations))
+        progress.evaluations += 1
+        return evaluation
+
+    def neighbours(self) -> Tensor:
+        """Images of at most 1,000 training samples of the experiences begun, drawn by name."""
+        begun = [e.indices for e in self.plan.experiences[: self.progress.started]]
+        samples = np.concatenate(begun)
+        draws = Draws(self.seed, "neighbours", self.progress.samples_seen)
+        chosen = samples[draws.permutation(len(samples))[:_NEIGHBOURS]]
+        return self.train.images_at(self.order(chosen).device)
+
+    def _evaluate(self, task_ends: tuple[int, ...], regular: bool) -> None:
+        progress = self.progress
+        self.flush_numbers()
+        evaluation = self._take_predictions(task_ends, regular)
+        progress.evaluated_at = progress.samples_seen
+        self.evaluated(task_ends, evaluation.accuracy, measure(self.record(), LIVE)[0])

@@ -1,1 +1,0 @@
-"""Comparisons: grids of runs at aligned budgets, tuned alike, run here or on a cluster."""
