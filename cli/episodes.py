@@ -17,9 +17,8 @@ from streamlab.evaluation.episode_record import EpisodeRecord
 from streamlab.evaluation.geometry import curve
 from streamlab.evaluation.intervals import bootstrap, interval
 from streamlab.evaluation.record import Record
-from streamlab.experiments.experiment import read_specs
+from streamlab.experiments.held import read_runs
 from streamlab.plans.episodes import Episode, EpisodePlan, Phase
-from streamlab.runs.folder import RunFolder
 
 _SHOWN_QUERIES = 3
 _SHADES = " ░▒▓█"
@@ -143,12 +142,10 @@ def _draw(episode: Episode, source: Source, path: Path, title: str) -> None:
 
 def _records(folder: Path) -> dict[str, list[Record | EpisodeRecord]]:
     """Of every row, the records of its complete runs."""
-    single = (folder / "run.json").exists()
-    runs = [RunFolder(folder)] if single else [RunFolder(folder / s.folder) for s in read_specs(folder)]
     rows: dict[str, list[Record | EpisodeRecord]] = {}
-    for run in runs:
-        if run.result is not None:
-            rows.setdefault(run.spec.label, []).append(run.record())
+    for run in read_runs(folder):
+        if run.complete:
+            rows.setdefault(run.label, []).append(run.folder.record())
     if not rows:
         raise StreamlabError(f"{folder} has no complete run")
     return rows

@@ -12,7 +12,7 @@ from streamlab.data.load import load_source
 from streamlab.errors import StreamlabError
 from streamlab.evaluation.few_shot import by_session, confusion
 from streamlab.evaluation.record import Record
-from streamlab.experiments.experiment import read_specs
+from streamlab.experiments.held import read_runs
 from streamlab.runs.folder import RunFolder
 
 _HEADINGS = {
@@ -26,8 +26,7 @@ _HEADINGS = {
 
 
 def _runs(folder: Path) -> list[RunFolder]:
-    single = (folder / "run.json").exists()
-    found = [RunFolder(folder)] if single else [RunFolder(folder / s.folder) for s in read_specs(folder)]
+    found = [run.folder for run in read_runs(folder)]
     if not found[0].plan().has_base:
         raise StreamlabError(f"{folder} is no run of few-shot sessions (fscil)")
     return found

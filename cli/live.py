@@ -1,15 +1,22 @@
-"""The live state of an experiment: `fold(state, event)`, and nothing of how it is drawn."""
+"""The live state of an experiment: `fold(state, cell, event)`, and nothing of how it is drawn."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
+from streamlab.config import Budget
+from streamlab.experiments.held import read_runs, tables_of
+from streamlab.experiments.request import ANY
+from streamlab.plans.episodes import EpisodePlan
 from streamlab.plans.stream import Plan
 from streamlab.runs.folder import RunFolder
-from streamlab.runs.spec import RunSpec
 from streamlab.simulator import events
+
+if TYPE_CHECKING:
+    from streamlab.experiments.grid import Cell, Grid
 
 Layout = Literal["stream", "sessions", "episodes"]
 
@@ -23,6 +30,8 @@ class RunState:
 
     label: str
     seed: int
+    scenario: str = ""
+    budget: str = ""
     samples: int = 0
     samples_seen: int = 0
     began_at: int = 0
@@ -52,12 +61,25 @@ class RunState:
 
 @dataclass(frozen=True)
 class LiveState:
-    """All runs by folder, and the last thing that happened. layout: which table is drawn."""
+    """All runs by folder, and the last thing that happened.
+
+    layout: which table is drawn of one scenario at one budget. budgets: of each scenario, by size.
+    begun_with: runs that were complete before. tuning: whether the runs are trials.
+    """
 
     title: str
     runs: Mapping[str, RunState]
     happening: str = ""
     layout: Layout = "stream"
+    budgets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    begun_with: int = 0
+    tuning: bool = False
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether there is more than one scenario or budget, which takes a table of its own."""
+        named = {(run.scenario, run.budget) for run in self.runs.values() if run.budget != ANY}
+        return self.tuning or len(named) > 1 or len({run.scenario for run in self.runs.values()}) > 1
 
     @property
     def labels(self) -> list[str]:
@@ -76,19 +98,82 @@ def layout_of(plan: Plan) -> Layout:
     return "sessions" if plan.has_base else "stream"
 
 
-def first_state(title: str, specs: tuple[RunSpec, ...], layout: Layout = "stream") -> LiveState:
-    """Nothing has happened yet."""
-    runs = {spec.folder: RunState(spec.label, spec.seed, bounded=not spec.ceiling) for spec in specs}
-    return LiveState(title, runs, layout=layout)
+def state_of(grid: Grid, folder: Path, title: str = "") -> LiveState:
+    """What the folder already holds of a grid: complete runs are shown as they ended."""
+    runs = {}
+    for cell in grid.cells:
+        held = RunFolder(folder / cell.folder)
+        column = column_of(cell.block.folder, cell.block.budget)
+        blank = RunState(
+            cell.spec.label, cell.spec.seed, cell.block.scenario, column, bounded=not cell.spec.ceiling
+        )
+        done = held.path.exists() and held.result is not None
+        runs[cell.folder] = restored(blank, cell.spec.budget, held) if done else blank
+    first = grid.blocks[0]
+    budgets = {
+        label: tuple(sorted(own, key=lambda text: own[text].size)) for label, own in grid.budgets.items()
+    }
+    begun_with = sum(run.status == "complete" for run in runs.values())
+    layout = layout_of(next(iter(first.prepared.plans.values())))
+    return LiveState(title or title_of(grid), runs, "", layout, budgets, begun_with, tuning=bool(title))
 
 
-def fold(
-    state: LiveState, spec: RunSpec, event: events.Event, class_names: tuple[str, ...] = ()
-) -> LiveState:
+def column_of(folder: str, budget: str) -> str:
+    """The budget; of a trial in tuning, its number."""
+    parts = folder.split("/")
+    return f"trial {int(parts[1])}" if parts[0] == "tuning" else budget
+
+
+def title_of(grid: Grid) -> str:
+    """`si-blurry on glyphs-100 · 20,000 samples in 5 experiences · 500ex · 3 seeds`, or `comparison`."""
+    block, seeds = grid.blocks[0], len({cell.spec.seed for cell in grid.cells})
+    if len(tables_of_grid(grid)) > 1:
+        return "comparison"
+    plan = next(iter(block.prepared.plans.values()))
+    if isinstance(plan, EpisodePlan):
+        what = f"{plan.test.way}-way {_shots(plan)}-shot, {len(plan.train):,} + {len(plan.test):,} episodes"
+    else:
+        budget = next((one.budget for one in grid.blocks if one.budget != ANY), "any budget")
+        what = f"{plan.num_samples:,} samples in {len(plan.experiences)} experiences · {budget}"
+    return (
+        f"{block.scenario} on {block.prepared.source.name} · {what} · {seeds} seed{'s' if seeds > 1 else ''}"
+    )
+
+
+def tables_of_grid(grid: Grid) -> list[tuple[str, str]]:
+    """The (scenario, budget) pairs of a grid, what stands at any budget left out where there is another."""
+    named = [(block.scenario, block.budget) for block in grid.blocks if block.budget != ANY]
+    alone = {block.scenario for block in grid.blocks} - {scenario for scenario, _ in named}
+    return named + [(scenario, ANY) for scenario in sorted(alone)]
+
+
+def _shots(plan: EpisodePlan) -> str:
+    """`1`, or `1–9` where a support is not even."""
+    few, most = min(plan.test.shots), max(plan.test.shots)
+    return str(few) if few == most else f"{few}–{most}"
+
+
+def states_of(folder: Path) -> list[LiveState]:
+    """The runs that lie in a folder, whatever part of an experiment it is: a state a table."""
+    states = []
+    for (scenario, budget), runs in tables_of(read_runs(folder)).items():
+        seeds = len({run.seed for run in runs})
+        at = "" if budget == ANY else f" · {budget}"
+        title = f"{scenario} on {runs[0].spec.source}{at} · {seeds} seed{'s' if seeds > 1 else ''} "
+        shown = {}
+        for run in runs:
+            spec = run.spec
+            blank = RunState(run.label, run.seed, run.scenario, run.budget, bounded=not spec.ceiling)
+            shown[str(run.path)] = restored(blank, spec.budget, run.folder)
+        states.append(LiveState(title, shown, layout=layout_of(runs[0].folder.plan())))
+    return states
+
+
+def fold(state: LiveState, cell: Cell, event: events.Event) -> LiveState:
     """The state after an event of one run."""
-    run = fold_run(state.runs[spec.folder], event)
-    happening = _happening(run, event, class_names) or state.happening
-    return replace(state, runs={**state.runs, spec.folder: run}, happening=happening)
+    run = fold_run(state.runs[cell.folder], event)
+    happening = _happening(run, event, cell.source.class_names) or state.happening
+    return replace(state, runs={**state.runs, cell.folder: run}, happening=happening)
 
 
 def fold_run(run: RunState, event: events.Event) -> RunState:
@@ -134,17 +219,14 @@ def fold_run(run: RunState, event: events.Event) -> RunState:
             return run
 
 
-def restored(spec: RunSpec, folder: RunFolder) -> RunState:
+def restored(blank: RunState, budget: Budget, folder: RunFolder) -> RunState:
     """The state of a run as its folder tells it: folded from its event log."""
-    budget = spec.parsed_budget()
-    started = events.RunStarted(0, 0, 0, budget.bytes, 0)
-    run = fold_run(RunState(spec.label, spec.seed, bounded=not spec.ceiling), started)
-    for plain in folder.events():
-        event = events.from_plain(plain)
-        run = fold_run(run, event)
-    result = folder.result
-    if result is not None:
-        seen = max((plain.get("samples_seen", 0) for plain in folder.events()), default=0)
+    run = fold_run(blank, events.RunStarted(0, 0, 0, budget.bytes, 0))
+    logged = folder.events()
+    for plain in logged:
+        run = fold_run(run, events.from_plain(plain))
+    if folder.result is not None:
+        seen = max((plain.get("samples_seen", 0) for plain in logged), default=0)
         run = replace(run, status="complete", samples=seen, samples_seen=seen)
         return replace(run, capacity=budget.exemplars or 0) if run.exemplars else run
     return replace(run, status="failed" if folder.failure else "waiting", message=folder.failure or "")

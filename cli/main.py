@@ -11,10 +11,10 @@ import typer
 from streamlab import plugins
 from streamlab.errors import StreamlabError, unknown
 
+from .commands import compare, report, resume, run
 from .completion import complete
 from .lines import hanging
 from .options import Data, Debug, Setting, SourceName
-from .running import compare, report, resume, run
 from .runs import runs_app
 
 app = typer.Typer(

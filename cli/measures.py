@@ -17,9 +17,8 @@ from streamlab.evaluation.intervals import Interval
 from streamlab.evaluation.libraries import as_libraries
 from streamlab.evaluation.metrics import NotDefined, Value, is_share
 from streamlab.evaluation.record import accuracy_matrix
-from streamlab.experiments.experiment import read_specs
-from streamlab.experiments.measures import measure_experiment
-from streamlab.runs.folder import RunFolder
+from streamlab.experiments.held import HeldRun, read_runs, tables_of
+from streamlab.experiments.measures import measure_runs
 
 from .lines import hanging
 
@@ -29,17 +28,31 @@ if TYPE_CHECKING:
 
 def print_metrics(folder: Path, names: tuple[str, ...], as_json: bool) -> None:
     """A table of metrics by row, and below it why some are not defined."""
-    measured = measure_experiment(folder, names)
+    tables = tables_of(read_runs(folder))
     if as_json:
         plain = {
-            label: {
-                name: vars(value) if isinstance(value, Interval) else {"not_defined": value.reason}
-                for name, value in row.items()
-            }
-            for label, row in measured.items()
+            f"{scenario} at {budget}": _plain(runs, names) for (scenario, budget), runs in tables.items()
         }
-        print(json.dumps(plain, indent=1))
+        print(json.dumps(plain if len(plain) > 1 else next(iter(plain.values())), indent=1))
         return
+    for number, ((scenario, budget), runs) in enumerate(tables.items()):
+        if len(tables) > 1:
+            print(("\n" if number else "") + f"{scenario} at {budget}")
+        _print_table(runs, names)
+
+
+def _plain(runs: list[HeldRun], names: tuple[str, ...]) -> dict[str, object]:
+    return {
+        label: {
+            name: vars(value) if isinstance(value, Interval) else {"not_defined": value.reason}
+            for name, value in row.items()
+        }
+        for label, row in measure_runs(runs, names).items()
+    }
+
+
+def _print_table(runs: list[HeldRun], names: tuple[str, ...]) -> None:
+    measured = measure_runs(runs, names)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("metric")
     for label in measured:
@@ -49,7 +62,7 @@ def print_metrics(folder: Path, names: tuple[str, ...], as_json: bool) -> None:
         table.add_row(name, *(_cell(row[name], scale) for row in measured.values()))
     Console().print(table, highlight=False)
     if any(isinstance(row.get("intransigence"), Interval) for row in measured.values()):
-        ceilings = dict.fromkeys(spec.label for spec in read_specs(folder) if spec.ceiling)
+        ceilings = dict.fromkeys(run.label for run in runs if run.spec.ceiling)
         print(f"intransigence is against {', '.join(ceilings)}, seed by seed")
     reasons: dict[str, list[str]] = {}
     for label, row in measured.items():
@@ -74,19 +87,15 @@ def _cell(value: Interval | NotDefined, scale: int) -> Text:
 def print_matrices(folder: Path) -> None:
     """Each run's task matrix in percent, and its forgetting and transfer by library."""
     console = Console()
-    one = [folder] if (folder / "run.json").exists() else [folder / s.folder for s in read_specs(folder)]
     shown = 0
-    for path in one:
-        run = RunFolder(path)
-        record = run.record()
+    for held in read_runs(folder):
+        record = held.folder.record()
         if isinstance(record, EpisodeRecord):
             raise StreamlabError(f"{folder} is of episodes, which have no tasks; see streamlab runs episodes")
         if record.ceiling or not record.at_task_ends:
             continue
         matrix = 100 * accuracy_matrix(record)
-        console.print(
-            f"[bold]{run.spec.label}[/], seed {run.spec.seed}: accuracy (%) on each task", highlight=False
-        )
+        console.print(f"[bold]{held.label}[/], seed {held.seed}: accuracy (%) on each task", highlight=False)
         console.print(_matrix_table(matrix))
         console.print(libraries_table(matrix), "")
         shown += 1

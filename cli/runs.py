@@ -61,13 +61,14 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove an experiment and all its runs."""
-    from streamlab.experiments import experiment as experiments
+    from streamlab.experiments.held import read_experiment
+    from streamlab.experiments.layout import remove
 
-    specs = experiments.read_specs(folder)
-    if not yes and not typer.confirm(f"Remove {folder} and its {len(specs)} runs?"):
+    count = len(read_experiment(folder)["cells"])
+    if not yes and not typer.confirm(f"Remove {folder} and its {count} runs?"):
         print("nothing removed")
         return
-    experiments.remove(folder)
+    remove(folder)
     print(f"removed {folder}")
 
 

@@ -24,8 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from streamlab.base_training import BaseConfig
-from streamlab.config import at_least, within
+from streamlab.config import BaseConfig, at_least, within
 from streamlab.nets.network import CosineHead, Network
 from streamlab.nets.precision import full, in_precision
 from streamlab.parts.losses import cross_entropy

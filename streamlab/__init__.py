@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import Comparison, Experiment, Run, compare, load_run, plan, run
+    from .api import Experiment, Run, compare, load_run, plan, run
     from .batch import Batch
     from .data.source import Source
     from .errors import StreamlabError
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Batch",
-    "Comparison",
     "Experiment",
     "Run",
     "Source",
@@ -31,7 +30,6 @@ __all__ = [
 
 _HOMES = {
     "Batch": "batch",
-    "Comparison": "api",
     "Experiment": "api",
     "Run": "api",
     "Source": "data.source",

@@ -1,4 +1,4 @@
-"""The Python front: `plan`, `run` and `load_run`, for scripts and notebooks."""
+"""The Python front: `plan`, `run`, `compare` and `load_run`, for scripts and notebooks."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .config import parse_settings
+from .config import configure, parse_settings
 from .data.load import load_source
 from .data.source import Source
 from .errors import StreamlabError
 from .evaluation.intervals import Interval, interval
-from .experiments import experiment as experiments
-from .experiments.progress import bar
+from .experiments.held import HeldRun, read_runs, tables_of
+from .experiments.layout import new_folder
+from .experiments.progress import Bar
+from .experiments.request import COMPARISON, Request
+from .experiments.run import run_experiment
 from .planning import make_plan
 from .plans.stream import Labels, Plan
 from .runs.folder import RunFolder
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from .evaluation.record import Record
     from .experiments.grid import Cell, Grid
     from .strategy import Strategy
+
+Hear = Callable[[RunSpec, events.Event], None]
 
 
 def plan(scenario: str, source_or_labels: str | Source | ArrayLike, seed: int = 0, **config: Any) -> Plan:
@@ -93,124 +98,48 @@ class Run:
 
 @dataclass(frozen=True)
 class Experiment:
-    """The runs of one command. In a notebook it shows itself as a table."""
+    """The runs of one command, or of a part of it. In a notebook it shows itself as a table."""
 
     folder: Path
 
     @property
     def runs(self) -> list[Run]:
-        """All runs, seed by seed."""
-        return [Run(self.folder / spec.folder) for spec in experiments.read_specs(self.folder)]
+        """All runs, row by row within a seed."""
+        return [Run(held.path) for held in self._held]
 
     @property
     def complete(self) -> bool:
         """Whether every run has a result."""
         return all(run.complete for run in self.runs)
 
-    def summary(self) -> dict[str, dict[str, Interval]]:
-        """For each row and metric the mean over its complete seeds, with a 95 % interval."""
+    @property
+    def tables(self) -> list[tuple[str, str]]:
+        """The (scenario, budget) pairs that it has runs at, each of which is a table."""
+        return list(tables_of(self._held))
+
+    def summary(
+        self, scenario: str | None = None, budget: str | None = None
+    ) -> dict[str, dict[str, Interval]]:
+        """For each row and metric the mean over its complete seeds, with a 95 % interval.
+
+        scenario, budget: whose table (not given: the first of `tables`). Raises StreamlabError where there
+        is none of these.
+        """
+        tables = tables_of(self._held)
+        wanted = [(s, b) for s, b in tables if scenario in (None, s) and budget in (None, b)]
+        if not wanted:
+            raise StreamlabError(
+                f"{self.folder} has no table of {scenario} at {budget}; it has {self.tables}"
+            )
         values: dict[str, dict[str, list[float]]] = {}
-        for run in self.runs:
-            row = values.setdefault(run.spec.label, {})
-            if run.complete:
-                for name, value in run.metrics.items():
+        for held in tables[wanted[0]]:
+            row = values.setdefault(held.label, {})
+            if held.complete:
+                for name, value in Run(held.path).metrics.items():
                     row.setdefault(name, []).append(value)
         return {
             label: {name: interval(numbers) for name, numbers in row.items()} for label, row in values.items()
         }
-
-    def _repr_html_(self) -> str:
-        summary = self.summary()
-        names = list(dict.fromkeys(name for row in summary.values() for name in row))
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
-        body = "".join(
-            f"<tr><th>{html.escape(label)}</th>"
-            + "".join(f"<td>{row[name]}</td>" if name in row else "<td>n/a</td>" for name in names)
-            + "</tr>"
-            for label, row in summary.items()
-        )
-        return f"<table><tr><th>strategy</th>{head}</tr>{body}</table>"
-
-
-def run(
-    scenario: str = "si-blurry",
-    source: str | Source = "glyphs-100",
-    strategies: Sequence[str | type[Strategy]] = ("finetune", "er", "slda", "joint"),
-    *,
-    seeds: int = 3,
-    plan_seed: int | None = None,
-    budget: str = "500ex",
-    eval_every: int | None = None,
-    record: Sequence[str] = (),
-    settings: Mapping[str, Any] | Sequence[str] = (),
-    out: str | Path | None = None,
-    device: str = "auto",
-    data: str | None = None,
-    workers: int | None = None,
-    show: bool = True,
-    hear: Callable[[RunSpec, events.Event], None] | None = None,
-) -> Experiment:
-    """Run strategies on one stream and return their results; the arguments are the command's.
-
-    A strategy is a name, a file or a class (classes run in this process). settings: a nested
-    mapping, or lines such as "stream.batch_size=10". show: a progress bar in a notebook or
-    terminal. hear: a listener, called with each run's spec and event as they come. Raises
-    StreamlabError for a mistake in the request; a strategy that fails is reported in its run's
-    `failure`, and its neighbours finish.
-    """
-    strategies = (strategies,) if isinstance(strategies, str) else strategies
-    tree = settings if isinstance(settings, Mapping) else parse_settings(settings)
-    request = experiments.Request(
-        scenario=scenario,
-        source=source if isinstance(source, str) else source.name,
-        strategies=tuple(name for name in strategies if isinstance(name, str)),
-        seeds=seeds,
-        plan_seed=plan_seed,
-        budget=budget,
-        eval_every=eval_every,
-        device=device,
-        data=data,
-        workers=workers,
-        record=tuple(record),
-        settings=tree,
-    )
-    given = None if isinstance(source, str) else source
-    classes = tuple(cls for cls in strategies if not isinstance(cls, str))
-    prepared = experiments.prepare(request, given, classes)
-    folder = Path(out) if out is not None else experiments.new_folder(request)
-    prepared.create(folder)
-    with bar([spec.folder for spec in prepared.specs], show) as shown:
-
-        def listen(spec: RunSpec, event: events.Event) -> None:
-            shown.hear(spec, event)
-            if hear is not None:
-                hear(spec, event)
-
-        experiments.run_experiment(prepared, folder, workers, listen)
-    return Experiment(folder)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A grid of runs at aligned budgets, as its folder holds it."""
-
-    folder: Path
-
-    @property
-    def experiments(self) -> dict[tuple[str, str], Experiment]:
-        """By (scenario, budget), the runs of each; what keeps no exemplars is under "any-budget"."""
-        from .experiments.folder import read_comparison
-
-        blocks = read_comparison(self.folder)["blocks"]
-        return {
-            (block["scenario"], block["budget"]): Experiment(self.folder / block["folder"])
-            for block in blocks
-        }
-
-    @property
-    def complete(self) -> bool:
-        """Whether every run has a result."""
-        return all(experiment.complete for experiment in self.experiments.values())
 
     def report(self, reference: str | None = None) -> Path:
         """Write the report beside the runs; returns the HTML file. reference: the row compared with."""
@@ -219,72 +148,129 @@ class Comparison:
 
         return write_report(gather([self.folder], reference), self.folder)[0]
 
+    @property
+    def _held(self) -> list[HeldRun]:
+        return read_runs(self.folder)
 
-def compare(
-    scenarios: Sequence[str | Mapping[str, Any]] = ("class-incremental",),
+    def _repr_html_(self) -> str:
+        return "".join(
+            (f"<p>{html.escape(scenario)} at {html.escape(budget)}</p>" if len(self.tables) > 1 else "")
+            + _html_table(self.summary(scenario, budget))
+            for scenario, budget in self.tables
+        )
+
+
+def _html_table(summary: Mapping[str, Mapping[str, Interval]]) -> str:
+    names = list(dict.fromkeys(name for row in summary.values() for name in row))
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+    body = "".join(
+        f"<tr><th>{html.escape(label)}</th>"
+        + "".join(f"<td>{row[name]}</td>" if name in row else "<td>n/a</td>" for name in names)
+        + "</tr>"
+        for label, row in summary.items()
+    )
+    return f"<table><tr><th>strategy</th>{head}</tr>{body}</table>"
+
+
+def run(
+    scenario: str | Mapping[str, Any] | None = None,
     source: str | Source = "glyphs-100",
-    strategies: Sequence[str | type[Strategy]] = ("er", "icarl"),
+    strategies: Sequence[str | type[Strategy]] | None = None,
     *,
-    budgets: Sequence[str] = ("500ex",),
-    seeds: int = 3,
+    budget: str = "500ex",
     settings: Mapping[str, Any] | Sequence[str] = (),
     out: str | Path | None = None,
     show: bool = True,
+    hear: Hear | None = None,
     **others: Any,
-) -> Comparison:
-    """Compare strategies at aligned budgets; the arguments are the command's.
+) -> Experiment:
+    """Run strategies on one stream and return their results; the arguments are the command's.
 
-    others: further fields of a recipe (accounting, smaller, tune, engine, …; `CompareRequest`). What is
-    done in `out` is not run again. Raises StreamlabError for a mistake in the request.
+    scenario: its name, or a mapping of its `name` and options. A strategy is a name, a file or a class
+    (classes run in this process). settings: a nested mapping, or lines such as "stream.batch_size=10". out:
+    where the runs go; what is done there is not run again. show: a progress bar in a notebook or terminal.
+    hear: a listener, called with each run's spec and event as they come. others: further fields of a
+    request (seeds, plan_seed, eval_every, device, workers, …; streamlab.experiments.request). Raises
+    StreamlabError for a mistake in the request; a strategy that fails is reported in its run's `failure`,
+    and its neighbours finish.
     """
-    from .experiments.comparison import new_comparison_folder, run_comparison
-    from .experiments.request import CompareRequest
-
-    name = source if isinstance(source, str) else source.name
-    request = CompareRequest(
-        scenarios=tuple(one if isinstance(one, str) else dict(one) for one in scenarios),
-        source=name,
-        strategies=tuple(one for one in strategies if isinstance(one, str)),
-        budgets=tuple(budgets),
-        seeds=seeds,
-        settings=settings if isinstance(settings, Mapping) else parse_settings(settings),
-        **others,
+    named = (
+        {}
+        if scenario is None
+        else {"scenarios": (scenario if isinstance(scenario, str) else dict(scenario),)}
     )
-    folder = Path(out) if out is not None else new_comparison_folder(request)
-    given = None if isinstance(source, str) else {name: source}
+    rows = Request.strategies if strategies is None else strategies
+    return _run({**named, "budgets": (budget,), **others}, source, rows, settings, out, show, hear)
+
+
+def compare(
+    scenarios: Sequence[str | Mapping[str, Any]] = COMPARISON["scenarios"],
+    source: str | Source = "glyphs-100",
+    strategies: Sequence[str | type[Strategy]] = COMPARISON["strategies"],
+    *,
+    budgets: Sequence[str] = ("500ex",),
+    settings: Mapping[str, Any] | Sequence[str] = (),
+    out: str | Path | None = None,
+    show: bool = True,
+    hear: Hear | None = None,
+    **others: Any,
+) -> Experiment:
+    """Compare strategies at aligned budgets: `run` of a whole grid, which refuses a single seed.
+
+    The arguments are `run`'s, in the plural. `Experiment.report` writes the report.
+    """
+    named = tuple(one if isinstance(one, str) else dict(one) for one in scenarios)
+    asked = {"scenarios": named, "budgets": tuple(budgets), "intervals": True, **others}
+    return _run(asked, source, strategies, settings, out, show, hear)
+
+
+def _run(
+    asked: Mapping[str, Any],
+    source: str | Source,
+    strategies: Sequence[str | type[Strategy]],
+    settings: Mapping[str, Any] | Sequence[str],
+    out: str | Path | None,
+    show: bool,
+    hear: Hear | None,
+) -> Experiment:
+    strategies = (strategies,) if isinstance(strategies, str) else strategies
+    name = source if isinstance(source, str) else source.name
+    given = {
+        **asked,
+        "source": name,
+        "strategies": tuple(one for one in strategies if isinstance(one, str)),
+        "settings": settings if isinstance(settings, Mapping) else parse_settings(settings),
+    }
+    request = configure(Request, given, "run")
+    folder = Path(out) if out is not None else new_folder(request)
     classes = tuple(cls for cls in strategies if not isinstance(cls, str))
     tell = print if show else (lambda line: None)
-    run_comparison(request, folder, lambda grid, title: _Cells(grid, show), tell, given, classes)
-    return Comparison(folder)
+    sources = None if isinstance(source, str) else {name: source}
+
+    def watch(grid: Grid, title: str) -> _Heard:
+        return _Heard(grid, title, show, hear)
+
+    run_experiment(request, folder, watch, tell, sources, classes)
+    return Experiment(folder)
 
 
-class _Cells:
-    """A bar for a grid of cells."""
+class _Heard(Bar):
+    """The bar, and the listener that a caller gave."""
 
-    def __init__(self, grid: Grid, show: bool) -> None:
-        self._bar = bar([cell.folder for cell in grid.cells], show)
+    def __init__(self, grid: Grid, title: str, show: bool, listener: Hear | None) -> None:
+        super().__init__(grid, title, show)
+        self._listener = listener
 
     def hear(self, cell: Cell, event: events.Event) -> None:
-        self._bar.hear(cell.spec, event, cell.folder)
-
-    def tick(self) -> None:
-        """The bar moves with events."""
-
-    def __enter__(self) -> _Cells:
-        self._bar.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.__exit__(*error)
+        super().hear(cell, event)
+        if self._listener is not None:
+            self._listener(cell.spec, event)
 
 
-def load_run(path: str | Path) -> Run | Experiment | Comparison:
-    """A run, an experiment or a comparison, from its folder; raises StreamlabError if it is none."""
+def load_run(path: str | Path) -> Run | Experiment:
+    """A run or an experiment (or a part of one), from its folder; raises StreamlabError if it is none."""
     folder = Path(path)
-    if (folder / "comparison.json").exists():
-        return Comparison(folder)
-    if (folder / "experiment.json").exists():
-        return Experiment(folder)
     if (folder / "run.json").exists():
         return Run(folder)
-    raise StreamlabError(f"{folder} is no run folder (it has neither run.json nor experiment.json)")
+    read_runs(folder)
+    return Experiment(folder)

@@ -5,41 +5,11 @@ No per-sample Python. Draws come from torch's global generator, which the kernel
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .config import at_least, within
-from .errors import StreamlabError
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How far an image may be moved; by default it is left as it is.
-
-    rotate, shear: degrees either way; scale: least and most size, 1 as it is; shift: share of a side,
-    either way; mirror: left for right, half of the time.
-    """
-
-    rotate: float = 0.0
-    shear: float = 0.0
-    scale: tuple[float, float] = (1.0, 1.0)
-    shift: float = 0.0
-    mirror: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("rotate", "shear", "shift"):
-            at_least("augment", name, getattr(self, name), 0)
-        within("augment", "shear", self.shear, 0, 80)
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise StreamlabError(f"augment: scale is {self.scale}, and must be two sizes above 0, in order")
-
-    @property
-    def moves(self) -> bool:
-        """Whether anything but the mirror is on."""
-        return bool(self.rotate or self.shear or self.shift) or self.scale != (1.0, 1.0)
+from .config import Augmentation
 
 
 def augmented(images: Tensor, chosen: Augmentation) -> Tensor:

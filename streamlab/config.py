@@ -60,6 +60,74 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True)
+class Augmentation:
+    """How far an image may be moved; by default it is left as it is.
+
+    rotate, shear: degrees either way; scale: least and most size, 1 as it is; shift: share of a side,
+    either way; mirror: left for right, half of the time.
+    """
+
+    rotate: float = 0.0
+    shear: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
+    shift: float = 0.0
+    mirror: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("rotate", "shear", "shift"):
+            at_least("augment", name, getattr(self, name), 0)
+        within("augment", "shear", self.shear, 0, 80)
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise StreamlabError(f"augment: scale is {self.scale}, and must be two sizes above 0, in order")
+
+    @property
+    def moves(self) -> bool:
+        """Whether anything but the mirror is on."""
+        return bool(self.rotate or self.shear or self.shift) or self.scale != (1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class BaseConfig:
+    """How a base session is trained on (section `base`).
+
+    SGD with Nesterov momentum, a cosine schedule whose rate falls once an epoch, as the papers' codes (or
+    with every step: rate_by), augmentation by one affine map; temperature: of the cosine classifier.
+    validation: share of each base class's images held out to choose the epoch by (0: the last epoch's
+    weights). paper_compat: choose it on the test images of the base classes, as the papers' code does; the
+    result says so.
+    """
+
+    epochs: int = 20
+    batch_size: int = 128
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    rate_by: Literal["epoch", "step"] = "epoch"
+    temperature: float = 16.0
+    validation: float = 0.1
+    rotate: float = 5.0
+    shear: float = 5.0
+    scale: tuple[float, float] = (0.9, 1.1)
+    shift: float = 0.08
+    mirror: bool = False
+    paper_compat: bool = False
+
+    def __post_init__(self) -> None:
+        at_least("base", "epochs", self.epochs, 1)
+        at_least("base", "batch_size", self.batch_size, 1)
+        within("base", "validation", self.validation, 0, 0.9)
+        _ = self.augmentation, self.optimizer  # what they refuse is refused here
+
+    @property
+    def augmentation(self) -> Augmentation:
+        return Augmentation(self.rotate, self.shear, self.scale, self.shift, self.mirror)
+
+    @property
+    def optimizer(self) -> OptimizerConfig:
+        return OptimizerConfig("sgd", self.lr, self.momentum, self.weight_decay, nesterov=True)
+
+
+@dataclass(frozen=True)
 class ComputeConfig:
     """How it is computed. precision: of a backbone's passes (half precision changes results, and is
     for GPUs). cache: the most that may be kept of test images whose features or queries never
@@ -93,6 +161,11 @@ class Budget:
     exemplars: int | None = None
     accounting: Accounting = "held"
     count_frozen: bool = True
+
+    @property
+    def size(self) -> int:
+        """For order: its bytes, or its exemplars."""
+        return self.bytes or self.exemplars or 0
 
     def __str__(self) -> str:
         if self.bytes is not None:

@@ -9,9 +9,8 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from .base_training import BaseConfig
 from .batch import Batch
-from .config import OptimizerConfig
+from .config import BaseConfig, OptimizerConfig
 from .nets.network import PixelStatistics
 from .nets.precision import Precision
 

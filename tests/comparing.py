@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from streamlab.experiments.grid import Cell, Grid
-from streamlab.experiments.request import CompareRequest
+from streamlab.experiments.request import Request
 from streamlab.simulator import events
 
 SESSIONS: dict[str, Any] = {
@@ -15,12 +15,13 @@ SESSIONS: dict[str, Any] = {
 }
 
 
-def asking(**others: Any) -> CompareRequest:
+def asking(**others: Any) -> Request:
     given: dict[str, Any] = {
         "scenarios": ("class-incremental",), "source": "tiny", "strategies": ("er", "expandable-der"),
         "seeds": 2, "budgets": ("12kB", "40kB"), "settings": SESSIONS, "workers": 0, "device": "cpu",
+        "intervals": True,
     }  # fmt: skip
-    return CompareRequest(**{**given, **others})
+    return Request(**{**given, **others})
 
 
 class Listening:

@@ -13,7 +13,10 @@ from PIL import Image
 
 from streamlab.data.idx import IDX_FILES
 from streamlab.data.source import Source, open_shared, share
-from streamlab.experiments.experiment import Request, prepare
+from streamlab.experiments.engines import run_grid
+from streamlab.experiments.grid import Grid, prepare_grid
+from streamlab.experiments.layout import hold, settle, write_experiment
+from streamlab.experiments.request import Request
 from streamlab.simulator import events
 from streamlab.simulator.execute import build, deterministic, drive
 from streamlab.simulator.stream_simulation import StreamSimulation
@@ -85,6 +88,32 @@ def write_every_source(folder: Path) -> None:
     )  # fmt: skip
 
 
+def resolved(source: Source, *strategies: str | type[Strategy], **request: Any) -> Grid:
+    """Strategies on a source in memory, with one seed unless told otherwise; scenario, budget: just one."""
+    for one, many in (("scenario", "scenarios"), ("budget", "budgets")):
+        if one in request:
+            request[many] = (request.pop(one),)
+    named = tuple(name for name in strategies if isinstance(name, str))
+    classes = tuple(cls for cls in strategies if not isinstance(cls, str))
+    asked = Request(**{"source": source.name, "strategies": named, "seeds": 1, "workers": 0, **request})
+    return prepare_grid(asked, {source.name: source}, classes)
+
+
+def laid_out(grid: Grid, out: Path) -> None:
+    """The grid's folders, as before anything is run."""
+    with hold(out):
+        write_experiment(grid, out)
+        settle(grid, out)
+
+
+def carry_on(grid: Grid, out: Path) -> bool:
+    """Run what is left of a grid in a folder, as a command does; whether all is complete then."""
+    with hold(out):
+        write_experiment(grid, out)
+        settle(grid, out)
+        return run_grid(grid, out, lambda cell, event: None)
+
+
 def simulate(
     source: Source,
     strategy: str | type[Strategy],
@@ -92,13 +121,9 @@ def simulate(
     **request: Any,
 ) -> StreamSimulation:
     """One run to its end, in this process and with nothing on disk."""
-    named = (strategy,) if isinstance(strategy, str) else ()
-    classes = () if isinstance(strategy, str) else (strategy,)
-    experiment = prepare(Request(**{"strategies": named, "seeds": 1, **request}), source, classes)
-    spec = experiment.specs[0]
+    (cell,) = resolved(source, strategy, **request).cells
     shared = open_shared(share(source))
     with deterministic():
-        cls = experiment.classes.get(spec.strategy)
-        simulation = build(spec, experiment.plans[spec.plan_seed], shared, hear, None, cls)
+        simulation = build(cell.spec, cell.plan, shared, hear, None, cell.strategy)
         drive(simulation)
     return simulation

@@ -27,9 +27,8 @@ from typer.testing import CliRunner
 
 import streamlab
 from streamlab import plugins
-from streamlab.experiments.experiment import read_recipe
 from streamlab.experiments.grid import prepare_grid
-from streamlab.experiments.request import CompareRequest
+from streamlab.experiments.request import Request, read_recipe
 from streamlab.simulator.events import EVENTS
 
 ROOT = Path(__file__).parent.parent
@@ -66,7 +65,7 @@ def test_code_blocks_run(page: Path, tmp_path: Path) -> None:
                         continue
                     recipe = command.split()[2]
                     if command.startswith("streamlab compare ") and recipe.endswith(".toml"):
-                        prepare_grid(CompareRequest(**read_recipe(tmp_path / recipe, CompareRequest)))
+                        prepare_grid(Request(**read_recipe(tmp_path / recipe)))
                         continue
                     command = re.sub(r"--source \S+", "--source glyphs-100", command) + " --dry-run"
                 run(command, tmp_path)
@@ -150,7 +149,7 @@ streamlab.parts.regulariser streamlab.parts.prototypes streamlab.evaluation.feat
 streamlab.parts.rehearsal streamlab.parts.current_batch streamlab.parts.presets streamlab.parts.adapted streamlab.augment streamlab.memory.buffer streamlab.memory.policies streamlab.nets.network
 streamlab.nets.optimizer streamlab.randomness""".split()),
     "api.md": ("Classes and functions", """
-streamlab.api streamlab.strategy streamlab.setting streamlab.base_training streamlab.batch streamlab.plans.stream streamlab.data.source
+streamlab.api streamlab.strategy streamlab.setting streamlab.base_training streamlab.batch streamlab.config streamlab.plans.stream streamlab.planning streamlab.data.source
 streamlab.evaluation.record streamlab.evaluation.metrics streamlab.evaluation.intervals streamlab.memory.ledger
 streamlab.experiments.request streamlab.experiments.budgets streamlab.check.subject streamlab.check.plans streamlab.check.sources streamlab.check.outcomes streamlab.errors""".split()),
 }  # fmt: skip

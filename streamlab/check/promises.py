@@ -23,7 +23,6 @@ from ..errors import BudgetExceeded, StreamlabError
 from ..plans.stream import StreamPlan
 from ..randomness import take_host_state
 from ..runs.folder import RunFolder
-from ..runs.spec import RunSpec
 from ..simulator.episode_simulation import EpisodeSimulation
 from ..simulator.execute import deterministic, drive
 from .devices import DeviceWatch
@@ -141,9 +140,7 @@ def check_resumes_mid_stream(subject: Subject) -> None:
         plan = subject.plan()
         if subject.strategy.learns_jointly and isinstance(plan, StreamPlan):
             plan = plan.merged()
-        spec = RunSpec(
-            "check", "check", subject.name, subject.name, 1, 0, "12ex", 1000, "cpu", "", plan.fingerprint
-        )
+        spec = subject.spec(plan)
         folder = RunFolder.create(Path(place) / "run", spec, plan, subject.strategy)
         with contextlib.suppress(Killed):
             subject.run(seed=1, plan=plan, folder=folder, watch=KilledHalfWay)

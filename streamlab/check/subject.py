@@ -15,18 +15,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..base_training import BaseConfig
-from ..config import Budget, OptimizerConfig, StreamConfig, configure
+from ..config import BaseConfig, Budget, ComputeConfig, OptimizerConfig, StreamConfig, configure
 from ..data.source import SharedSource
 from ..errors import StreamlabError
+from ..experiments.rows import parse_row
 from ..nets.network import PixelStatistics
 from ..plans.episodes import EpisodePlan, Episodes, Phase
 from ..plans.stream import Experience, Plan, StreamPlan
 from ..randomness import Draws, global_randomness
 from ..runs.folder import RunFolder
-from ..runs.spec import load_strategy, parse_row
+from ..runs.spec import RunSpec, load_strategy
 from ..simulator.episode_simulation import EpisodeSimulation
 from ..simulator.execute import assemble, assemble_episodes, deterministic, drive
+from ..simulator.simulation import Served
 from ..simulator.stream_simulation import StreamSimulation
 from ..strategy import Setting, Strategy
 
@@ -103,23 +104,45 @@ class Subject:
     ) -> StreamSimulation | EpisodeSimulation:
         """A run of at most 60 steps, ready to be driven. watch: what its steps are mixed with."""
         chosen = plan or self.plan()
-        rest = (budget or Budget(exemplars=12), frozenset[str](), lambda event: None, folder)
+        episodic = isinstance(chosen, EpisodePlan)
+        served = Served(
+            stream=StreamConfig(2 if episodic else BATCH),
+            eval_every=4 if episodic else 1000,
+            budget=budget or Budget(exemplars=12),
+            evaluation_batch=CLASSES * TEST,
+        )
+        given = (tiny_source(), served, lambda event: None, folder)
+        made = self.make(seed, backbone)
         if isinstance(chosen, EpisodePlan):
             kind = EpisodeSimulation if watch is None else type("Watched", (watch, EpisodeSimulation), {})
-            stream = StreamConfig(batch_size=2)
-            return assemble_episodes(
-                self.make(seed, backbone), chosen, tiny_source(), stream, 4, *rest, kind, CLASSES * TEST
-            )
+            return assemble_episodes(made, chosen, *given, kind)
         own = StreamSimulation if watch is None else type("Watched", (watch, StreamSimulation), {})
-        return assemble(
-            self.make(seed, backbone),
-            chosen,
-            tiny_source(),
-            StreamConfig(BATCH),
-            1000,
-            *rest,
-            own,
-            CLASSES * TEST,
+        return assemble(made, chosen, *given, own)
+
+    def spec(self, plan: Plan) -> RunSpec:
+        """What a run folder of such a run says of it."""
+        return RunSpec(
+            scenario="check",
+            source="check",
+            strategy=self.name,
+            label=self.name,
+            seed=1,
+            plan_seed=0,
+            budget=Budget(exemplars=12),
+            eval_every=1000,
+            device="cpu",
+            source_digest="",
+            plan_fingerprint=plan.fingerprint,
+            ceiling=False,
+            record=(),
+            data="",
+            scenario_options={},
+            stream=StreamConfig(BATCH),
+            backbone={},
+            optimizer=OptimizerConfig(),
+            strategy_options={},
+            compute=ComputeConfig(),
+            base=BaseConfig(),
         )
 
     def run(self, **about: Any) -> StreamSimulation | EpisodeSimulation:

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
 from .source import Source
 
@@ -40,6 +38,9 @@ def joined(sources: Sequence[Source]) -> Source:
 
 def _as_shape(images: NDArray[np.uint8], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     """(N, C, H, W) in another size or number of channels, 1,000 at a time."""
+    import torch
+    import torch.nn.functional as F
+
     if images.shape[1:] == shape:
         return images
     parts = []

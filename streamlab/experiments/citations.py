@@ -8,9 +8,8 @@ from typing import Any
 
 from .. import plugins
 from ..data.load import several
-from ..runs.folder import RunFolder
 from ..runs.spec import load_strategy
-from .experiment import read_specs
+from .held import read_runs
 
 OWN = """@software{streamlab,
   title = {streamlab: continual and few-shot learning, simulated},
@@ -24,12 +23,10 @@ def citations(folder: Path) -> list[str]:
 
     Parts that declare none are left out. Raises StreamlabError where the folder holds no run.
     """
-    single = (folder / "run.json").exists()
-    specs = (RunFolder(folder).spec,) if single else read_specs(folder)
     parts: list[Any] = []
-    for spec in specs:
+    for spec in [run.spec for run in read_runs(folder)]:
         strategy = load_strategy(spec.strategy)
-        backbone = str({**strategy.backbone, **spec.backbone_options()}.get("name", "mlp"))
+        backbone = str({**strategy.backbone, **spec.backbone}.get("name", "mlp"))
         parts += [
             plugins.load("scenarios", spec.scenario),
             *(plugins.load("sources", source.partition(":")[0]) for source in several(spec.source)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,6 @@ from ..data.source import share
 from ..runs.folder import RunFolder
 from ..simulator import events
 from ..simulator.pool import Job, run_jobs
-from .experiment import available_processors
 from .grid import Cell, Grid
 
 
@@ -21,36 +21,39 @@ def run_grid(
 ) -> bool:
     """Run the cells that are not complete, by the request's engine; returns whether all are then.
 
-    The grid was settled in `out`, which the caller holds (streamlab.experiments.folder.hold).
+    The grid was settled in `out`, which the caller holds (layout.py).
     """
-    request = grid.request
     todo = [cell for cell in grid.cells if RunFolder(out / cell.folder).result is None]
-    if request.engine == "ray":
+    if grid.request.engine == "ray":
         from .ray_engine import run_on_ray
 
-        run_on_ray(todo, out, request, hear, tick)
+        run_on_ray(todo, out, grid.request, hear, tick)
     else:
-        sources = {cell.spec.source: cell.block.experiment.source for cell in todo}
+        sources = {cell.spec.source: cell.source for cell in todo}
         shared = {name: share(source) for name, source in sources.items()}
-        jobs = [
-            Job(
-                out / cell.folder,
-                shared[cell.spec.source],
-                cell.block.experiment.classes.get(cell.spec.strategy),
-            )
-            for cell in todo
-        ]
+        jobs = [Job(out / cell.folder, shared[cell.spec.source], cell.strategy) for cell in todo]
         gpus = gpu_count() if any(cell.spec.device != "cpu" for cell in todo) else 0
-        workers = request.workers
-        if any(job.strategy for job in jobs):
-            workers = 0
-        elif workers is None:
-            workers = gpus * request.per_gpu if gpus else available_processors()
         log = out / "workers.log"
+        workers = workers_for(grid, gpus)
         run_jobs(jobs, workers, lambda number, event: hear(todo[number], event), log, tick, gpus)
         if log.exists() and log.stat().st_size == 0:
             log.unlink()
     return all(RunFolder(out / cell.folder).result is not None for cell in grid.cells)
+
+
+def workers_for(grid: Grid, gpus: int) -> int:
+    """Worker processes that a grid gets on so many GPUs; 0 means this process."""
+    request = grid.request
+    if grid.classes:
+        return 0
+    if request.workers is not None:
+        return request.workers
+    return gpus * request.per_gpu if gpus else available_processors()
+
+
+def available_processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpu_count() -> int:

@@ -1,6 +1,6 @@
-"""The grid of a comparison: scenarios, strategies, budgets and seeds, resolved into cells.
+"""The grid of an experiment: scenarios, strategies, budgets and seeds, resolved into cells.
 
-A cell is an ordinary run; a block is an ordinary experiment, the cells of one scenario at one budget.
+A cell is one run; a block is the cells of one scenario at one budget, which may stand in one table.
 """
 
 from __future__ import annotations
@@ -11,101 +11,119 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .. import plugins
-from ..config import Budget, merged, parse_budget, readable_bytes
+from ..config import Budget, readable_bytes
 from ..data.load import load_source
-from ..data.source import Source
 from ..errors import StreamlabError
-from ..runs.spec import RunSpec, parse_row
+from ..runs.spec import RunSpec, folder_name
 from .budgets import Need, fitting, need_of, resolve
-from .experiment import Experiment, prepare
-from .request import Compared, CompareRequest
+from .prepare import Prepared, check_names, prepare
+from .request import ANY, AskedScenario, Request
 
 if TYPE_CHECKING:
+    from ..data.source import Source
+    from ..plans.stream import Plan
     from ..strategy import Strategy
-
-ANY = "any-budget"
 
 
 @dataclass(frozen=True)
 class Block:
-    """The cells of one scenario at one budget: an experiment in a folder of its own.
+    """The cells of one scenario at one budget, in a folder of their own.
 
-    budget: as it was asked for (ANY: of strategies that keep no exemplars).
+    scenario: its label. budget: as it was asked for (ANY: of ceilings and, where there are several budgets,
+    of strategies that keep no exemplars, whose runs stand for every one).
     """
 
     folder: str
     scenario: str
     budget: str
-    experiment: Experiment
+    specs: tuple[RunSpec, ...]
+    prepared: Prepared
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of the grid: its block's folder and its own in it."""
+    """One run of the grid."""
 
     block: Block
     spec: RunSpec
 
     @property
     def folder(self) -> str:
-        """Where it lies inside the comparison's folder."""
+        """Where it lies inside the experiment's folder: SCENARIO/BUDGET/ROW/seed-N."""
         return f"{self.block.folder}/{self.spec.folder}"
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that it runs."""
+        return self.block.prepared.plans[self.spec.plan_seed]
+
+    @property
+    def source(self) -> Source:
+        """The source that it runs on."""
+        return self.block.prepared.source
+
+    @property
+    def strategy(self) -> type[Strategy] | None:
+        """The strategy itself, where it is a class made in memory."""
+        return self.block.prepared.classes.get(self.spec.strategy)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A request, checked and resolved. budgets: of each scenario, as asked for -> as a spec states it."""
+    """A request, checked and resolved. budgets: of each scenario, as asked for -> as its specs have it."""
 
-    request: CompareRequest
+    request: Request
     blocks: tuple[Block, ...]
-    budgets: Mapping[str, Mapping[str, str]]
+    budgets: Mapping[str, Mapping[str, Budget]]
 
     @property
     def classes(self) -> list[str]:
         """Strategies that are classes made in memory, which no recipe can name."""
-        return sorted({name for block in self.blocks for name in block.experiment.classes})
+        return sorted({name for block in self.blocks for name in block.prepared.classes})
+
+    @property
+    def notes(self) -> list[str]:
+        """What should be known before it is run, a sentence each."""
+        return list(dict.fromkeys(note for block in self.blocks for note in block.prepared.notes))
 
     @property
     def cells(self) -> list[Cell]:
-        """Every run, seed by seed, so that the first seeds of all rows are there first."""
-        cells = [Cell(block, spec) for block in self.blocks for spec in block.experiment.specs]
-        return sorted(cells, key=lambda cell: cell.spec.seed)
+        """Every run, seed by seed, so that the first seeds of all rows are there first; rows as asked for."""
+        cells = [Cell(block, spec) for block in self.blocks for spec in block.specs]
+        scenarios = list(self.budgets)
+
+        def place(cell: Cell) -> tuple[int, int, int]:
+            rows = [spec.label for spec in cell.block.prepared.specs]
+            return cell.spec.seed, scenarios.index(cell.block.scenario), rows.index(cell.spec.label)
+
+        return sorted(cells, key=place)
 
 
 def prepare_grid(
-    request: CompareRequest,
+    request: Request,
     sources: Mapping[str, Source] | None = None,
-    classes: tuple[type[Strategy], ...] = (),
-    tuned: Mapping[str, Mapping[str, Any]] | None = None,
-    scenarios: Sequence[Compared] = (),
-    first_seed: int = 0,
+    classes: Sequence[type[Strategy]] = (),
+    chosen: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Grid:
-    """Check a comparison and resolve it into cells; nothing is trained and nothing written.
+    """Check a request and resolve it into cells; nothing is trained and nothing written.
 
-    sources: by name, ones that are there already. tuned: of each scenario, settings that tuning chose.
-    scenarios: in place of the request's own. first_seed: seeds count from it.
+    sources: by name, ones that are there already. chosen: of each scenario, settings that tuning chose.
     Raises StreamlabError, in one sentence, for the first thing that is wrong.
     """
-    for text in request.smaller:
-        plugins.find("backbones", parse_row(text).strategy)
-    blocks: list[Block] = []
-    budgets: dict[str, dict[str, str]] = {}
     loaded = dict(sources or {})
-    for scenario in scenarios or request.compared():
-        name = scenario.source or request.source
+    check_names(request, tuple(loaded))
+    blocks: list[Block] = []
+    budgets: dict[str, Mapping[str, Budget]] = {}
+    for asked in request.asked():
+        name = asked.source or request.source
         if name not in loaded:
             loaded[name] = load_source(name, request.data)
-        settings = merged(request.of(scenario).settings, (tuned or {}).get(scenario.label, {}))
-        own_request = request.of(scenario, settings=settings, first_seed=first_seed)
-        whole = prepare(own_request, loaded[name], classes)
-        if any(plan.kind == "episodes" for plan in whole.plans.values()):
-            raise StreamlabError(
-                f"{scenario.label}: episodes have no budgets to be aligned; streamlab run compares them"
-            )
-        own, at = _blocks(request, scenario, whole)
-        blocks += own
-        budgets[scenario.label] = at
+        prepared = prepare(request, asked, loaded[name], classes, (chosen or {}).get(asked.label))
+        kinds = {plan.kind for plan in prepared.plans.values()}
+        if "episodes" in kinds and (len(request.budgets) > 1 or request.tune):
+            raise StreamlabError(f"{asked.label}: episodes have no budgets to be aligned, and are not tuned")
+        found, budgets[asked.label] = _blocks(request, asked, prepared)
+        blocks += found
     grid = Grid(request, tuple(blocks), budgets)
     _check_folders(grid)
     return grid
@@ -117,87 +135,77 @@ _RESERVED = ("", ".", "..", "tuning", "superseded", "tables", "pictures")
 def _check_folders(grid: Grid) -> None:
     """Raise StreamlabError where a scenario's label names no folder of its own, or two cells share one."""
     for label in grid.budgets:
-        if _safe(label) in _RESERVED:
-            raise StreamlabError(f"compare: a scenario cannot be labelled {label!r}; give it another label")
+        if folder_name(label) in _RESERVED:
+            raise StreamlabError(f"a scenario cannot be labelled {label!r}; give it another label")
     folder, times = Counter(cell.folder for cell in grid.cells).most_common(1)[0]
     if times > 1:
         raise StreamlabError(
-            f"compare: two rows, budgets or scenarios would lie in one folder, {folder}; name one of them "
-            f"otherwise (letters, digits and +-._= tell names apart)"
+            f"two rows, budgets or scenarios would lie in one folder, {folder}; name one of them otherwise "
+            f"(letters, digits and +-._= tell names apart)"
         )
 
 
 def _blocks(
-    request: CompareRequest, scenario: Compared, whole: Experiment
-) -> tuple[list[Block], dict[str, str]]:
-    """The blocks of one scenario, and its budgets as specs state them."""
+    request: Request, asked: AskedScenario, prepared: Prepared
+) -> tuple[list[Block], Mapping[str, Budget]]:
+    """The blocks of one scenario, and its budgets as its specs have them."""
     known: dict[str, Need] = {}
 
     def need(spec: RunSpec) -> Need:
         key = repr((spec.strategy, spec.backbone, spec.strategy_options))
         if key not in known:
-            known[key] = need_of(whole, spec)
+            known[key] = _need_or_none(prepared, spec)
         return known[key]
 
+    counting = Budget(accounting=request.accounting, count_frozen=request.count_frozen)
+    specs = [dataclasses.replace(spec, budget=counting) for spec in prepared.specs]
     rows: dict[str, RunSpec] = {}
-    for spec in whole.specs:
+    for spec in specs:
         if not spec.ceiling:
             rows.setdefault(spec.label, spec)
-    if not rows:
-        raise StreamlabError(f"{scenario.label}: only ceilings are named, which have no budget to be aligned")
-    backbone = request.of(scenario).settings.get("backbone", {})
-    at = {text: resolve(text, rows, need, backbone) for text in request.budgets}
-    parsed = {text: _parsed(budget, request) for text, budget in at.items()}
-    least = min((budget.bytes for budget in parsed.values() if budget.bytes is not None), default=None)
+    backbone = request.settings_of(asked).get("backbone", {})
+    at = {text: resolve(text, rows, need, backbone) for text in request.budgets} if rows else {ANY: counting}
+    least = min((budget.bytes for budget in at.values() if budget.bytes is not None), default=None)
     everywhere = {
         label
         for label, spec in rows.items()
-        if need(spec).each == 0 and (least is None or need(spec).total <= least)
+        if len(at) > 1 and need(spec).exemplar_bytes == 0 and (least is None or need(spec).total <= least)
     }
-    folder = _safe(scenario.label)
-    blocks = []
-    anywhere = tuple(spec for spec in whole.specs if spec.ceiling or spec.label in everywhere)
-    if anywhere:
-        own = dataclasses.replace(whole, specs=anywhere)
-        blocks.append(Block(f"{folder}/{ANY}", scenario.label, ANY, own))
+    folder = folder_name(asked.label)
+    anywhere = tuple(spec for spec in specs if spec.ceiling or spec.label in everywhere)
+    blocks = [Block(f"{folder}/{ANY}", asked.label, ANY, anywhere, prepared)] if anywhere else []
+    others = [spec for spec in specs if not (spec.ceiling or spec.label in everywhere)]
     for text, budget in at.items():
-        specs = tuple(
-            dataclasses.replace(fitting(spec, parsed[text], text, request.smaller, need), budget=budget)
-            for spec in whole.specs
-            if spec not in anywhere
-        )
-        if specs:
-            own = dataclasses.replace(whole, specs=specs)
-            blocks.append(Block(f"{folder}/{_safe(text)}", scenario.label, text, own))
+        own = tuple(fitting(spec, budget, text, request.smaller, need) for spec in others)
+        if own:
+            blocks.append(Block(f"{folder}/{folder_name(text)}", asked.label, text, own, prepared))
     return blocks, at
 
 
-def _parsed(budget: str, request: CompareRequest) -> Budget:
-    parsed = parse_budget(budget)
-    return dataclasses.replace(parsed, accounting=request.accounting, count_frozen=request.count_frozen)
+def _need_or_none(prepared: Prepared, spec: RunSpec) -> Need:
+    """A row's need; of a plugin that falls over while it is made, nothing: its runs will say why."""
+    try:
+        return need_of(prepared, spec)
+    except StreamlabError as error:
+        problem = str(error)
+        raise StreamlabError(
+            problem if problem.startswith(f"{spec.label}: ") else f"{spec.label}: {problem}"
+        ) from None
+    except Exception:
+        return Need(0, 0, 1, 1, 0, 0)
 
 
 def needs(grid: Grid) -> dict[tuple[str, str], Need]:
     """By block's folder and label, what each row needs."""
     found: dict[tuple[str, str], Need] = {}
     for block in grid.blocks:
-        for spec in block.experiment.specs:
+        for spec in block.specs:
             if (block.folder, spec.label) not in found:
-                found[block.folder, spec.label] = need_of(block.experiment, spec)
+                found[block.folder, spec.label] = _need_or_none(block.prepared, spec)
     return found
 
 
-def shown_budget(text: str, resolved: str) -> str:
+def shown_budget(text: str, budget: Budget | None) -> str:
     """`expandable-der+2000ex (3.9 MiB)`; a plain one as it was asked for."""
-    plain = text == resolved or text.endswith(("B", "b")) or text.isdigit()
-    return text if plain else f"{text} ({readable_bytes(int(resolved))})" if resolved.isdigit() else text
-
-
-def size_of(budget: str) -> int:
-    """For order: the bytes of a budget as a spec states it, or its exemplars."""
-    parsed = parse_budget(budget)
-    return parsed.bytes or parsed.exemplars or 0
-
-
-def _safe(text: str) -> str:
-    return "".join(c if c.isalnum() or c in "+-._=" else "_" for c in text)
+    plain = text.endswith(("B", "b")) or text.isdigit() or budget is None or budget.bytes is None
+    return text if plain or budget is None else f"{text} ({readable_bytes(budget.bytes or 0)})"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from ..errors import StreamlabError, unknown
 from ..evaluation.episode_record import EpisodeRecord
@@ -12,25 +11,24 @@ from ..evaluation.intervals import Interval, interval
 from ..evaluation.metrics import NotDefined, measure
 from ..evaluation.record import Record
 from ..plugins import names as plugin_names
-from ..runs.folder import RunFolder
-from .experiment import read_specs
+from .held import HeldRun
 
 Measured = Mapping[str, Mapping[str, Interval | NotDefined]]
 
 
-def measure_experiment(folder: Path, names: Sequence[str] = ()) -> Measured:
+def measure_runs(runs: Sequence[HeldRun], names: Sequence[str] = ()) -> Measured:
     """For each row and metric the mean over its complete seeds, or why it is not defined.
 
-    Raises StreamlabError for an unknown metric, or where no run is complete.
+    runs: of one table (tables_of). Raises StreamlabError for an unknown metric, or where no run is complete.
     """
     known = plugin_names("metrics")
     for name in names:
         if name not in known:
             raise unknown("metric", name, known, "streamlab list metrics")
     values: dict[str, dict[str, list[float | NotDefined]]] = {}
-    records = _records(folder)
+    records = _records(runs)
     if not records:
-        raise StreamlabError(f"{folder} has no complete run to measure")
+        raise StreamlabError("there is no complete run to measure")
     for label, record in records:
         defined, reasons = measure(record, names)
         row = values.setdefault(label, {})
@@ -42,20 +40,18 @@ def measure_experiment(folder: Path, names: Sequence[str] = ()) -> Measured:
     }
 
 
-def _records(folder: Path) -> list[tuple[str, Record | EpisodeRecord]]:
+def _records(runs: Sequence[HeldRun]) -> list[tuple[str, Record | EpisodeRecord]]:
     """(label, record) of every complete run; each names its joint run, where there is one."""
-    specs = read_specs(folder)
-    complete = [spec for spec in specs if RunFolder(folder / spec.folder).result is not None]
-    read = [(spec, RunFolder(folder / spec.folder).record()) for spec in complete]
-    ceilings = {spec.seed: record for spec, record in read if isinstance(record, Record) and record.ceiling}
+    read = [(run, run.folder.record()) for run in runs if run.complete]
+    ceilings = {run.seed: record for run, record in read if isinstance(record, Record) and record.ceiling}
     return [
         (
-            spec.label,
-            dataclasses.replace(record, joint=ceilings.get(spec.seed))
+            run.label,
+            dataclasses.replace(record, joint=ceilings.get(run.seed))
             if isinstance(record, Record)
             else record,
         )
-        for spec, record in read
+        for run, record in read
     ]
 
 

@@ -1,36 +1,37 @@
 """A pilot: a fraction of a second of each row, to tell how long the whole will take.
 
-Nothing is written. What a budget buys is exact; times are extrapolated from the first batches.
+The run itself, as its driver drives it, with nothing on disk, stopped once it has shown its pace. What a
+budget buys is exact; times are extrapolated.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from ..augment import augmented
-from ..data.source import open_shared, share
+from ..data.source import SharedSource, open_shared, share
 from ..errors import StreamlabError
 from ..evaluation.episode_evaluator import EpisodeEvaluator
 from ..plans.stream import StreamPlan, labels_at
+from ..simulator import events
 from ..simulator.episode_simulation import EpisodeSimulation
-from ..simulator.execute import build, deterministic
+from ..simulator.execute import build, deterministic, drive
 from ..simulator.stream_simulation import StreamSimulation
-from ..simulator.view import View
 from ..strategy import Strategy
-from .experiment import Experiment
+from .grid import Cell, Grid
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_WARM_UP = 3
 _PATIENCE_SECONDS = 0.25
+_NEVER = 1 << 60
 
 
 @dataclass(frozen=True)
@@ -46,29 +47,74 @@ class Pilot:
         return self.train_seconds + self.evaluation_seconds
 
 
-def take_pilots(experiment: Experiment) -> Mapping[str, Pilot]:
-    """A pilot of every row's first seed; raises StreamlabError where a strategy cannot be built."""
-    shared = open_shared(share(experiment.source))
-    pilots: dict[str, Pilot] = {}
-    for spec in experiment.specs:
-        if spec.label in pilots:
-            continue
-        plan, cls = experiment.plans[spec.plan_seed], experiment.classes.get(spec.strategy)
-        try:
-            with deterministic():
-                made = build(spec, plan, shared, lambda event: None, None, cls)
-                if isinstance(made, EpisodeSimulation):
-                    train, testing = _time_episodes(made)
-                else:
-                    train, each = _time_base(made) if made.strategy.base else _time(made)
-                    testing = each * expected_predictions(
-                        made.plan, shared.train_labels, shared.test_labels, spec.eval_every
-                    )
-        except StreamlabError as error:
-            raise StreamlabError(f"{spec.label}: {error}") from None
-        capacity = sum(buffer.capacity for buffer in made.strategy.buffers)
-        pilots[spec.label] = Pilot(capacity, train, testing)
+class _Enough(Exception):
+    """The run has shown its pace."""
+
+
+class _Pace:
+    """Hears a run, and stops it: seconds a sample after the first batch, seconds of base training in all."""
+
+    def __init__(self) -> None:
+        self.first: events.Progressed | None = None
+        self.last: events.Progressed | None = None
+        self.base_began: tuple[float, int] | None = None
+        self.base_seconds = 0.0
+
+    def hear(self, event: events.Event) -> None:
+        """Raise _Enough where nothing more needs to be known."""
+        if isinstance(event, events.BaseTrained):
+            now = time.perf_counter()
+            began, step = self.base_began = self.base_began or (now, event.step)
+            self.base_seconds = (now - began) / max(1, event.step - step) * event.steps
+            if now - began > _PATIENCE_SECONDS:
+                raise _Enough
+        if isinstance(event, events.Progressed):
+            self.first = self.first or event
+            self.last = event
+            if event.train_seconds - self.first.train_seconds > _PATIENCE_SECONDS:
+                raise _Enough
+
+    def train_seconds(self, samples: int) -> float:
+        """Of a whole run that serves so many."""
+        if self.first is None or self.last is None:
+            return self.base_seconds
+        served = self.last.samples_seen - self.first.samples_seen
+        if not served:  # one batch was all
+            return self.base_seconds + self.last.train_seconds
+        each = (self.last.train_seconds - self.first.train_seconds) / served
+        return self.base_seconds + each * samples
+
+
+def take_pilots(grid: Grid) -> Mapping[tuple[str, str], Pilot]:
+    """By block's folder and label, a pilot of every row's first seed.
+
+    Raises StreamlabError where a strategy cannot be built.
+    """
+    shared: dict[str, Path] = {}
+    pilots: dict[tuple[str, str], Pilot] = {}
+    for cell in grid.cells:
+        name = (cell.block.folder, cell.spec.label)
+        if name not in pilots:
+            shared[cell.source.name] = shared.get(cell.source.name) or share(cell.source)
+            try:
+                with deterministic():
+                    pilots[name] = _pilot(cell, open_shared(shared[cell.source.name]))
+            except StreamlabError as error:
+                raise StreamlabError(f"{cell.spec.label}: {error}") from None
     return pilots
+
+
+def _pilot(cell: Cell, source: SharedSource) -> Pilot:
+    pace, spec = _Pace(), dataclasses.replace(cell.spec, eval_every=_NEVER, record=())
+    made = build(spec, cell.plan, source, pace.hear, None, cell.strategy)
+    with contextlib.suppress(_Enough):
+        drive(made)
+    buffers = made.strategy.buffers
+    capacity = sum(buffer.capacity for buffer in buffers)
+    if isinstance(made, EpisodeSimulation):
+        return Pilot(capacity, pace.train_seconds(len(made.plan.train)), _testing(made, cell.spec.eval_every))
+    judged = expected_predictions(made.plan, source.train_labels, source.test_labels, cell.spec.eval_every)
+    return Pilot(capacity, pace.train_seconds(made.total_samples), judged * _predicting(made))
 
 
 def expected_predictions(
@@ -92,43 +138,18 @@ def expected_predictions(
     return sum(int((counts_from < point).sum()) for point in points)
 
 
-def _time(simulation: StreamSimulation) -> tuple[float, float]:
-    """Seconds of training in all and of predicting one sample, from the first batches."""
-    simulation.start()
-    if simulation.plan.kind == "sessions" or simulation.plan.shows_boundaries:
-        simulation.begin(0)
-    simulation.progress.epoch = simulation.epochs - 1  # the one in which buffers are filled
-    order = simulation.order(simulation.plan.experiences[0].indices)
-    size = simulation.batch_size
-    served = batches = 0
+def _predicting(simulation: StreamSimulation) -> float:
+    """Seconds of predicting one test sample of the classes seen so far."""
+    simulation.strategy.consolidate()
+    simulation.strategy.train_mode(False)
     began = time.perf_counter()
-    for start in range(0, len(order), size):
-        if batches == _WARM_UP:
-            served, began = 0, time.perf_counter()
-        part = order[start : start + size]
-        simulation.learn(part)
-        batches, served = batches + 1, served + len(part)
-        if batches > _WARM_UP and time.perf_counter() - began > _PATIENCE_SECONDS:
-            break
-    training = (time.perf_counter() - began) / max(1, served) * simulation.total_samples
-    return training, _predicting(simulation)
+    evaluation = simulation.evaluator.evaluate(simulation.strategy, 0, (), False, 1, simulation.neighbours)
+    return (time.perf_counter() - began) / max(1, len(evaluation.labels))
 
 
-def _time_episodes(simulation: EpisodeSimulation) -> tuple[float, float]:
-    """Seconds of training and of all evaluations, from the first steps and a small evaluation."""
-    simulation.start()
-    plan, strategy, training = simulation.plan, simulation.strategy, 0.0
-    if strategy.base is not None:
-        training = _base_seconds(strategy, simulation.view())
-    else:
-        simulation.begin()
-        taken: list[float] = []
-        began = time.perf_counter()
-        while len(taken) < _WARM_UP or time.perf_counter() - began < _PATIENCE_SECONDS:
-            start = time.perf_counter()
-            simulation.learn(0)
-            taken.append((time.perf_counter() - start) / min(simulation.batch_size, len(plan.train)))
-        training = sorted(taken)[len(taken) // 2] * len(plan.train)
+def _testing(simulation: EpisodeSimulation, eval_every: int) -> float:
+    """Seconds of all evaluations of episodes, from ten of them."""
+    plan, strategy = simulation.plan, simulation.strategy
     strategy.train_mode(False)
     few = dataclasses.replace(plan, test=dataclasses.replace(plan.test, count=10))
     small = EpisodeEvaluator(few, simulation.images, batch_size=simulation.evaluator.batch_size)
@@ -137,41 +158,5 @@ def _time_episodes(simulation: EpisodeSimulation) -> tuple[float, float]:
     each = (time.perf_counter() - began) / 10
     if type(strategy).predict_episodes is Strategy.predict_episodes:  # each image once, not each episode
         each *= 1 / max(1.0, len(plan.test) * len(plan.test.query_slots) / len(plan.test.samples))
-    points = len(plan.train) // simulation.eval_every if strategy.base is None else 0
-    return training, each * (len(plan.test) * (1 + len(plan.environments)) + len(plan.validation) * points)
-
-
-def _time_base(simulation: StreamSimulation) -> tuple[float, float]:
-    """The same where a base is trained: from a few of its steps, whether or not one is kept already."""
-    seconds = _base_seconds(simulation.strategy, simulation.view(0))
-    return seconds, _predicting(simulation)
-
-
-def _base_seconds(strategy: Strategy, view: View) -> float:
-    """Seconds of base training."""
-    recipe, net, training = strategy.setting.base, strategy.net, strategy.base_training()
-    assert training is not None
-    strategy.exposed[view.labels] = True
-    net.head = training.head(net.backbone.feature_size, strategy.exposed, recipe).to(view.indices.device)
-    seconds = 0.0
-    if any(parameter.requires_grad for parameter in net.backbone.parameters()):
-        batch = next(view.batches(1, recipe.batch_size))
-        taken = []
-        for _ in range(_WARM_UP):
-            began = time.perf_counter()
-            images = augmented(batch.images, recipe.augmentation)
-            loss = training.loss(net, images, batch.labels, strategy.exposed)
-            torch.autograd.backward(loss)
-            taken.append(time.perf_counter() - began)
-        learned = len(view) if recipe.paper_compat else round(len(view) * (1 - recipe.validation))
-        seconds = min(taken) * recipe.epochs * learned / len(batch)
-    return seconds
-
-
-def _predicting(simulation: StreamSimulation) -> float:
-    """Seconds of predicting one test sample."""
-    simulation.strategy.consolidate()
-    simulation.strategy.train_mode(False)
-    began = time.perf_counter()
-    evaluation = simulation.evaluator.evaluate(simulation.strategy, 0, (), False, 1, simulation.neighbours)
-    return (time.perf_counter() - began) / max(1, len(evaluation.labels))
+    points = len(plan.train) // eval_every if strategy.base is None else 0
+    return each * (len(plan.test) * (1 + len(plan.environments)) + len(plan.validation) * points)

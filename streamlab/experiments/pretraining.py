@@ -17,8 +17,7 @@ from typing import Any
 import torch
 
 from .. import plugins
-from ..augment import Augmentation
-from ..config import OptimizerConfig, configure, readable_bytes
+from ..config import Augmentation, OptimizerConfig, configure, readable_bytes
 from ..data.joined import joined
 from ..data.load import load_source
 from ..data.source import Source

@@ -1,83 +1,48 @@
-"""How far runs are, for scripts and notebooks: a bar in a terminal or in a notebook's cell."""
+"""How far an experiment is, for scripts and notebooks: a bar of rich, in a terminal or a notebook's cell."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from types import TracebackType
 
-from ..runs.spec import RunSpec
 from ..simulator import events
-
-
-def bar(folders: Sequence[str], show: bool) -> Bar:
-    """A bar for these runs: in a notebook, in a terminal, or none that is seen."""
-    if show and "ipykernel" in sys.modules:
-        return _NotebookBar(folders)
-    return _TerminalBar(folders) if show and sys.stderr.isatty() else Bar(folders)
+from .grid import Cell, Grid
 
 
 class Bar:
-    """How far the runs of an experiment are; a subclass shows it."""
+    """A watcher that shows how far a grid is; where nobody looks, it shows nothing."""
 
-    def __init__(self, folders: Sequence[str]) -> None:
-        self._share = dict.fromkeys(folders, 0.0)
-        self._samples: dict[str, int] = {}
-
-    def hear(self, spec: RunSpec, event: events.Event, folder: str = "") -> None:
-        """Take note of an event, and show what follows from it. folder: where it is not the spec's own."""
-        folder = folder or spec.folder
-        if isinstance(event, events.RunStarted):
-            self._samples[folder] = event.samples
-        elif isinstance(event, events.Progressed):
-            self._share[folder] = event.samples_seen / max(1, self._samples[folder])
-        elif isinstance(event, (events.RunEnded, events.RunFailed)):
-            self._share[folder] = 1.0
-        self.show(sum(self._share.values()) / len(self._share), f"{spec.label}, seed {spec.seed}")
-
-    def show(self, share: float, now: str) -> None:
-        """Nothing is shown here."""
-
-    def __enter__(self) -> Bar:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Nothing to close here."""
-
-
-class _TerminalBar(Bar):
-    """rich's bar."""
-
-    def __init__(self, folders: Sequence[str]) -> None:
+    def __init__(self, grid: Grid, title: str, show: bool) -> None:
+        from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        super().__init__(folders)
-        self._progress = Progress(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-        self._task = self._progress.add_task("running", total=1.0)
+        seen = show and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, console=Console(stderr=True), disable=not seen)
+        self._task = self._progress.add_task(title or "running", total=1.0)
+        self._share = dict.fromkeys((cell.folder for cell in grid.cells), 0.0)
+        self._samples: dict[str, int] = {}
 
-    def show(self, share: float, now: str) -> None:
+    def hear(self, cell: Cell, event: events.Event) -> None:
+        """Move the bar by what follows from an event."""
+        if isinstance(event, events.RunStarted):
+            self._samples[cell.folder] = event.samples
+        elif isinstance(event, events.Progressed):
+            self._share[cell.folder] = event.samples_seen / max(1, self._samples[cell.folder])
+        elif isinstance(event, (events.RunEnded, events.RunFailed)):
+            self._share[cell.folder] = 1.0
+        share = sum(self._share.values()) / len(self._share)
+        now = f"{cell.spec.label}, seed {cell.spec.seed}"
         self._progress.update(self._task, completed=share, description=now)
+
+    def tick(self) -> None:
+        """The bar moves with events."""
 
     def __enter__(self) -> Bar:
         self._progress.start()
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._progress.stop()
-
-
-class _NotebookBar(Bar):
-    """One line of the cell's output, updated in place; it needs no widgets."""
-
-    def __init__(self, folders: Sequence[str]) -> None:
-        from importlib import import_module
-
-        super().__init__(folders)
-        self._shown = ""
-        display = import_module("IPython.display").display
-        self._handle = display({"text/plain": "running"}, raw=True, display_id=True)
-
-    def show(self, share: float, now: str) -> None:
-        line = f"{'█' * round(30 * share):░<30} {share:4.0%}  {now}"
-        if line != self._shown:
-            self._shown = line
-            self._handle.update({"text/plain": line}, raw=True)

@@ -18,7 +18,7 @@ from ..files import locked
 from ..runs.folder import RunFolder
 from ..simulator import events
 from .grid import Cell
-from .request import CompareRequest
+from .request import Request
 
 _RETRIES = 10
 _POLL_SECONDS = 0.2
@@ -27,7 +27,7 @@ _POLL_SECONDS = 0.2
 def run_on_ray(
     cells: Sequence[Cell],
     out: Path,
-    request: CompareRequest,
+    request: Request,
     hear: Callable[[Cell, events.Event], None],
     tick: Callable[[], None],
 ) -> None:
@@ -37,10 +37,8 @@ def run_on_ray(
     not to be reached.
     """
     ray = load_ray()
-    if any(cell.block.experiment.classes for cell in cells):
-        raise StreamlabError(
-            "compare: a strategy class made in memory cannot travel to a cluster; use a file"
-        )
+    if any(cell.block.prepared.classes for cell in cells):
+        raise StreamlabError("a strategy class made in memory cannot travel to a cluster; use a file")
     given = {"address": request.address} if request.address else {"include_dashboard": False}
     try:
         ray.init(log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True, **given)
@@ -94,12 +92,12 @@ def run_cell(folder: str, source: str, data: str, digest: str) -> bool:
     path = Path(folder)
     if not (path / "run.json").exists():
         raise StreamlabError(
-            f"{folder} is not on this node; a cluster's nodes must share the comparison's folder"
+            f"{folder} is not on this node; a cluster's nodes must share the experiment's folder"
         )
     keep_freed_memory()
     shared, own = _shared(source, data)
     if own != digest:
-        raise StreamlabError(f"source {source} on this node is not the one that the comparison was made for")
+        raise StreamlabError(f"source {source} on this node is not the one that the experiment was made for")
     with locked(path, wait=True):  # a worker that is dying still holds it
         done = RunFolder(path).result is not None
     return done or execute(path, shared, lambda event: None)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StreamlabError
-from ..runs.spec import RunSpec
 from ..simulator import events
+from .grid import Cell
 
-Hear = Callable[[RunSpec, events.Event], None]
+Hear = Callable[[Cell, events.Event], None]
 
 
 @contextmanager
@@ -32,13 +32,13 @@ def also_to_tensorboard(folder: Path | None, hear: Hear) -> Iterator[Hear]:
         ) from None
     writers: dict[str, Any] = {}
 
-    def both(spec: RunSpec, event: events.Event) -> None:
-        hear(spec, event)
+    def both(cell: Cell, event: events.Event) -> None:
+        hear(cell, event)
         if isinstance(event, events.Evaluated):
-            if spec.folder not in writers:
-                writers[spec.folder] = make(str(folder / spec.folder))
+            if cell.folder not in writers:
+                writers[cell.folder] = make(str(folder / cell.folder))
             for name, value in scalars(event).items():
-                writers[spec.folder].add_scalar(name, value, event.samples_seen)
+                writers[cell.folder].add_scalar(name, value, event.samples_seen)
 
     try:
         yield both

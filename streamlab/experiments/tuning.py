@@ -1,4 +1,4 @@
-"""Tuning, alike for all: the same number of trials of each strategy's declared search space, by Optuna.
+"""Tuning, alike for all: the same number of trials of each strategy's declared search space.
 
 Trials are runs on validation images carved from the training split (streamlab.data.validation), with seeds
 and plans of their own (from 1000 on), at the middle budget; the test split is never read. The first trial
@@ -9,8 +9,9 @@ killed tuning goes on. An option that the user has set is not searched.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from importlib import import_module
+import math
+import random
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,10 @@ from ..errors import StreamlabError
 from ..files import write_json
 from ..randomness import key
 from ..runs.folder import RunFolder
-from ..runs.spec import Row, load_strategy, parse_row
-from .grid import Block, Grid, prepare_grid, size_of
-from .request import Compared, CompareRequest
+from ..runs.spec import load_strategy
+from .grid import Block, Grid, prepare_grid
+from .request import AskedScenario, Request
+from .rows import Row, parse_row
 
 if TYPE_CHECKING:
     from ..strategy import Strategy
@@ -36,7 +38,7 @@ Settings = dict[str, Any]
 class Trials:
     """What is tried in one scenario. tried: label -> parameters of each trial, as `optimizer.lr`."""
 
-    scenario: Compared
+    scenario: AskedScenario
     budget: str
     source: str
     tried: Mapping[str, tuple[Mapping[str, Any], ...]]
@@ -47,35 +49,48 @@ class Trials:
 def plan_trials(
     grid: Grid,
     sources: Mapping[str, Source] | None = None,
-    classes: tuple[type[Strategy], ...] = (),
+    classes: Sequence[type[Strategy]] = (),
 ) -> list[Trials]:
-    """The trials of every scenario, each a block of cells; raises StreamlabError where Optuna is missing."""
+    """The trials of every scenario, each a block of cells."""
     planned, request = [], grid.request
     loaded = dict(sources or {})
     rows = _rows(grid)
-    for scenario in request.compared():
+    for scenario in request.asked():
         named = scenario.source or request.source
         source = "+".join(f"validation:{name}" for name in several(named))
         if source not in loaded:
             loaded[source] = load_source(source, request.data)
-        ordered = sorted(grid.budgets[scenario.label].items(), key=lambda own: size_of(own[1]))
+        ordered = sorted(grid.budgets[scenario.label].items(), key=lambda own: own[1].size)
         budget = ordered[len(ordered) // 2][0]
         tried = {label: _draw(request.tune, row) for label, row in rows.items() if not row.cls.learns_jointly}
-        alone = dataclasses.replace(request, budgets=(budget,), seeds=1, plan_seed=None, intervals=False)
-        carved = [dataclasses.replace(scenario, source=source)]
+        alone = dataclasses.replace(
+            request,
+            scenarios=(_as_table(scenario, source),),
+            budgets=(budget,),
+            seeds=1,
+            first_seed=TUNING_SEED,
+            plan_seed=None,
+            intervals=False,
+        )
         blocks: list[Block] = []
         for number in range(request.tune):
             trial = merged(*(_settings(rows[label], own[number]) for label, own in tried.items()))
-            trials = prepare_grid(alone, loaded, classes, {scenario.label: trial}, carved, TUNING_SEED)
+            trials = prepare_grid(alone, loaded, classes, {scenario.label: trial})
             blocks += [
                 dataclasses.replace(block, folder=f"tuning/{number:03}/{block.folder}")
                 for block in trials.blocks
             ]
-        kinds = {plan.kind for block in blocks for plan in block.experiment.plans.values()}
+        kinds = {plan.kind for block in blocks for plan in block.prepared.plans.values()}
         planned.append(
             Trials(scenario, budget, source, tried, tuple(blocks), "a_auc" if "online" in kinds else "a_avg")
         )
     return planned
+
+
+def _as_table(scenario: AskedScenario, source: str) -> dict[str, Any]:
+    """The scenario on another source, as a request names it."""
+    named = {"name": scenario.name, "label": scenario.label, "source": source}
+    return {**scenario.options, **named, "stream": dict(scenario.stream)}
 
 
 def choose(grid: Grid, planned: list[Trials], out: Path) -> dict[str, Settings]:
@@ -127,16 +142,16 @@ def _rows(grid: Grid) -> dict[str, _Tuned]:
     """By label."""
     rows = {}
     for block in grid.blocks:
-        for spec in block.experiment.specs:
+        for spec in block.specs:
             if spec.label not in rows:
-                cls = block.experiment.classes.get(spec.strategy) or load_strategy(spec.strategy)
+                cls = block.prepared.classes.get(spec.strategy) or load_strategy(spec.strategy)
                 asked = {"optimizer": grid.request.settings.get("optimizer", {})}
                 given = merged(asked, _given(grid.request, spec.label))
                 rows[spec.label] = _Tuned(spec.label, cls, given)
     return rows
 
 
-def _given(request: CompareRequest, label: str) -> Settings:
+def _given(request: Request, label: str) -> Settings:
     """What the request sets for one row alone."""
     named = {row.label: row for row in map(parse_row, request.strategies)}
     row = named.get(label, Row(label, label, {}))  # else a class made in memory
@@ -145,29 +160,19 @@ def _given(request: CompareRequest, label: str) -> Settings:
 
 def _draw(count: int, row: _Tuned) -> tuple[Mapping[str, Any], ...]:
     """The first trial as it comes, the others drawn from the strategy's search space."""
-    optuna, label = load_optuna(), row.label
     space = _space(row)
-    distributions = {name: _distribution(optuna, searched) for name, searched in space.items()}
-    sampler = optuna.samplers.RandomSampler(seed=key(0, "tuning", label) % 2**32)
-    study = optuna.create_study(sampler=sampler)
-    drawn = [study.ask(distributions).params for _ in range(count - 1)] if distributions else []
+    draws = random.Random(key(0, "tuning", row.label))
+    drawn = [{name: _drawn(draws, searched) for name, searched in space.items()} for _ in range(count - 1)]
     return ({}, *drawn) if space else tuple({} for _ in range(count))
 
 
-def load_optuna() -> Any:
-    """The package, quietened; raises StreamlabError where it is not installed."""
-    try:
-        optuna = import_module("optuna")
-    except ImportError:
-        raise StreamlabError("--tune needs a package: pip install 'streamlab-cl[tune]'") from None
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna
-
-
-def _distribution(optuna: Any, searched: Searched) -> Any:
+def _drawn(draws: random.Random, searched: Searched) -> Any:
+    """A value of a choice, or a number of a range, evenly on its scale."""
     if isinstance(searched, Choice):
-        return optuna.distributions.CategoricalDistribution(searched.values)
-    return optuna.distributions.FloatDistribution(searched.low, searched.high, log=searched.log)
+        return draws.choice(searched.values)
+    if searched.log:
+        return math.exp(draws.uniform(math.log(searched.low), math.log(searched.high)))
+    return draws.uniform(searched.low, searched.high)
 
 
 def _space(row: _Tuned) -> dict[str, Searched]:
@@ -198,7 +203,7 @@ def _score(trials: Trials, label: str, number: int, out: Path) -> float | None:
     """A trial's accuracy on validation images, or None where it failed."""
     for block in trials.blocks:
         if block.folder.startswith(f"tuning/{number:03}/"):
-            for spec in block.experiment.specs:
+            for spec in block.specs:
                 if spec.label == label:
                     result = RunFolder(out / block.folder / spec.folder).result
                     return result["metrics"].get(trials.metric) if result else None

@@ -7,7 +7,9 @@ device do.
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import StreamlabError
@@ -20,18 +22,24 @@ if TYPE_CHECKING:
 def check_comparable(panel: Panel) -> None:
     """Raise StreamlabError, with what differs, where runs in one table are not comparable."""
     first: dict[int, Result] = {}
+    for (_, row), results in panel.results.items():
+        _check_make(row, results, lambda result: {**_form(result), "backbone": dict(result.spec.backbone)})
     for row in panel.rows:
-        made = [result for result in panel.all_of(row) if result.about]
-        forms = {json.dumps(_form(result), sort_keys=True): result for result in made}
-        if len(forms) > 1:
-            one, other, *_ = forms.values()
-            named = [name for name, value in _form(one).items() if _form(other)[name] != value]
-            raise StreamlabError(
-                f"{row}: its runs are of different make ({', '.join(named)}) in {one.folder} and "
-                f"{other.folder}; one row holds runs of one make"
-            )
+        _check_make(row, panel.all_of(row), _form)
         for result in panel.all_of(row):
             check_pair(first.setdefault(result.spec.seed, result), result)
+
+
+def _check_make(row: str, results: Iterable[Result], form: Callable[[Result], dict[str, Any]]) -> None:
+    """Raise StreamlabError where results of one row are of different forms."""
+    forms = {json.dumps(form(result), sort_keys=True): result for result in results}
+    if len(forms) > 1:
+        one, other, *_ = forms.values()
+        named = [name for name, value in form(one).items() if form(other)[name] != value]
+        raise StreamlabError(
+            f"{row}: its runs are of different make ({', '.join(named)}) in {one.folder} and "
+            f"{other.folder}; one row holds runs of one make"
+        )
 
 
 def check_pair(one: Result, other: Result) -> None:
@@ -45,29 +53,27 @@ def check_pair(one: Result, other: Result) -> None:
 
 
 def _form(result: Result) -> dict[str, Any]:
-    """What a row's runs must share beside the stream; a budget may ask for a smaller network."""
+    """What a row's runs must share beside the stream; another budget may ask for a smaller network."""
     made, spec = result.about.get("provenance", {}), result.spec
     names = ("packages", "threads", "layout", "sgd")
-    options = {name: value for name, value in spec.strategy_options.items() if name != "backbone"}
     return {
         **{name: made.get(name) for name in names},
         "device": spec.device,
         "strategy": spec.strategy,
-        "options": options,
-        "optimizer": dict(spec.optimizer),
-        "backbone": dict(spec.backbone),
-        "base": dict(spec.base),
+        "options": dict(spec.strategy_options),
+        "optimizer": dataclasses.asdict(spec.optimizer),
+        "base": dataclasses.asdict(spec.base),
     }
 
 
 def _differing(one: RunSpec, other: RunSpec) -> list[str]:
     """What makes two runs of one seed incomparable, in words."""
-    precisions = [spec.compute_config().precision for spec in (one, other)]
+    precisions = [spec.compute.precision for spec in (one, other)]
     checks = {
         f"the plan{_options(one, other)}": one.plan_fingerprint != other.plan_fingerprint,
         "the source's pixels": one.source_digest != other.source_digest,
         "the evaluation points": one.eval_every != other.eval_every,
-        "how the stream is served": one.stream_config() != other.stream_config(),
+        "how the stream is served": one.stream != other.stream,
         "the precision": precisions[0] != precisions[1],
     }
     return [name for name, differs in checks.items() if differs]

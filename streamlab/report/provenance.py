@@ -23,7 +23,7 @@ def provenance_of(gathered: Gathered) -> list[tuple[str, str]]:
                 for own in made
             ),
         ),
-        ("device", _each(f"{spec.device}, {spec.compute_config().precision}" for spec in specs)),
+        ("device", _each(f"{spec.device}, {spec.compute.precision}" for spec in specs)),
         (
             "form",
             _each(

@@ -254,7 +254,7 @@ def _held(results: tuple[Result, ...]) -> Mapping[str, int]:
 
 def _network(results: tuple[Result, ...]) -> str:
     """The network that a row used, where it was named."""
-    options = results[0].spec.backbone_options()
+    options = results[0].spec.backbone
     name = options.get("name", "")
     others = ", ".join(f"{key} {value}" for key, value in options.items() if key != "name")
     return f"{name} ({others})" if name and others else str(name)

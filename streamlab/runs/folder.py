@@ -88,7 +88,7 @@ class RunFolder:
     def spec(self) -> RunSpec:
         """The spec in run.json; raises CorruptFile."""
         try:
-            return RunSpec(**self.about["spec"])
+            return RunSpec.from_plain(self.about["spec"])
         except (KeyError, TypeError) as error:
             raise CorruptFile(f"{self.path / 'run.json'} is not a run: {error}") from None
 

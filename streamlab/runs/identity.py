@@ -28,7 +28,7 @@ def identity(
     """
     own = {name: value for name, value in spec.to_plain().items() if name not in _ELSEWHERE}
     forms = {name: provenance[name] for name in ("packages", "threads", "layout", "sgd")}
-    backbone = str(spec.backbone_options().get("name", ""))
+    backbone = str(spec.backbone.get("name", ""))
     sources = {
         "strategy's source": _source_of(strategy) if strategy else _source("strategies", spec.strategy),
         "backbone's source": _source("backbones", backbone) if backbone else "",

@@ -1,46 +1,45 @@
-"""What is run: one scenario on one source with one strategy and seed, as plain values.
+"""What is run: one scenario on one source with one strategy and seed, as typed values.
 
-A spec is all that a run folder needs to be run, resumed, or refused for comparison.
+A spec is all that a run folder needs to be run, resumed, or refused for comparison. Its values were text
+once, in a recipe or on a command line (streamlab.experiments.prepare makes them); here they are settled,
+defaults filled in, so that equal runs have equal specs.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import plugins
-from ..config import (
-    Accounting,
-    Budget,
-    ComputeConfig,
-    OptimizerConfig,
-    StreamConfig,
-    configure,
-    merged,
-    parse_budget,
-)
+from ..config import BaseConfig, Budget, ComputeConfig, OptimizerConfig, StreamConfig, configure
 from ..errors import StreamlabError
 from ..plans.episodes import EpisodePlan
 
 if TYPE_CHECKING:
-    from ..base_training import BaseConfig
     from ..plans.stream import Plan, StreamPlan
     from ..strategy import Strategy
 
+T = TypeVar("T")
 _KINDS = {"online": "an online stream", "sessions": "sessions", "episodes": "episodes"}
-SECTIONS = ("scenario", "stream", "backbone", "optimizer", "compute", "base")
+_SECTIONS: Mapping[str, type] = {
+    "budget": Budget,
+    "stream": StreamConfig,
+    "optimizer": OptimizerConfig,
+    "compute": ComputeConfig,
+    "base": BaseConfig,
+}
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One run. strategy_options may hold the sections `backbone` and `optimizer` for it alone.
+    """One run.
 
-    As a person's words are resolved its sections may hold text and leave out defaults; `settled` makes them
-    values, all of them, and such a spec is what a run folder keeps: equal runs have equal specs. An empty
-    backbone is the strategy's own.
+    scenario_options, strategy_options: the plugins' own, by name, every one of them. backbone: its `name`
+    and all its options; empty means the strategy's own. ceiling: whether it is trained on everything at
+    once, which no budget bounds. data: the folder that its source was read from.
     """
 
     scenario: str
@@ -49,84 +48,53 @@ class RunSpec:
     label: str
     seed: int
     plan_seed: int
-    budget: str
+    budget: Budget
     eval_every: int
     device: str
     source_digest: str
     plan_fingerprint: str
-    ceiling: bool = False
-    accounting: Accounting = "held"
-    count_frozen: bool = True
-    record: tuple[str, ...] = ()
-    data: str = ""
-    scenario_options: Mapping[str, Any] = field(default_factory=dict)
-    stream: Mapping[str, Any] = field(default_factory=dict)
-    backbone: Mapping[str, Any] = field(default_factory=dict)
-    optimizer: Mapping[str, Any] = field(default_factory=dict)
-    strategy_options: Mapping[str, Any] = field(default_factory=dict)
-    compute: Mapping[str, Any] = field(default_factory=dict)
-    base: Mapping[str, Any] = field(default_factory=dict)
+    ceiling: bool
+    record: tuple[str, ...]
+    data: str
+    scenario_options: Mapping[str, Any]
+    stream: StreamConfig
+    backbone: Mapping[str, Any]
+    optimizer: OptimizerConfig
+    strategy_options: Mapping[str, Any]
+    compute: ComputeConfig
+    base: BaseConfig
 
     @property
     def folder(self) -> str:
-        """Where the run lies inside its command's folder."""
-        safe = "".join(c if c.isalnum() or c in "+-._=" else "_" for c in self.label)
-        return f"{safe}/seed-{self.seed}"
-
-    def stream_config(self) -> StreamConfig:
-        return configure(StreamConfig, self.stream, "stream")
-
-    def compute_config(self) -> ComputeConfig:
-        return configure(ComputeConfig, self.compute, "compute")
-
-    def base_config(self) -> BaseConfig:
-        from ..base_training import BaseConfig
-
-        return configure(BaseConfig, self.base, "base")
-
-    def optimizer_config(self, strategy: type[Strategy]) -> OptimizerConfig:
-        """The user's optimizer, where any is set; else the strategy's own."""
-        given = merged(self.optimizer, self.strategy_options.get("optimizer", {}))
-        return configure(OptimizerConfig, given or strategy.default_optimizer, "optimizer")
-
-    def backbone_options(self) -> Mapping[str, Any]:
-        """The user's backbone, where any is set; else empty, and the strategy's own applies.
-
-        A row's own options lie over the section's, unless the row names another backbone.
-        """
-        own = self.strategy_options.get("backbone", {})
-        other = "name" in own and own["name"] != self.backbone.get("name", own["name"])
-        return dict(own) if other else merged(self.backbone, own)
-
-    def own_options(self, strategy: type[Strategy]) -> Any:
-        """The strategy's typed options."""
-        own = {k: v for k, v in self.strategy_options.items() if k not in ("backbone", "optimizer")}
-        return configure(strategy.options_type(), own, self.strategy)
-
-    def settled(self, strategy: type[Strategy], scenario_options: Mapping[str, Any]) -> RunSpec:
-        """The same run with every section as typed values, defaults filled in; raises StreamlabError.
-
-        scenario_options: those of the plan that was made, which are typed already.
-        """
-        backbone = settled_backbone(self.backbone_options())
-        is_default = bool(backbone) and backbone == settled_backbone(strategy.backbone)
-        return dataclasses.replace(
-            self,
-            scenario_options=dict(scenario_options),
-            stream=dataclasses.asdict(self.stream_config()),
-            backbone={} if is_default else backbone,
-            optimizer=dataclasses.asdict(self.optimizer_config(strategy)),
-            compute=dataclasses.asdict(self.compute_config()),
-            base=dataclasses.asdict(self.base_config()),
-            strategy_options=dataclasses.asdict(self.own_options(strategy)),
-        )
-
-    def parsed_budget(self) -> Budget:
-        budget = parse_budget(self.budget)
-        return dataclasses.replace(budget, accounting=self.accounting, count_frozen=self.count_frozen)
+        """Where the run lies inside its block's folder."""
+        return f"{folder_name(self.label)}/seed-{self.seed}"
 
     def to_plain(self) -> dict[str, Any]:
+        """JSON values, by name."""
         return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_plain(plain: Mapping[str, Any]) -> RunSpec:
+        """The spec that `to_plain` wrote; raises TypeError or KeyError where it is none."""
+        sections: dict[str, Any] = {name: _made(kind, plain[name]) for name, kind in _SECTIONS.items()}
+        others = {name: _tuples(value) for name, value in plain.items() if name not in sections}
+        return RunSpec(**others, **sections)
+
+
+def _made(kind: type[T], plain: Mapping[str, Any]) -> T:
+    return kind(**{name: _tuples(value) for name, value in plain.items()})
+
+
+def _tuples(value: Any) -> Any:
+    """As it was before JSON made lists of tuples."""
+    if isinstance(value, Mapping):
+        return {name: _tuples(inner) for name, inner in value.items()}
+    return tuple(_tuples(inner) for inner in value) if isinstance(value, (list, tuple)) else value
+
+
+def folder_name(text: str) -> str:
+    """A label as the name of a folder: letters, digits and +-._= stay, all else is an underscore."""
+    return "".join(c if c.isalnum() or c in "+-._=" else "_" for c in text)
 
 
 def settled_backbone(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,41 +105,6 @@ def settled_backbone(options: Mapping[str, Any]) -> dict[str, Any]:
     others = {key: value for key, value in options.items() if key != "name"}
     plugin = configure(plugins.load("backbones", name), others, f"backbone {name}")
     return {"name": name, **dataclasses.asdict(plugin)}
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of the table: a strategy by name or file, and the options that set it apart."""
-
-    strategy: str
-    label: str
-    options: Mapping[str, Any]
-
-
-def parse_row(text: str) -> Row:
-    """`er`, `./mine.py`, `avalanche:Replay`, or `er:selection=balanced,replay_size=20` (a row of its own)."""
-    name, colon, rest = text.partition(":")
-    if plugins.is_of_family(text):  # avalanche:Replay:mem_size=200
-        own, colon, rest = rest.partition(":")
-        name = f"{name}:{own}"
-    options: dict[str, Any] = {}
-    for part in filter(None, rest.split(",")):
-        path, equals, value = part.partition("=")
-        if not equals:
-            raise StreamlabError(f"strategy {text!r}: write NAME:OPTION=VALUE,OPTION=VALUE")
-        section, dot, inner = path.strip().partition(".")
-        if dot:
-            options.setdefault(section, {})[inner] = value.strip()
-        else:
-            options[section] = value.strip()
-    shown = Path(name).stem if name.endswith(".py") else name
-    return Row(name, f"{shown} {rest}" if colon else shown, options)
-
-
-def absolute(text: str) -> str:
-    """A row's text, a file in it named by its whole path."""
-    name, colon, rest = text.partition(":")
-    return f"{Path(name).resolve()}{colon}{rest}" if name.endswith(".py") else text
 
 
 def check_strategy(strategy: type[Strategy], options: Any, name: str, plan: Plan) -> None:
@@ -236,13 +169,3 @@ def load_strategy(name: str) -> type[Strategy]:
     if len(own) != 1:
         raise StreamlabError(f"strategy file {name} defines {len(own)} strategies, and must define one")
     return own[0]
-
-
-def unique_labels(rows: Iterable[Row]) -> list[Row]:
-    """The rows; raises StreamlabError where two have one label."""
-    listed = list(rows)
-    labels = [row.label for row in listed]
-    for label in labels:
-        if labels.count(label) > 1:
-            raise StreamlabError(f"strategy {label!r} is named twice; give one of them an option")
-    return listed

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..base_training import BaseConfig, BaseTraining
+from ..base_training import BaseTraining
+from ..config import BaseConfig
 from ..errors import StreamlabError
 from ..files import cache_folder, locked, write_bytes
 from ..nets.network import Network

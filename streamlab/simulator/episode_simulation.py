@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from ..batch import EpisodeBatch
-from ..config import Budget, StreamConfig
 from ..data.split import Split
 from ..evaluation.episode_evaluator import EpisodeEvaluator
 from ..evaluation.episode_record import EpisodeEvaluation, EpisodeRecord, save_episode_evaluation
@@ -19,7 +18,7 @@ from ..runs.folder import RunFolder
 from ..strategy import Strategy
 from . import events
 from .base_session import establish_base
-from .simulation import Simulation
+from .simulation import Served, Simulation
 from .view import View
 
 
@@ -35,16 +34,14 @@ class EpisodeSimulation(Simulation):
         strategy: Strategy,
         images: Split,
         evaluator: EpisodeEvaluator,
-        stream: StreamConfig,
-        eval_every: int,
-        budget: Budget,
+        served: Served,
         emit: events.Listener,
         folder: RunFolder | None = None,
     ) -> None:
-        super().__init__(strategy, budget, images.device, emit, folder)
+        super().__init__(strategy, served.budget, images.device, emit, folder)
         self.plan, self.images, self.evaluator = plan, images, evaluator
-        self.stream, self.eval_every = stream, eval_every
-        self.batch_size = stream.batch_size or 1
+        self.stream, self.eval_every = served.stream, served.eval_every
+        self.batch_size = self.stream.batch_size or 1
         self.evaluations: list[EpisodeEvaluation] = []
 
     # What the driver calls, in its order.

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..config import Budget, StreamConfig
+from ..config import StreamConfig, configure
 from ..data.source import SharedSource, open_shared
 from ..data.split import Split
 from ..errors import StreamlabError
 from ..evaluation.episode_evaluator import EpisodeEvaluator
 from ..evaluation.episode_record import EpisodeRecord
-from ..evaluation.evaluator import BATCH_SIZE, CACHE_BYTES, Evaluator
+from ..evaluation.evaluator import Evaluator
 from ..evaluation.metrics import measure
 from ..evaluation.record import Record, accuracy_matrix
 from ..nets.network import PixelStatistics
@@ -38,7 +38,7 @@ from .episodes import run_episodes
 from .online import run_online
 from .resources import peak_memory, reset_peak_memory
 from .sessions import run_sessions
-from .simulation import Simulation
+from .simulation import Served, Simulation
 from .stream_simulation import StreamSimulation
 
 if TYPE_CHECKING:
@@ -95,11 +95,12 @@ def build(
         raise StreamlabError("its plan or its source is not the one that it was made for")
     pixels = PixelStatistics(source.mean, source.deviation)
     made = make_strategy(spec, plan, source.image_shape, pixels, strategy)
-    rest = (spec.stream_config(), spec.eval_every, spec.parsed_budget(), frozenset(spec.record))
-    cache_bytes = spec.compute_config().cache_bytes
+    served = Served(
+        spec.stream, spec.eval_every, spec.budget, frozenset(spec.record), spec.compute.cache_bytes
+    )
     if isinstance(plan, EpisodePlan):
-        return assemble_episodes(made, plan, source, *rest, emit, folder, cache_bytes=cache_bytes)
-    return assemble(made, plan, source, *rest, emit, folder, cache_bytes=cache_bytes)
+        return assemble_episodes(made, plan, source, served, emit, folder)
+    return assemble(made, plan, source, served, emit, folder)
 
 
 def make_strategy(
@@ -117,65 +118,60 @@ def make_strategy(
         seed=spec.seed,
         device=torch.device(spec.device),
         pixels=pixels,
-        backbone=spec.backbone_options(),
-        optimizer=spec.optimizer_config(cls),
-        precision=spec.compute_config().precision,
-        base=spec.base_config(),
+        backbone=spec.backbone,
+        optimizer=spec.optimizer,
+        precision=spec.compute.precision,
+        base=spec.base,
         way=plan.train.way if isinstance(plan, EpisodePlan) else 0,
         kind=plan.kind,
         shows_boundaries=isinstance(plan, EpisodePlan) or plan.shows_boundaries,
     )
-    return cls(setting, spec.own_options(cls))
+    return cls(setting, configure(cls.options_type(), spec.strategy_options, spec.strategy))
 
 
 def assemble(
     strategy: Strategy,
     plan: StreamPlan,
     source: SharedSource,
-    stream: StreamConfig,
-    eval_every: int,
-    budget: Budget,
-    record: frozenset[str],
+    served: Served,
     emit: events.Listener,
     folder: RunFolder | None,
     kind: type[StreamSimulation] = StreamSimulation,
-    evaluation_batch: int = BATCH_SIZE,
-    cache_bytes: int = CACHE_BYTES,
 ) -> StreamSimulation:
     """A strategy as it was made, its budget allotted, put before a plan; raises StreamlabError."""
     device = strategy.setting.device
     if strategy.learns_jointly:
         plan = plan.merged()
         stream = StreamConfig(strategy.options.batch_size, 1, strategy.options.epochs)
+        served = dataclasses.replace(served, stream=stream)
     else:
-        strategy.allot(budget)
+        strategy.allot(served.budget)
     train = _split(source.train_images, source.train_labels, plan, device)
     test = _split(source.test_images, source.test_labels, plan, device)
-    evaluator = Evaluator(plan, test, record, evaluation_batch, cache_bytes, source.digest)
-    return kind(plan, strategy, train, evaluator, stream, eval_every, budget, emit, folder)
+    evaluator = Evaluator(
+        plan, test, served.record, served.evaluation_batch, served.cache_bytes, source.digest
+    )
+    return kind(plan, strategy, train, evaluator, served, emit, folder)
 
 
 def assemble_episodes(
     strategy: Strategy,
     plan: EpisodePlan,
     source: SharedSource,
-    stream: StreamConfig,
-    eval_every: int,
-    budget: Budget,
-    record: frozenset[str],
+    served: Served,
     emit: events.Listener,
     folder: RunFolder | None,
     kind: type[EpisodeSimulation] = EpisodeSimulation,
-    evaluation_batch: int = BATCH_SIZE,
-    cache_bytes: int = CACHE_BYTES,
 ) -> EpisodeSimulation:
     """A strategy as it was made, put before a plan of episodes; raises StreamlabError."""
-    strategy.allot(budget)
+    strategy.allot(served.budget)
     images = np.concatenate([source.train_images, source.test_images])
     labels = np.concatenate([source.train_labels, source.test_labels])
     split = _split(images, labels, plan, strategy.setting.device)
-    evaluator = EpisodeEvaluator(plan, split, record, evaluation_batch, cache_bytes, source.digest)
-    return kind(plan, strategy, split, evaluator, stream, eval_every, budget, emit, folder)
+    evaluator = EpisodeEvaluator(
+        plan, split, served.record, served.evaluation_batch, served.cache_bytes, source.digest
+    )
+    return kind(plan, strategy, split, evaluator, served, emit, folder)
 
 
 def _split(images: NDArray[np.uint8], labels: NDArray[np.int64], plan: Plan, device: torch.device) -> Split:

@@ -22,8 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..augment import Augmentation, augmented
-from ..config import OptimizerConfig, at_least, within
+from ..augment import augmented
+from ..config import Augmentation, OptimizerConfig, at_least, within
 from ..errors import StreamlabError
 from ..memory.state import StateReader, StateWriter
 from ..nets.network import Network

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..config import Budget
+from ..config import Budget, StreamConfig
 from ..errors import StreamlabError
+from ..evaluation.evaluator import BATCH_SIZE, CACHE_BYTES
 from ..memory.ledger import check_budget
 from ..randomness import key, put_host_state, seed_torch, take_host_state
 from ..runs.checkpoints import Checkpoint, load_checkpoint, patience, save_checkpoint
@@ -30,6 +31,23 @@ from .resources import FlopCounter, flops_of
 _FLUSH_EVERY = 64
 _FLOPS_STEPS = (1, 20)
 _STEP_STRIDE = 0x9E3779B97F4A7C15
+
+
+@dataclass(frozen=True)
+class Served:
+    """How a plan is served and judged: the same for every strategy of a comparison.
+
+    eval_every: samples between regular evaluations; record: what is kept beside predictions
+    (evaluation.record.RECORDABLE); cache_bytes: the most kept of test images' features; evaluation_batch:
+    test images predicted at a time.
+    """
+
+    stream: StreamConfig
+    eval_every: int
+    budget: Budget
+    record: frozenset[str] = frozenset()
+    cache_bytes: int = CACHE_BYTES
+    evaluation_batch: int = BATCH_SIZE
 
 
 @dataclass

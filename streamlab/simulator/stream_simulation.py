@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
-from ..config import StreamConfig
 from ..data.split import Split
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.features import FeatureCache
@@ -27,13 +26,11 @@ from ..runs.folder import RunFolder
 from ..strategy import Strategy
 from . import events
 from .base_session import establish_base
-from .simulation import Simulation
+from .simulation import Served, Simulation
 from .view import Order, View
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from ..config import Budget
 
 _NEIGHBOURS = 1000
 _BATCH_SIZE = 10
@@ -48,20 +45,18 @@ class StreamSimulation(Simulation):
         strategy: Strategy,
         train: Split,
         evaluator: Evaluator,
-        stream: StreamConfig,
-        eval_every: int,
-        budget: Budget,
+        served: Served,
         emit: events.Listener,
         folder: RunFolder | None = None,
     ) -> None:
-        super().__init__(strategy, budget, train.device, emit, folder)
+        super().__init__(strategy, served.budget, train.device, emit, folder)
         self.plan, self.evaluator = plan, evaluator
         self.train = train
-        self.stream, self.eval_every = stream, eval_every
-        self.batch_size = stream.batch_size or _BATCH_SIZE
+        self.stream, self.eval_every = served.stream, served.eval_every
+        self.batch_size = self.stream.batch_size or _BATCH_SIZE
         self.evaluations: list[Evaluation] = []
         self.host_labels = train.labels.cpu().numpy()
-        self.epochs = 1 if plan.kind == "online" else stream.epochs
+        self.epochs = 1 if plan.kind == "online" else self.stream.epochs
         self.bounds = list(accumulate((len(e.indices) * self.epochs for e in plan.experiences), initial=0))
         self._train_cache: FeatureCache | None = None
         self._unexposed = set(range(plan.num_classes))

@@ -7,11 +7,11 @@ import time
 from typing import Any
 
 import torch
+from jobs import cells_of
 from torch import nn
 
 from streamlab.data.load import load_source
 from streamlab.data.source import Source, open_shared, share
-from streamlab.experiments.experiment import Request, prepare
 from streamlab.interop.avalanche import to_benchmark
 from streamlab.interop.avalanche_strategies import quiet
 from streamlab.nets.network import PixelStatistics, build_network
@@ -27,12 +27,10 @@ ROWS = {"er:selection=herding,replay_size=32": "streamlab", "avalanche:Replay": 
 
 def ours(name: str, source: Source) -> float:
     """Seconds of training and evaluation of one run in this process, by the kernel's own clock."""
-    request = Request("class-incremental", strategies=(name,), seeds=1, settings=SETTINGS, device="cpu")
-    experiment = prepare(request, source)
-    spec = experiment.specs[0]
+    (cell,) = cells_of(source, "class-incremental", name, settings=SETTINGS, device="cpu")
     shared = open_shared(share(source))
     with deterministic():
-        made: Any = build(spec, experiment.plans[0], shared, lambda event: None, None)
+        made: Any = build(cell.spec, cell.plan, shared, lambda event: None, None)
         drive(made)
     return float(made.progress.train_seconds)
 
@@ -42,9 +40,7 @@ def theirs(source: Source) -> float:
     from avalanche.training.plugins import EvaluationPlugin
     from avalanche.training.supervised import Replay
 
-    plan = prepare(
-        Request("class-incremental", strategies=("er",), seeds=1, settings=SETTINGS), source
-    ).plans[0]
+    plan = cells_of(source, "class-incremental", "er", settings=SETTINGS)[0].plan
     benchmark = to_benchmark(plan, source)
     network = build_network({"name": "mlp"}, source.image_shape, 100, PixelStatistics(0.5, 0.2))
     model = nn.Sequential(network.backbone, network.head)

@@ -11,9 +11,9 @@ from typing import Any
 from streamlab.data.load import load_source
 from streamlab.data.source import Source, open_shared, share
 from streamlab.experiments.engines import run_grid
-from streamlab.experiments.folder import hold, settle, write_comparison
 from streamlab.experiments.grid import Cell, Grid, prepare_grid
-from streamlab.experiments.request import CompareRequest
+from streamlab.experiments.layout import hold, settle, write_experiment
+from streamlab.experiments.request import Request
 from streamlab.report.gather import gather
 from streamlab.report.write import write_report
 from streamlab.simulator import events
@@ -23,15 +23,15 @@ SETTINGS = {"scenario": {"samples_per_class": 40}, "stream": {"batch_size": 10}}
 CELLS = ("er", "er-ace", "der++", "finetune")
 
 
-def request(**others: Any) -> CompareRequest:
+def request(**others: Any) -> Request:
     given: dict[str, Any] = {
         "scenarios": ("class-incremental",), "strategies": CELLS, "budgets": ("1MiB", "2MiB"), "eval_every": 2000,
         "settings": SETTINGS, "device": "cpu",
     }  # fmt: skip
-    return CompareRequest(**{**given, **others})
+    return Request(**{**given, **others})
 
 
-def timed(asked: CompareRequest, source: Source, out: Path) -> float:
+def timed(asked: Request, source: Source, out: Path) -> float:
     """Seconds from the first cell's start to the last one's end."""
     grid = prepare_grid(asked, {asked.source: source})
     starts: list[float] = []
@@ -41,7 +41,7 @@ def timed(asked: CompareRequest, source: Source, out: Path) -> float:
             starts.append(time.perf_counter())
 
     with hold(out):
-        write_comparison(grid, out)
+        write_experiment(grid, out)
         settle(grid, out)
         run_grid(grid, out, hear)
     return time.perf_counter() - starts[0]
@@ -53,8 +53,7 @@ def bare(grid: Grid, source: Source) -> float:
     began = time.perf_counter()
     with deterministic():
         for cell in grid.cells:
-            plan = cell.block.experiment.plans[cell.spec.plan_seed]
-            drive(build(cell.spec, plan, shared, lambda event: None, None))
+            drive(build(cell.spec, cell.plan, shared, lambda event: None, None))
     return time.perf_counter() - began
 
 

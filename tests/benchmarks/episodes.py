@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jobs import cells_of
 
 from streamlab.data.load import load_source
 from streamlab.data.source import Source, open_shared, share
-from streamlab.experiments.experiment import Request, prepare
 from streamlab.interop.learn2learn import library
 from streamlab.nets.network import Network
 from streamlab.planning import make_plan
@@ -82,11 +82,9 @@ def testing() -> tuple[float, float]:
 
 
 def _simulation(strategy: str, source: Source, settings: dict[str, Any]) -> EpisodeSimulation:
-    request = Request("episodes", strategies=(strategy,), seeds=1, settings=settings)
-    experiment = prepare(request, source)
-    (spec,) = experiment.specs
+    (cell,) = cells_of(source, "episodes", strategy, settings=settings)
     shared = open_shared(share(source))
-    made = build(spec, experiment.plans[spec.plan_seed], shared, lambda event: None, None)
+    made = build(cell.spec, cell.plan, shared, lambda event: None, None)
     assert isinstance(made, EpisodeSimulation)
     return made
 

@@ -9,9 +9,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from jobs import cells_of
+
 from streamlab.data.load import load_source
 from streamlab.data.source import open_shared, share
-from streamlab.experiments.experiment import Experiment, Request, prepare
+from streamlab.experiments.grid import Cell
 from streamlab.files import cache_folder
 from streamlab.simulator.execute import build, deterministic, drive
 
@@ -22,13 +24,13 @@ SWEEP = [
 ]
 
 
-def seconds(experiment: Experiment, shared: Path, rows: int) -> float:
+def seconds(cells: list[Cell], shared: Path, rows: int) -> float:
     """The first `rows` runs, one after another in this process, with one thread."""
     source = open_shared(shared)
     began = time.perf_counter()
     with deterministic():
-        for spec in experiment.specs[:rows]:
-            drive(build(spec, experiment.plans[spec.plan_seed], source, lambda event: None, None))
+        for cell in cells[:rows]:
+            drive(build(cell.spec, cell.plan, source, lambda event: None, None))
     return time.perf_counter() - began
 
 
@@ -39,12 +41,8 @@ def measure() -> dict[str, float]:
         os.environ["XDG_CACHE_HOME"] = cache
         source = load_source("glyphs-100")
         settings = {"base": {"epochs": 1}}
-        request = Request("fscil", strategies=tuple(SWEEP), seeds=1, settings=settings)
-        on = prepare(request, source)
-        off = prepare(
-            Request("fscil", strategies=("teen",), seeds=1, settings={**settings, "compute": {"cache": "0"}}),
-            source,
-        )
+        on = cells_of(source, "fscil", *SWEEP, settings=settings)
+        off = cells_of(source, "fscil", "teen", settings={**settings, "compute": {"cache": "0"}})
         shared = share(source)
         seconds(on, shared, 1)  # trains the base
         figures: dict[str, list[float]] = {"off": [], "first": [], "kept": []}

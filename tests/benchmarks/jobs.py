@@ -57,3 +57,14 @@ def plan_and_source(job: Job, data: str, seed: int = 0):
 
     source = load_source("fashion-mnist", data)
     return make_plan("class-incremental", source.labels, seed, job.scenario), source
+
+
+def cells_of(source, scenario: str, *strategies: str, **request):
+    """The cells of a request on a source that is there, with one seed: what `streamlab run` would run."""
+    from streamlab.experiments.grid import prepare_grid
+    from streamlab.experiments.request import Request
+
+    asked = Request(
+        **{"scenarios": (scenario,), "source": source.name, "strategies": strategies, "seeds": 1, **request}
+    )
+    return prepare_grid(asked, {source.name: source}).cells

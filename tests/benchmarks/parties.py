@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from jobs import JOBS, Job
+from jobs import JOBS, Job, cells_of
 
 
 def plain(job: Job, data: str) -> dict[str, float]:
@@ -121,23 +121,19 @@ def our_steps(job: Job, data: str, name: str) -> float:
     """Seconds that one run's steps take, what happens at the end of an experience left out."""
     from streamlab.data.load import load_source
     from streamlab.data.source import open_shared, share
-    from streamlab.experiments.experiment import Request, prepare
     from streamlab.simulator import stream_simulation as simulation
     from streamlab.simulator.execute import build, deterministic, drive
 
     settings = {"scenario": job.scenario, "backbone": {"name": "mlp", "widths": [256]}}
-    request = Request("class-incremental", "fashion-mnist", (name,), 1, eval_every=10**9, settings=settings)
     source = load_source("fashion-mnist", data)
-    prepared = prepare(request, source)
+    (cell,) = cells_of(source, "class-incremental", name, eval_every=10**9, settings=settings)
     made = simulation.StreamSimulation
     spent: list[float] = []
     plain_end = made.end
     clocked(made, "end", spent)
     try:
         with deterministic():
-            run = build(
-                prepared.specs[0], prepared.plans[0], open_shared(share(source)), lambda event: None, None
-            )
+            run = build(cell.spec, cell.plan, open_shared(share(source)), lambda event: None, None)
             drive(run)
     finally:
         made.end = plain_end
@@ -153,7 +149,6 @@ def live_share(job: Job, data: str) -> dict[str, float]:
 
     from streamlab.data.load import load_source
     from streamlab.data.source import share
-    from streamlab.experiments.experiment import prepare
     from streamlab.runs.folder import RunFolder
     from streamlab.simulator import events
     from streamlab.simulator import stream_simulation as simulation
@@ -165,14 +160,13 @@ def live_share(job: Job, data: str) -> dict[str, float]:
     clocked(simulation, "save_evaluation", spent)
     clocked(RunFolder, "write_result", spent)
     source = load_source("fashion-mnist", data)
-    prepared = prepare(live_request(job), source)
-    (spec,) = prepared.specs
+    cell = live_cell(job, source)
     shared = share(source)
     shares = []
     for _ in range(4):
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "out"
-            prepared.create(out)
+            RunFolder.create(out / cell.folder, cell.spec, cell.plan)
             ours, theirs = multiprocessing.get_context("spawn").Pipe()
             viewer = multiprocessing.get_context("spawn").Process(target=watch, args=(theirs, job, data, out))
             viewer.start()
@@ -183,7 +177,7 @@ def live_share(job: Job, data: str) -> dict[str, float]:
             def emit(event: events.Event, send=ours.send_bytes) -> None:
                 send(json.dumps(events.to_plain(event)).encode())
 
-            assert execute(out / spec.folder, shared, emit)
+            assert execute(out / cell.folder, shared, emit)
             seconds = time.perf_counter() - began
             shares.append((sum(spent) / seconds, ours.recv() / seconds))
             viewer.join()
@@ -204,13 +198,10 @@ def clocked(owner, name: str, spent: list[float]) -> None:
     setattr(owner, name, timed)
 
 
-def live_request(job: Job):
-    from streamlab.experiments.experiment import Request
-
+def live_cell(job: Job, source):
     settings = {"scenario": job.scenario, "backbone": {"name": "mlp", "widths": [256]}}
-    return Request(
-        "class-incremental", "fashion-mnist", ("er",), 1, eval_every=job.eval_every, settings=settings
-    )
+    (cell,) = cells_of(source, "class-incremental", "er", eval_every=job.eval_every, settings=settings)
+    return cell
 
 
 def watch(pipe, job: Job, data: str, out: Path) -> None:
@@ -219,19 +210,22 @@ def watch(pipe, job: Job, data: str, out: Path) -> None:
 
     from rich.console import Console
 
-    from streamlab.cli.view import LiveView
+    from streamlab.cli.views import LiveView
     from streamlab.data.load import load_source
-    from streamlab.experiments.experiment import prepare
+    from streamlab.experiments.grid import Grid
+    from streamlab.experiments.request import Request
     from streamlab.simulator import events
 
-    prepared = prepare(live_request(job), load_source("fashion-mnist", data))
-    with LiveView(prepared, out, Console(file=io.StringIO(), force_terminal=True, width=120)) as view:
+    cell = live_cell(job, load_source("fashion-mnist", data))
+    grid = Grid(Request(), (cell.block,), {cell.block.scenario: {cell.block.budget: cell.spec.budget}})
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    with LiveView(grid, "", out, console) as view:
         pipe.send("ready")
         began = time.process_time()
         event: object = None
         while not isinstance(event, events.RunEnded):
             event = events.from_plain(json.loads(pipe.recv_bytes()))
-            view.hear(prepared.specs[0], event)
+            view.hear(cell, event)
         pipe.send(time.process_time() - began)
 
 

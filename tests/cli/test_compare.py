@@ -12,18 +12,18 @@ from pathlib import Path
 import pexpect
 import pytest
 from comparing import SESSIONS, asking
+from making import laid_out, resolved
 from rich.console import Console
 from typer.testing import CliRunner
 
-from streamlab.cli.grid_table import GridState, grid_table
-from streamlab.cli.live import RunState
+from streamlab.cli.grid_table import grid_table
+from streamlab.cli.live import LiveState, RunState
 from streamlab.cli.main import app
 from streamlab.data.source import Source, share
 from streamlab.errors import StreamlabError
-from streamlab.experiments.experiment import Request, prepare, read_recipe
-from streamlab.experiments.folder import count_done
 from streamlab.experiments.grid import prepare_grid
-from streamlab.experiments.request import CompareRequest
+from streamlab.experiments.layout import count_done
+from streamlab.experiments.request import Request, read_recipe
 from streamlab.simulator import events
 from streamlab.simulator.pool import Job, run_jobs
 
@@ -94,10 +94,10 @@ def test_a_dry_run_says_what_each_budget_buys_and_what_is_done(
 ) -> None:
     given = ["--budget", "1MiB", "--budget", "model+300ex", "--out", str(finished[1])]
     shown = asked("compare", str(recipe), "--dry-run", *given)
-    assert f"4 of 6 cells are done in {finished[1]}, and are not run again" in " ".join(shown.split())
+    assert f"4 of 6 runs are done in {finished[1]}, and are not run again" in " ".join(shown.split())
     assert re.search(r"class-incremental at model\+300ex \(\d+ KiB\)", shown)
     assert re.search(r"er +mlp 37,120 +\S+ KiB +300 ", shown)
-    assert "6 cells, about" in shown
+    assert "6 runs, about" in shown
     assert "budgets count all that is held, a frozen backbone counted; nothing was run (--dry-run)" in shown
 
 
@@ -130,7 +130,7 @@ def test_where_every_cell_fails_the_way_to_go_on_is_said(recipe: Path, tmp_path:
 
 
 def test_only_what_is_made_the_same_way_counts_as_done(recipe: Path, finished: tuple[str, Path]) -> None:
-    asked_for = CompareRequest(**read_recipe(recipe, CompareRequest))
+    asked_for = Request(**read_recipe(recipe))
     for changes, done in (({"seeds": 3}, 6), ({"settings": {"stream": {"batch_size": 40}}}, 0)):
         assert count_done(prepare_grid(replace(asked_for, **changes)), finished[1]) == done
 
@@ -155,22 +155,22 @@ def test_json_is_one_event_a_line(recipe: Path, tmp_path: Path) -> None:
     ]
     heard = [json.loads(line) for line in asked("compare", str(recipe), *given).splitlines()]
     assert {(own["scenario"], own["budget"], own["strategy"]) for own in heard} == {
-        ("class-incremental", "any-budget", "finetune")
+        ("class-incremental", "1MiB", "finetune")
     }
     assert [own["event"] for own in heard].count("RunEnded") == 2
 
 
 def test_a_table_of_cells_shows_what_is_done_going_on_and_failed(tiny: Source) -> None:
     grid = prepare_grid(asking(strategies=("er", "finetune"), seeds=3), {"tiny": tiny})
-    runs, places = {}, {}
+    runs = {}
     for number, cell in enumerate(grid.cells):
         status = ("complete", "running", "waiting", "failed")[number % 4]
         message = "er: it fell over" if status == "failed" else ""
         runs[cell.folder] = RunState(
-            cell.spec.label, cell.spec.seed, 100, 40, status=status, metrics={"a_avg": 0.5}, message=message
-        )
-        places[cell.folder] = (cell.block.scenario, cell.spec.label, cell.block.budget)
-    state = GridState("comparison", runs, places, {"class-incremental": ("12kB", "40kB")}, 0)
+            cell.spec.label, cell.spec.seed, cell.block.scenario, cell.block.budget, 100, 40, status=status,
+            metrics={"a_avg": 0.5}, message=message,
+        )  # fmt: skip
+    state = LiveState("comparison", runs, budgets={"class-incremental": ("12kB", "40kB")})
     console = Console(width=80, record=True, color_system=None, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(grid_table(state, 80, 60.0))
     text = console.export_text()
@@ -186,13 +186,11 @@ def test_workers_are_spread_over_gpus(tiny: Source, tmp_path: Path) -> None:
         "import os\nfrom streamlab import Strategy\n\n\nclass Tell(Strategy):\n"
         "    def losses(self, batch):\n        raise ValueError('sees ' + os.environ['CUDA_VISIBLE_DEVICES'])\n"
     )
-    request = Request(
-        scenario="class-incremental", strategies=(str(plugin),), seeds=4, settings=SESSIONS, device="cpu"
-    )
-    experiment = prepare(request, tiny)
-    experiment.create(tmp_path / "out")
+    given = {"scenario": "class-incremental", "seeds": 4, "settings": SESSIONS, "device": "cpu"}
+    grid = resolved(tiny, str(plugin), **given)
+    laid_out(grid, tmp_path / "out")
     shared = share(tiny)
-    jobs = [Job(tmp_path / "out" / spec.folder, shared) for spec in experiment.specs]
+    jobs = [Job(tmp_path / "out" / cell.folder, shared) for cell in grid.cells]
     seen: set[str] = set()
 
     def hear(number: int, event: events.Event) -> None:

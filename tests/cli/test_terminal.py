@@ -53,7 +53,7 @@ def test_the_live_table_is_drawn_and_fits_80_columns(finished: tuple[str, Path])
 
 
 def test_a_run_folder_holds_a_result_with_metrics(finished: tuple[str, Path]) -> None:
-    results = [json.loads(p.read_text()) for p in sorted(finished[1].glob("*/seed-*/result.json"))]
+    results = [json.loads(p.read_text()) for p in sorted(finished[1].glob("*/*/*/seed-*/result.json"))]
     assert len(results) == 4
     for result in results:
         assert set(plugins.names("metrics")) == set(result["metrics"]) | set(result["not_defined"])
@@ -67,7 +67,7 @@ def test_runs_are_listed_shown_and_removed(finished: tuple[str, Path], tmp_path:
     assert f"{out}  " in listed
     assert "si-blurry on fashion-mnist  er, slda  complete" in listed
     shown = call("runs", "show", str(out)).stdout
-    accuracies = [json.loads(p.read_text())["metrics"]["a_auc"] for p in out.glob("er/*/result.json")]
+    accuracies = [json.loads(p.read_text())["metrics"]["a_auc"] for p in out.glob("*/*/er/*/result.json")]
     assert f"{100 * interval(accuracies).mean:.1f}" in shown
     assert "        a er\n        b slda\n" in shown
     copy = tmp_path / "copy"
@@ -112,11 +112,11 @@ def test_ctrl_c_leaves_a_run_that_resume_finishes(tiny_data: Path, tmp_path: Pat
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 130
-    assert not list(out.glob("*/*/result.json"))
+    assert not list(out.rglob("result.json"))
     done = call("resume", str(out))
     assert done.returncode == 0, done.stderr
     assert "er seed 0: done" in done.stdout
-    assert list(out.glob("*/*/result.json"))
+    assert list(out.rglob("result.json"))
 
 
 def test_a_mistake_is_one_sentence_and_exit_code_2() -> None:
@@ -135,10 +135,11 @@ def test_a_dry_run_says_what_would_run_and_runs_nothing(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     model = 4 * (784 * 256 + 256 + 256 * 100 + 100)
-    assert re.search(rf"^er +2MiB +{(2 * 2**20 - model) // 792:,} +[\d.]+ s$", done.stdout, re.MULTILINE)
-    assert re.search(
-        r"^2 runs, about [\d.]+ s in all on \d at once; nothing was run", done.stdout, re.MULTILINE
-    )
+    bought = f"{(2 * 2**20 - model) // 792:,}"
+    shown = done.stdout
+    assert re.search(rf"^ *er +mlp 200,960 +\S+ KiB +{bought} +[\d.]+ s$", shown, re.MULTILINE), shown
+    assert re.search(r"^2 runs, about [\d.]+ s in all on \d at once; budgets count", shown, re.MULTILINE)
+    assert "nothing was run (--dry-run)" in shown
     assert not list(tmp_path.iterdir())
 
 
@@ -150,7 +151,8 @@ def test_a_recipe_is_run_as_written(tmp_path: Path) -> None:
     done = call("run", "mine.toml", "--dry-run", "--set", "scenario.tasks=4", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "20,000 samples in 4 experiences" in done.stdout
-    assert re.search(r"^er selection=balanced +1MiB +", done.stdout, re.MULTILINE)
+    assert "si-blurry at 1MiB" in done.stdout
+    assert re.search(r"^ *er selection=balanced +mlp ", done.stdout, re.MULTILINE)
     (tmp_path / "wrong.toml").write_text('scenari = "si-blurry"\n')
     wrong = call("run", "wrong.toml", cwd=tmp_path)
     assert "unknown field of recipe wrong.toml 'scenari'; did you mean 'scenario'?" in wrong.stderr
@@ -221,7 +223,7 @@ def test_a_finished_run_is_measured_and_its_matrix_shown_as_libraries_would(
     measured = json.loads(call("runs", "metrics", str(out), "--json").stdout)
     assert set(measured) == {"er", "slda"}
     assert set(measured["er"]) == set(plugins.names("metrics"))
-    stored = [json.loads(p.read_text())["metrics"]["a_auc"] for p in out.glob("er/*/result.json")]
+    stored = [json.loads(p.read_text())["metrics"]["a_auc"] for p in out.glob("*/*/er/*/result.json")]
     assert measured["er"]["a_auc"]["mean"] == pytest.approx(interval(stored).mean)
     assert measured["er"]["auroc_energy"] == {
         "not_defined": "the run did not record it; --record unexposed does"
@@ -233,7 +235,7 @@ def test_a_finished_run_is_measured_and_its_matrix_shown_as_libraries_would(
     assert (wrong.returncode, wrong.stderr) == (
         2, "streamlab: unknown metric 'a_ac'; did you mean 'a_auc'? (streamlab list metrics)\n",
     )  # fmt: skip
-    matrix = call("runs", "matrix", str(out / "er" / "seed-0")).stdout
+    matrix = call("runs", "matrix", str(next(out.glob("*/*/er/seed-0")))).stdout
     assert "er, seed 0: accuracy (%) on each task" in matrix
     for library in ("Mammoth", "PyCIL", "Avalanche", "Continuum", "online surveys"):
         assert re.search(rf"^{library} +-?\d+\.\d +(-?\d+\.\d|n/a)$", matrix, re.MULTILINE), matrix
@@ -257,8 +259,8 @@ def test_tensorboard_hears_what_the_table_hears(tiny_data: Path, tmp_path: Path)
         "--record", "unexposed", "--record", "neighbours",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    board = EventAccumulator(str(tmp_path / "board" / "er" / "seed-0")).Reload()
-    result = json.loads((tmp_path / "o" / "er" / "seed-0" / "result.json").read_text())
+    board = EventAccumulator(str(tmp_path / "board/si-blurry/500ex/er/seed-0")).Reload()
+    result = json.loads((tmp_path / "o/si-blurry/500ex/er/seed-0/result.json").read_text())
     points = board.Scalars("metrics/a_avg")
     assert points[-1].step == 3000
     assert points[-1].value == pytest.approx(result["metrics"]["a_avg"])
@@ -298,7 +300,7 @@ def test_few_shot_sessions_have_a_column_each_and_their_figures(tmp_path: Path, 
     assert "base training" in shown
     assert max(len(line) for line in shown.splitlines()) <= 80
     folders = {
-        json.loads(path.read_text())["base"]["folder"] for path in (tmp_path / "out").glob("*/*/result.json")
+        json.loads(path.read_text())["base"]["folder"] for path in (tmp_path / "out").rglob("result.json")
     }
     assert len(folders) == 1
     told = call("runs", "sessions", str(tmp_path / "out")).stdout
@@ -355,7 +357,7 @@ def test_episodes_show_accuracy_with_its_interval_and_their_tests(tmp_path: Path
     assert re.search(r"protonet +done +\d+\.\d +\d+\.\d +\d+\.\d", shown)
 
     tests = call("runs", "episodes", str(out)).stdout
-    result = json.loads((out / "protonet" / "seed-0" / "result.json").read_text())
+    result = json.loads((out / "episodes/500ex/protonet/seed-0/result.json").read_text())
     clean = result["episodes"]["clean"]
     assert f"protonet: {100 * clean['mean']:.1f} ± {100 * clean['half_width']:.1f}" in tests
     assert "over 2 seeds" in tests

@@ -12,9 +12,8 @@ import torch.nn.functional as F
 from authors import Experience, cases, close, each, float64, load, make, total
 from torch import Tensor, nn
 
-from streamlab.augment import Augmentation
-from streamlab.base_training import BaseConfig
 from streamlab.batch import Batch, EpisodeBatch
+from streamlab.config import Augmentation, BaseConfig
 from streamlab.nets.network import Backbone, CosineHead, Network
 from streamlab.nets.transformer import Prefixed, PromptedTransformer, PromptRows, cosine_distances
 from streamlab.simulator.fit import FitConfig, fit

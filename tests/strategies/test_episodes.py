@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from making import VECTORS, make_source
+from making import VECTORS, laid_out, make_source, resolved
 
 import streamlab
 from streamlab.batch import EpisodeBatch
@@ -276,13 +276,10 @@ def test_killed_at_any_instant_and_resumed_episodes_end_with_the_same_bits(
     whole = streamlab.run("episodes", source, [strategy], out=tmp_path / "whole", **request).runs[0]
 
     from streamlab.data.source import share
-    from streamlab.experiments.experiment import Request, prepare
 
-    prepared = prepare(
-        Request(scenario="episodes", strategies=(strategy,), seeds=1, settings=settings), source
-    )
-    prepared.create(tmp_path / "cut")
-    folder, shared = tmp_path / "cut" / prepared.specs[0].folder, share(source)
+    grid = resolved(source, strategy, scenario="episodes", settings=settings)
+    laid_out(grid, tmp_path / "cut")
+    folder, shared = tmp_path / "cut" / grid.cells[0].folder, share(source)
     due = EpisodeSimulation.checkpoint_if_due
     calls = [0]
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from making import make_source, simulate
+from making import make_source, resolved, simulate
 from torch import nn
 from typer.testing import CliRunner
 
@@ -24,7 +24,6 @@ from streamlab.errors import StreamlabError
 from streamlab.evaluation.accuracy import a_last
 from streamlab.evaluation.libraries import as_libraries
 from streamlab.evaluation.record import accuracy_matrix
-from streamlab.experiments.experiment import Request, prepare
 from streamlab.interop.avalanche import from_benchmark, to_benchmark
 from streamlab.simulator import events
 
@@ -198,10 +197,8 @@ def test_a_mistake_is_one_sentence(tiny: Source, name: str, said: str) -> None:
 
 
 def test_what_cannot_be_resumed_is_said_before_the_run_and_begins_anew(tiny: Source, tmp_path: Path) -> None:
-    request = Request(
-        scenario="class-incremental", strategies=("avalanche:Replay", "avalanche:Naive"), seeds=1
-    )
-    (note,) = prepare(request, tiny).notes
+    names = ("avalanche:Replay", "avalanche:Naive")
+    (note,) = resolved(tiny, *names, scenario="class-incremental").notes
     assert note == (
         "avalanche:Replay: what Avalanche's plugins hold cannot be checkpointed; a run of it that is killed begins anew"
     )

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from comparing import SESSIONS, Listening, asking
-from making import make_source
+from making import make_source, resolved
 
 from streamlab.config import Budget
 from streamlab.data.load import load_source
@@ -25,22 +25,14 @@ from streamlab.data.source import Source
 from streamlab.data.validation import carved
 from streamlab.errors import StreamlabError
 from streamlab.experiments.budgets import need_of
-from streamlab.experiments.comparison import run_comparison
-from streamlab.experiments.experiment import Request, prepare, read_recipe, read_specs
-from streamlab.experiments.folder import (
-    hold,
-    left_out,
-    read_request,
-    request_to_resume,
-    settle,
-    write_comparison,
-)
-from streamlab.experiments.grid import ANY, prepare_grid
-from streamlab.experiments.request import CompareRequest
+from streamlab.experiments.grid import prepare_grid
+from streamlab.experiments.held import read_request, read_runs, request_to_resume, tables_of
+from streamlab.experiments.layout import hold, left_out, settle, write_experiment
+from streamlab.experiments.request import ANY, Request, read_recipe
+from streamlab.experiments.run import run_experiment
 from streamlab.experiments.tuning import plan_trials
 from streamlab.plans.stream import StreamPlan
 from streamlab.runs.folder import RunFolder
-from streamlab.strategies.er import ExperienceReplay
 from streamlab.strategy import Batch, Strategy
 
 COMMAND = str(Path(sys.executable).parent / "streamlab")
@@ -53,10 +45,10 @@ class Idle(Strategy):
         return {}
 
 
-def compare(request: CompareRequest, out: Path, source: Source) -> list[str]:
+def compare(request: Request, out: Path, source: Source) -> list[str]:
     """Run it; returns what was told of runs that are made anew."""
     told: list[str] = []
-    assert run_comparison(request, out, lambda grid, title: Listening(grid), told.append, {"tiny": source})
+    assert run_experiment(request, out, lambda grid, title: Listening(grid), told.append, {"tiny": source})
     return told
 
 
@@ -75,16 +67,18 @@ def cifar_like() -> Source:
 def test_the_surveys_accounting_gives_the_surveys_figures(cifar_like: Source) -> None:
     """ResNet-32: 463,504 parameters, worth 603 exemplars; B0 Inc10 costs 7.6 to 23.5 MB with 2,000 of them."""
     settings = {"scenario": {"kind": "sessions", "tasks": 10}, "backbone": {"name": "resnet32"}}
-    request = Request(
-        scenario="class-incremental", strategies=("icarl", "expandable-der", "memo", "foster", "wa", "bic", "er"),
-        seeds=1, settings=settings, device="cpu", accounting="survey",
-    )  # fmt: skip
-    experiment = prepare(request, cifar_like)
-    needs = {spec.label: need_of(experiment, spec) for spec in experiment.specs}
-    megabytes = {label: (own.last + 2000 * own.each) / 2**20 for label, own in needs.items()}
+    rows = ("icarl", "expandable-der", "memo", "foster", "wa", "bic", "er")
+    given = {"scenario": "class-incremental", "settings": settings, "device": "cpu", "accounting": "survey"}
+    grid = resolved(cifar_like, *rows, **given)
+    needs = {cell.spec.label: need_of(cell.block.prepared, cell.spec) for cell in grid.cells}
+    megabytes = {label: (own.most_bytes + 2000 * own.exemplar_bytes) / 2**20 for label, own in needs.items()}
     one = needs["er"]
     assert one.parameters == 463_504
-    assert (one.last, one.each, one.last // one.each) == (463_504 * 4, 3072, 603)
+    assert (one.most_bytes, one.exemplar_bytes, one.most_bytes // one.exemplar_bytes) == (
+        463_504 * 4,
+        3072,
+        603,
+    )
     for label in ("er", "icarl", "wa", "bic"):  # one network at rest, no teacher
         assert round(megabytes[label], 1) == 7.6
     assert (
@@ -92,37 +86,43 @@ def test_the_surveys_accounting_gives_the_surveys_figures(cifar_like: Source) ->
     )  # both that are judged; the survey counts the compressed one, 7.6
     assert round(megabytes["expandable-der"], 1) == 23.5
     assert 19.5 < megabytes["memo"] < 19.9
-    aligned = Budget(bytes=needs["expandable-der"].last + 2000 * 3072, accounting="survey")
+    aligned = Budget(bytes=needs["expandable-der"].most_bytes + 2000 * 3072, accounting="survey")
     assert needs["expandable-der"].buys(aligned)[1] == 2000
     assert one.buys(aligned) == (7431, 7431)
 
 
 def test_held_counts_what_the_survey_does_not(cifar_like: Source) -> None:
     settings = {"scenario": {"kind": "sessions", "tasks": 10}, "backbone": {"name": "resnet32"}}
-    given = {"scenario": "class-incremental", "strategies": ("icarl", "er"), "seeds": 1, "device": "cpu"}
-    held = prepare(Request(**given, settings=settings), cifar_like)
-    icarl, er = (need_of(held, spec) for spec in held.specs)
-    assert icarl.last - er.last > 463_504 * 4  # the teacher, whose normalisation has statistics beside
-    assert er.each == 3072 + 8
+    given = {"scenario": "class-incremental", "device": "cpu", "settings": settings}
+    cells = resolved(cifar_like, "icarl", "er", **given).cells
+    icarl, er = (need_of(cell.block.prepared, cell.spec) for cell in cells)
+    assert (
+        icarl.most_bytes - er.most_bytes > 463_504 * 4
+    )  # the teacher, whose normalisation has statistics beside
+    assert er.exemplar_bytes == 3072 + 8
 
 
 def test_budgets_as_needs(tiny: Source) -> None:
     request = asking(budgets=("40kB", "model+300ex", "expandable-der", "expandable-der+100ex", "70ex"))
     grid = prepare_grid(request, {"tiny": tiny})
     at = grid.budgets["class-incremental"]
-    er, der = (need_of(grid.blocks[0].experiment, spec) for spec in grid.blocks[0].experiment.specs[:2])
-    assert at["40kB"] == "40000"
-    assert int(at["model+300ex"]) == er.last + 300 * er.each
-    assert int(at["expandable-der"]) == der.last + 6 * der.each  # one of each class, which it must have
-    assert int(at["expandable-der+100ex"]) == der.last + 100 * der.each
-    assert at["70ex"] == "70ex"
+    er, der = (need_of(grid.blocks[0].prepared, spec) for spec in grid.blocks[0].specs[:2])
+    assert at["40kB"].bytes == 40000
+    assert at["model+300ex"].bytes == er.most_bytes + 300 * er.exemplar_bytes
+    assert (
+        at["expandable-der"].bytes == der.most_bytes + 6 * der.exemplar_bytes
+    )  # one of each class, which it must have
+    assert at["expandable-der+100ex"].bytes == der.most_bytes + 100 * der.exemplar_bytes
+    assert at["70ex"] == Budget(exemplars=70)
     rows = ("er", "expandable-der:backbone.width=4", "er:selection=herding")
     budgets = ("expandable-der+200ex", "er selection=herding+900ex")
     named = prepare_grid(asking(strategies=rows, budgets=budgets), {"tiny": tiny}).budgets[
         "class-incremental"
     ]
-    assert int(named["expandable-der+200ex"]) < der.last + 200 * der.each  # the row's is a smaller one
-    assert int(named["er selection=herding+900ex"]) == er.last + 900 * er.each
+    assert (
+        named["expandable-der+200ex"].bytes < der.most_bytes + 200 * der.exemplar_bytes
+    )  # the row's is a smaller one
+    assert named["er selection=herding+900ex"].bytes == er.most_bytes + 900 * er.exemplar_bytes
     with pytest.raises(StreamlabError, match="the budget er means one of several rows; name it whole"):
         prepare_grid(asking(strategies=("er:replay_size=5", *rows[1:]), budgets=("er",)), {"tiny": tiny})
 
@@ -165,14 +165,12 @@ def test_a_smaller_network_stands_in_where_the_own_does_not_fit(tiny: Source) ->
     smaller = ("convnet:width=6,blocks=2", "convnet:width=4,blocks=2")
     grid = prepare_grid(asking(budgets=("8kB", "40kB"), smaller=smaller), {"tiny": tiny})
     used = {
-        (block.budget, spec.label): spec.backbone_options()["width"]
-        for block in grid.blocks
-        for spec in block.experiment.specs
+        (block.budget, spec.label): spec.backbone["width"] for block in grid.blocks for spec in block.specs
     }
     assert used[("40kB", "er")] == used[("40kB", "expandable-der")] == used[("8kB", "er")] == 8
     assert int(used[("8kB", "expandable-der")]) < 8
     other = prepare_grid(asking(budgets=("8kB",), smaller=("mlp:widths=4",)), {"tiny": tiny})
-    named = {spec.label: spec.backbone_options() for spec in other.blocks[0].experiment.specs}
+    named = {spec.label: spec.backbone for spec in other.blocks[0].specs}
     assert named["expandable-der"] == {
         "name": "mlp",
         "widths": (4,),
@@ -182,7 +180,7 @@ def test_a_smaller_network_stands_in_where_the_own_does_not_fit(tiny: Source) ->
 
 def test_what_keeps_no_exemplars_is_run_once_for_all_budgets(tiny: Source) -> None:
     grid = prepare_grid(asking(strategies=("er", "finetune", "joint")), {"tiny": tiny})
-    by_block = {block.budget: {spec.label for spec in block.experiment.specs} for block in grid.blocks}
+    by_block = {block.budget: {spec.label for spec in block.specs} for block in grid.blocks}
     assert by_block == {ANY: {"finetune", "joint"}, "12kB": {"er"}, "40kB": {"er"}}
 
 
@@ -190,7 +188,7 @@ def test_avalanches_memory_is_bought_by_each_budget(tiny: Source) -> None:
     pytest.importorskip("avalanche")
     names = ("avalanche:Replay", "avalanche:Naive")
     grid = prepare_grid(asking(strategies=names), {"tiny": tiny})
-    by_block = {block.budget: {spec.label for spec in block.experiment.specs} for block in grid.blocks}
+    by_block = {block.budget: {spec.label for spec in block.specs} for block in grid.blocks}
     assert by_block == {ANY: {"avalanche:Naive"}, "12kB": {"avalanche:Replay"}, "40kB": {"avalanche:Replay"}}
 
 
@@ -203,13 +201,15 @@ def test_what_a_command_does_not_name_leaves_the_report_and_is_said(tiny: Source
     )
     assert (
         told
-        == f"{tmp_path} also holds expandable-der, the budget 12kB, not asked for now: left out of the report"
+        == f"{tmp_path} also holds expandable-der, the budget 12kB, not asked for now: left out of its tables"
     )
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StreamlabError, match="file is a file, and a comparison needs a folder"):
+    with pytest.raises(StreamlabError, match="file is a file, and an experiment needs a folder"):
         compare(asking(), tmp_path / "file", tiny)
-    with pytest.raises(StreamlabError, match=r"is a comparison .*; its experiments lie in it, as"):
-        read_specs(tmp_path)
+    tables = tables_of(read_runs(tmp_path))
+    assert list(tables) == [("class-incremental", "40kB")]
+    assert [run.label for run in tables["class-incremental", "40kB"]] == ["er", "er"]
+    assert read_runs(tmp_path / "class-incremental" / "40kB")[0].path.is_dir()
 
 
 def test_a_command_that_finds_the_folder_in_use_moves_nothing(tiny: Source, tmp_path: Path) -> None:
@@ -224,8 +224,10 @@ def test_a_command_that_finds_the_folder_in_use_moves_nothing(tiny: Source, tmp_
 
 def test_a_class_made_in_memory_is_missed_where_it_is_not_there(tiny: Source, tmp_path: Path) -> None:
     grid = prepare_grid(asking(strategies=("er",)), {"tiny": tiny}, (Idle,))
-    write_comparison(grid, tmp_path)
-    with pytest.raises(StreamlabError, match=r"compares Idle, made in memory; go on .* streamlab\.compare\("):
+    write_experiment(grid, tmp_path)
+    with pytest.raises(
+        StreamlabError, match=r"holds runs of Idle, made in memory; go on .* streamlab\.run\("
+    ):
         request_to_resume(tmp_path)
     (told,) = left_out(prepare_grid(asking(strategies=("er",)), {"tiny": tiny}), tmp_path)
     assert "also holds Idle, not asked for now" in told
@@ -235,10 +237,10 @@ def test_a_comparison_is_gone_on_with_from_another_folder(tiny: Source, tmp_path
     (tmp_path / "mine.py").write_text("from streamlab import Strategy\n\n\nclass Mine(Strategy):\n    pass\n")
     with contextlib.chdir(tmp_path):
         grid = prepare_grid(asking(strategies=("./mine.py:optimizer.lr=0.1",)), {"tiny": tiny})
-        write_comparison(grid, tmp_path)
+        write_experiment(grid, tmp_path)
     asked = read_request(tmp_path)
     assert asked.strategies == (f"{tmp_path.resolve()}/mine.py:optimizer.lr=0.1",)
-    assert [spec.label for spec in prepare_grid(asked, {"tiny": tiny}).blocks[0].experiment.specs] == [
+    assert [spec.label for spec in prepare_grid(asked, {"tiny": tiny}).blocks[0].specs] == [
         "mine optimizer.lr=0.1"
     ] * 2
 
@@ -259,16 +261,16 @@ def test_a_kill_before_run_json_spoils_no_cell(tiny: Source, tmp_path: Path) -> 
         assert held.fingerprint == cell.spec.plan_fingerprint
 
 
-def test_a_recipe_of_run_is_refused_with_what_compare_takes(tmp_path: Path) -> None:
+def test_a_recipe_names_one_scenario_or_several_and_one_budget_or_several(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
-    path.write_text('scenario = "si-blurry"\n')
-    with pytest.raises(
-        StreamlabError, match=r"scenario is 'si-blurry', and must .* takes scenarios = \['si-"
-    ):
-        read_recipe(path, CompareRequest)
+    path.write_text('scenario = "si-blurry"\nbudget = "2MiB"\n')
+    assert read_recipe(path) == {"scenarios": ("si-blurry",), "budgets": ("2MiB",), "settings": {}}
+    path.write_text('scenario = "si-blurry"\nscenarios = ["permuted"]\n')
+    with pytest.raises(StreamlabError, match=r"it has scenario and scenarios; give one of them"):
+        read_recipe(path)
     path.write_text("stream = 3\n")
     with pytest.raises(StreamlabError, match=r"recipe run\.toml: stream is 3, and must be a section$"):
-        read_recipe(path, CompareRequest)
+        read_recipe(path)
 
 
 # Cells
@@ -308,10 +310,10 @@ def test_a_failed_cell_is_tried_again_and_its_neighbours_finish(tiny: Source, tm
         "    def losses(self, batch):\n        raise ValueError('not today')\n"
     )
     request = asking(strategies=("er", str(plugin)), budgets=("12kB",))
-    assert not run_comparison(request, out, lambda grid, title: Listening(grid), print, {"tiny": tiny})
+    assert not run_experiment(request, out, lambda grid, title: Listening(grid), print, {"tiny": tiny})
     states = {path.parent.parent.name for path in out.glob("class-incremental/**/result.json")}
     assert states == {"er"}
-    failed = RunFolder(out / "class-incremental" / ANY / "odd" / "seed-0")
+    failed = RunFolder(out / "class-incremental" / "12kB" / "odd" / "seed-0")
     assert "odd: raised ValueError: not today" in str(failed.failure)
 
 
@@ -373,13 +375,12 @@ def test_validation_images_are_carved_from_the_training_split_alone(tiny: Source
 def test_tuning_gives_all_the_same_trials_on_images_apart_and_the_report_says_so(
     tiny: Source, tmp_path: Path
 ) -> None:
-    pytest.importorskip("optuna")
     sources = {"tiny": tiny, "validation:tiny": carved(tiny)}
     request = asking(
         strategies=("er", "wa", "er:selection=herding,optimizer.lr=0.1"), budgets=("12kB",), tune=3
     )
     out = tmp_path / "out"
-    assert run_comparison(request, out, lambda grid, title: Listening(grid), print, sources)
+    assert run_experiment(request, out, lambda grid, title: Listening(grid), print, sources)
     chosen = json.loads((out / "tuning" / "chosen.json").read_text())
     assert [len(own["trials"]) for own in chosen] == [3, 3, 3]
     assert all(own["trials"][0]["parameters"] == {} for own in chosen)
@@ -394,14 +395,13 @@ def test_tuning_gives_all_the_same_trials_on_images_apart_and_the_report_says_so
     assert not {spec.plan_seed for spec in trials} & {spec.plan_seed for spec in reported}
     best = chosen[0]["chosen"].get("optimizer.lr")
     if best is not None:
-        assert {s.optimizer["lr"] for s in reported if s.label == "er"} == {best}
+        assert {s.optimizer.lr for s in reported if s.label == "er"} == {best}
     before = sorted(path.stat().st_mtime_ns for path in out.glob("tuning/**/result.json"))
-    assert run_comparison(request, out, lambda grid, title: Listening(grid), print, sources)
+    assert run_experiment(request, out, lambda grid, title: Listening(grid), print, sources)
     assert sorted(path.stat().st_mtime_ns for path in out.glob("tuning/**/result.json")) == before
 
 
 def test_trials_keep_what_the_user_set_at_the_middle_budget_and_on_plans_of_their_own(tiny: Source) -> None:
-    pytest.importorskip("optuna")
     sources = {"tiny": tiny, "validation:tiny": carved(tiny)}
     given = {**SESSIONS, "optimizer": {"name": "adam"}, "wa": {"optimizer": {"lr": 0.01}}}
     request = asking(
@@ -412,9 +412,9 @@ def test_trials_keep_what_the_user_set_at_the_middle_budget_and_on_plans_of_thei
     assert {label: set(tried[1]) for label, tried in trials.tried.items()} == {
         "er": {"optimizer.lr"}, "wa": {"temperature"}, "Idle": {"optimizer.lr"},
     }  # fmt: skip
-    specs = [spec for block in trials.blocks for spec in block.experiment.specs]
+    specs = [spec for block in trials.blocks for spec in block.specs]
     assert {spec.plan_seed for spec in specs} == {1000}
-    assert {spec.optimizer_config(ExperienceReplay).name for spec in specs} == {"adam"}
+    assert {spec.optimizer.name for spec in specs} == {"adam"}
 
 
 def test_settling_twice_changes_nothing(tiny: Source, tmp_path: Path) -> None:
@@ -425,8 +425,8 @@ def test_settling_twice_changes_nothing(tiny: Source, tmp_path: Path) -> None:
 
 def test_no_engine_is_imported_before_it_is_asked_for() -> None:
     code = (
-        "import sys, streamlab.experiments.comparison, streamlab.report, streamlab.cli.compare; "
-        "print([m for m in ('ray', 'optuna', 'matplotlib', 'jinja2') if m in sys.modules])"
+        "import sys, streamlab.experiments.run, streamlab.report, streamlab.cli.watch; "
+        "print([m for m in ('ray', 'matplotlib', 'jinja2') if m in sys.modules])"
     )
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
@@ -442,13 +442,9 @@ def test_a_source_of_few_images_cannot_be_carved() -> None:
 def test_a_budget_does_not_depend_on_the_order_of_rows(tiny: Source) -> None:
     """`model`, and a strategy that is no row, have the network that was asked of all, and no row's own."""
 
-    def budgets(*strategies: str, budget: str = "model+6000ex", **settings: Any) -> set[str]:
+    def budgets(*strategies: str, budget: str = "model+6000ex", **settings: Any) -> set[Budget]:
         asked = asking(strategies=strategies, budgets=(budget,), settings={**SESSIONS, **settings})
-        return {
-            spec.budget
-            for block in prepare_grid(asked, {"tiny": tiny}).blocks
-            for spec in block.experiment.specs
-        }
+        return {spec.budget for block in prepare_grid(asked, {"tiny": tiny}).blocks for spec in block.specs}
 
     convnet = {"backbone": {"name": "convnet", "blocks": 2, "width": 8}}
     assert budgets("memo", "er", **convnet) == budgets("er", "memo", **convnet)

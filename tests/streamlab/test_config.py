@@ -17,7 +17,7 @@ from streamlab.config import (
     readable_bytes,
 )
 from streamlab.errors import StreamlabError
-from streamlab.experiments.experiment import read_recipe
+from streamlab.experiments.request import read_recipe
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_a_setting_needs_a_section(setting: str) -> None:
     [
         ("seeds = 'two'", "recipe r.toml: seeds is 'two', and should be a valid integer"),
         ("seeds = 1.5", "recipe r.toml: seeds is 1.5, and should be a valid integer"),
-        ("budget = 2.5", "recipe r.toml: budget is 2.5, and should be a valid string"),
+        ("budget = 2.5", "recipe r.toml: budgets is (2.5,), and should be a valid string"),
         ("strategies = [1]", "recipe r.toml: strategies is [1], and should be a valid string"),
         ("[scenario]\ntasks = 3", "recipe r.toml: its section [scenario] has no name"),
         ("seeds = ", "recipe"),
@@ -104,5 +104,5 @@ def test_one_strategy_in_a_recipe_may_stand_alone(tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text('strategies = "er"\n[scenario]\nname = "permuted"\ntasks = 3\n')
     given = read_recipe(tmp_path / "r.toml")
     assert given["strategies"] == ("er",)
-    assert given["scenario"] == "permuted"
+    assert given["scenarios"] == ("permuted",)
     assert given["settings"] == {"scenario": {"tasks": 3}}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from making import carry_on, resolved
 
 import streamlab
 from streamlab.batch import Batch
@@ -91,14 +92,11 @@ class Mended(Strategy):
 
 
 def test_a_failed_run_resumes_once_its_strategy_is_mended(tmp_path: Path, tiny: Source) -> None:
-    from streamlab.experiments.experiment import Request, prepare, run_experiment
-
-    experiment = prepare(Request(strategies=(), seeds=1), tiny, (Mended,))
-    experiment.create(tmp_path / "out")
-    assert not run_experiment(experiment, tmp_path / "out", 0, lambda spec, event: None)
+    grid = resolved(tiny, Mended)
+    assert not carry_on(grid, tmp_path)
     Mended.broken = False
-    assert run_experiment(experiment, tmp_path / "out", 0, lambda spec, event: None)
-    run = streamlab.load_run(tmp_path / "out" / "Mended" / "seed-0")
+    assert carry_on(grid, tmp_path)
+    run = streamlab.load_run(tmp_path / grid.cells[0].folder)
     assert run.complete
     assert run.failure is None
 
@@ -151,18 +149,11 @@ def test_mistakes_are_one_sentence_before_anything_is_written(
 
 
 def test_a_strategy_that_does_not_fit_its_budget_says_what_it_needs(tmp_path: Path, tiny: Source) -> None:
-    experiment = streamlab.run(
-        source=tiny,
-        strategies=["er"],
-        seeds=1,
-        budget="10KiB",
-        workers=0,
-        out=tmp_path / "o",
-        show=False,
-    )
-    failure = experiment.runs[0].failure
-    assert failure == (
-        "er: it needs 71.0 KiB for its own state, and the budget is 10.0 KiB: model 65.0 KiB, head 6.0 KiB"
+    with pytest.raises(StreamlabError) as refused:
+        resolved(tiny, "er", budget="10KiB")
+    assert str(refused.value) == (
+        "er: it needs 71.0 KiB for its own state, which the budget of 10.0 KiB does not hold; "
+        "--smaller names smaller networks"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,23 +13,22 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from making import make_source, simulate
+from making import make_source, resolved, simulate
 
 import streamlab
 from streamlab import plugins
-from streamlab.augment import Augmentation
-from streamlab.base_training import BaseConfig, CosineBase
+from streamlab.base_training import CosineBase
 from streamlab.batch import Batch
-from streamlab.config import OptimizerConfig
+from streamlab.config import Augmentation, BaseConfig, OptimizerConfig, StreamConfig
 from streamlab.data.source import Source
 from streamlab.errors import StreamlabError
-from streamlab.experiments.experiment import Request, prepare
 from streamlab.memory.ledger import measure
 from streamlab.nets.network import PixelStatistics, build_network
 from streamlab.nets.optimizer import SGD, build_optimizer
 from streamlab.plans.stream import StreamPlan
 from streamlab.runs.folder import provenance
 from streamlab.runs.identity import differences, identity
+from streamlab.runs.spec import RunSpec
 from streamlab.simulator import events
 from streamlab.simulator.fit import FitConfig, fit
 from streamlab.strategies.er import ExperienceReplay
@@ -225,7 +225,7 @@ def test_the_kernel_names_no_strategy() -> None:
     """But where it speaks to a person of the quickstart, and in examples."""
     root = Path(streamlab.__file__).parent
     named = [f'"{name}"' for name in plugins.names("strategies")]
-    allowed = {"runs/experiment.py", "check/subject.py", "sweep/request.py"}
+    allowed = {"check/subject.py", "experiments/request.py"}
     for path in root.rglob("*.py"):
         inside = path.relative_to(root).as_posix()
         if inside not in allowed:
@@ -299,18 +299,14 @@ def test_text_numbers_and_defaults_are_one_run(tiny: Source) -> None:
         {"stream": {"batch_size": 10, "epochs": 1}, "er": {"replay_size": 5, "selection": "reservoir"},
          "backbone": {"name": "mlp", "widths": "256"}, "base": {"epochs": "20"}, "scenario": {"tasks": "5"}},
     ]  # fmt: skip
-    specs = [
-        prepare(Request(strategies=("er",), seeds=1, settings=settings), tiny).specs[0] for settings in said
-    ]
-    row = prepare(
-        Request(strategies=("er:replay_size=5",), seeds=1, settings={"stream": {"batch_size": 10}}), tiny
-    )
-    specs.append(dataclasses.replace(row.specs[0], label="er"))
-    assert specs[0].stream == {"batch_size": 10, "updates_per_batch": 1, "epochs": 1}
+    specs = [resolved(tiny, "er", settings=settings).cells[0].spec for settings in said]
+    row = resolved(tiny, "er:replay_size=5", settings={"stream": {"batch_size": 10}}).cells[0]
+    specs.append(dataclasses.replace(row.spec, label="er"))
+    assert specs[0].stream == StreamConfig(batch_size=10, updates_per_batch=1, epochs=1)
+    assert [spec for spec in specs if spec != specs[0]] == []
+    assert RunSpec.from_plain(json.loads(json.dumps(specs[0].to_plain()))) == specs[0]
     made = provenance()
     for spec in specs[1:]:
         assert differences(identity(specs[0], made), identity(spec, made)) == []
-    other = prepare(
-        Request(strategies=("er",), seeds=1, settings={**said[0], "er": {"replay_size": 6}}), tiny
-    )
-    assert differences(identity(specs[0], made), identity(other.specs[0], made)) == ["strategy_options"]
+    other = resolved(tiny, "er", settings={**said[0], "er": {"replay_size": 6}}).cells[0].spec
+    assert differences(identity(specs[0], made), identity(other, made)) == ["strategy_options"]

@@ -11,8 +11,8 @@ import pytest
 import torch
 from making import make_source, write_pictures
 
-from streamlab.augment import Augmentation, augmented
-from streamlab.config import OptimizerConfig
+from streamlab.augment import augmented
+from streamlab.config import Augmentation, OptimizerConfig
 from streamlab.data.joined import joined
 from streamlab.errors import StreamlabError
 from streamlab.experiments.pretraining import Pretraining, pretrain

@@ -15,8 +15,8 @@ from streamlab.data.source import Source
 from streamlab.errors import StreamlabError
 from streamlab.experiments import ray_engine
 from streamlab.experiments.engines import run_grid
-from streamlab.experiments.folder import settle
 from streamlab.experiments.grid import prepare_grid
+from streamlab.experiments.layout import settle
 
 COMMAND = str(Path(sys.executable).parent / "streamlab")
 

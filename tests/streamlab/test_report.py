@@ -16,15 +16,16 @@ import pytest
 from comparing import SESSIONS, Listening, asking
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from making import carry_on, laid_out, resolved
 
+from streamlab.config import BaseConfig, Budget, ComputeConfig, OptimizerConfig, StreamConfig, parse_budget
 from streamlab.data.source import Source
 from streamlab.errors import StreamlabError
 from streamlab.evaluation.intervals import interval, t_quantile
-from streamlab.experiments.comparison import run_comparison
-from streamlab.experiments.experiment import Request, prepare, read_recipe, run_experiment
-from streamlab.experiments.folder import read_request, settle, write_comparison
 from streamlab.experiments.grid import prepare_grid
-from streamlab.experiments.request import CompareRequest
+from streamlab.experiments.held import read_request
+from streamlab.experiments.request import Request, read_recipe
+from streamlab.experiments.run import run_experiment
 from streamlab.report.charts import pictures_of
 from streamlab.report.findings import findings
 from streamlab.report.gather import gather, within_budget
@@ -61,7 +62,7 @@ def compared(tiny: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
         budgets=("12kB", "20kB", "40kB"),
         seeds=3,
     )
-    run_comparison(request, out / "out", lambda grid, title: Listening(grid), print, {"tiny": tiny})
+    run_experiment(request, out / "out", lambda grid, title: Listening(grid), print, {"tiny": tiny})
     return out / "out"
 
 
@@ -71,7 +72,12 @@ def gathered(compared: Path) -> Gathered:
 
 
 def result_of(folder: str, row: str, budget: str, seed: int, value: float) -> Result:
-    spec = RunSpec("s", "s", row, row, seed, seed, budget, 1000, "cpu", "", str(seed))
+    spec = RunSpec(
+        scenario="s", source="s", strategy=row, label=row, seed=seed, plan_seed=seed, budget=parse_budget(budget),
+        eval_every=1000, device="cpu", source_digest="", plan_fingerprint=str(seed), ceiling=False, record=(),
+        data="", scenario_options={}, stream=StreamConfig(), backbone={}, optimizer=OptimizerConfig(),
+        strategy_options={}, compute=ComputeConfig(), base=BaseConfig(),
+    )  # fmt: skip
     cost = {"flops": 1e12, "train_seconds": 1.0}
     return Result(folder, spec, "complete", "", {"a_avg": value, "a_last": value}, cost)
 
@@ -94,7 +100,7 @@ def test_the_table_is_what_the_runs_say(gathered: Gathered, compared: Path) -> N
     panel = gathered.panels[0]
     table = main_table(gathered, panel, "20kB")
     rows = {row[0].text: row for row in table.rows}
-    assert list(rows) == ["finetune", "er", "expandable-der", "fragile"]
+    assert list(rows) == ["er", "expandable-der", "finetune", "fragile"]
     values = [
         json.loads(path.read_text())["metrics"]["a_avg"]
         for path in sorted((compared / "class-incremental" / "20kB" / "er").glob("*/result.json"))
@@ -177,9 +183,9 @@ def test_the_recipe_in_the_report_asks_for_the_same_again(
     gathered: Gathered, compared: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "again.toml").write_text(gathered.recipes[0])
-    again = CompareRequest(**read_recipe(tmp_path / "again.toml", CompareRequest))
+    again = Request(**read_recipe(tmp_path / "again.toml"))
     asked = read_request(compared)
-    settled = {"workers": None, "data": None, "settings": {}}
+    settled = {"workers": None, "data": None, "settings": {}, "intervals": True}
     assert dataclasses.replace(again, **settled) == dataclasses.replace(asked, **settled)
     assert json.dumps(again.settings) == json.dumps(asked.settings)
 
@@ -187,8 +193,8 @@ def test_the_recipe_in_the_report_asks_for_the_same_again(
 def test_a_run_for_every_budget_fails_at_one_that_it_does_not_keep(pair: tuple[Path, Path]) -> None:
     result = gather([pair[1]]).results[0]
     most = int(result.resources["held_bytes"])
-    assert within_budget(result, str(most)).status == "complete"
-    over = within_budget(result, str(most - 1))
+    assert within_budget(result, Budget(bytes=most)).status == "complete"
+    over = within_budget(result, Budget(bytes=most - 1))
     assert over.status == "failed"
     assert over.message.startswith("finetune: ")
 
@@ -207,12 +213,8 @@ def pair(tiny: Source, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     made = []
     for name in ("er", "finetune"):
         out = tmp_path_factory.mktemp(name)
-        request = Request(
-            scenario="class-incremental", strategies=(name,), seeds=1, settings=SESSIONS, device="cpu"
-        )
-        experiment = prepare(request, tiny)
-        experiment.create(out / "run")
-        run_experiment(experiment, out / "run", 0, lambda spec, event: None)
+        given = {"scenario": "class-incremental", "settings": SESSIONS, "device": "cpu"}
+        assert carry_on(resolved(tiny, name, **given), out / "run")
         made.append(out / "run")
     return made[0], made[1]
 
@@ -220,12 +222,23 @@ def pair(tiny: Source, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
 def altered(folder: Path, target: Path, **changes: Any) -> Path:
     """A copy of an experiment whose specs say something else."""
     shutil.copytree(folder, target)
-    for path in (target / "experiment.json", *target.rglob("run.json")):
+    for path in target.rglob("run.json"):
         plain = json.loads(path.read_text())
-        for spec in plain.get("specs", [plain.get("spec")]):
-            spec.update(changes)
+        for name, value in changes.items():
+            inside = isinstance(value, dict)
+            plain["spec"][name] = {**plain["spec"][name], **value} if inside else value
         path.write_text(json.dumps(plain))
     return target
+
+
+def as_seed_1(folder: Path) -> None:
+    """Name an experiment's only run as one of seed 1."""
+    about = folder / "experiment.json"
+    plain = json.loads(about.read_text())
+    (cell,) = plain["cells"]
+    renamed = {**cell, "folder": cell["folder"].replace("seed-0", "seed-1"), "seed": 1}
+    (folder / cell["folder"]).rename(folder / renamed["folder"])
+    about.write_text(json.dumps({**plain, "cells": [renamed]}))
 
 
 def test_comparable_runs_of_two_folders_stand_in_one_table(pair: tuple[Path, Path]) -> None:
@@ -257,7 +270,7 @@ def test_one_row_holds_runs_of_one_make_and_each_once(pair: tuple[Path, Path], t
     with pytest.raises(StreamlabError, match="er at 500ex is there twice"):
         gather([pair[0], altered(pair[0], tmp_path / "same")])
     other = altered(pair[0], tmp_path / "other", seed=1, plan_fingerprint="0")
-    (other / "er" / "seed-0").rename(other / "er" / "seed-1")
+    as_seed_1(other)
     for path in other.rglob("run.json"):
         plain = json.loads(path.read_text())
         plain["provenance"]["packages"]["torch"] = "1.0"
@@ -265,12 +278,12 @@ def test_one_row_holds_runs_of_one_make_and_each_once(pair: tuple[Path, Path], t
     with pytest.raises(StreamlabError, match=r"er: its runs are of different make \(packages\)"):
         gather([pair[0], other])
     tuned = altered(pair[0], tmp_path / "tuned", seed=1, plan_fingerprint="0", optimizer={"lr": 0.7})
-    (tuned / "er" / "seed-0").rename(tuned / "er" / "seed-1")
+    as_seed_1(tuned)
     with pytest.raises(StreamlabError, match=r"er: its runs are of different make \(optimizer\)"):
         gather([pair[0], tuned])
     with pytest.raises(StreamlabError, match="unknown row 'err'; did you mean 'er'"):
         gather([pair[0]], "err")
-    held = altered(pair[1], tmp_path / "survey", accounting="survey")
+    held = altered(pair[1], tmp_path / "survey", budget={"accounting": "survey"})
     with pytest.raises(StreamlabError, match="counts its budget otherwise"):
         gather([pair[0], held])
 
@@ -280,9 +293,7 @@ def test_one_budget_of_two_folders_is_as_many_bytes(tiny: Source, tmp_path: Path
         wide = {**SESSIONS, "backbone": {**SESSIONS["backbone"], "width": width}}
         asked = asking(strategies=("er",), budgets=("model+100ex",), settings=wide)
         grid = prepare_grid(asked, {"tiny": tiny})
-        (tmp_path / str(width)).mkdir()
-        write_comparison(grid, tmp_path / str(width))
-        settle(grid, tmp_path / str(width))
+        laid_out(grid, tmp_path / str(width))
     with pytest.raises(
         StreamlabError, match=r"its budget model\+100ex of class-incremental comes to \d+ bytes"
     ):

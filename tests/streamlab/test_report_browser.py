@@ -14,7 +14,7 @@ import pytest
 from comparing import Listening, asking
 
 from streamlab.data.source import Source
-from streamlab.experiments.comparison import run_comparison
+from streamlab.experiments.run import run_experiment
 from streamlab.report.gather import gather
 from streamlab.report.write import write_report
 
@@ -30,7 +30,7 @@ FLAGS = (
 def page(tiny: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("browser")
     request = asking(strategies=("er", "expandable-der", "finetune"))
-    run_comparison(request, out, lambda grid, title: Listening(grid), print, {"tiny": tiny})
+    run_experiment(request, out, lambda grid, title: Listening(grid), print, {"tiny": tiny})
     return write_report(gather([out]), out)[0]
 
 

@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 import torch
-from making import make_source, simulate
+from making import carry_on, laid_out, make_source, resolved, simulate
 
 import streamlab
-from streamlab.data.source import share
+from streamlab.data.source import Source, share
 from streamlab.errors import StreamlabError
-from streamlab.experiments.experiment import Experiment, Request, prepare, reopen, run_experiment
+from streamlab.experiments.grid import Grid
+from streamlab.experiments.layout import settle
 from streamlab.files import locked
 from streamlab.runs.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from streamlab.runs.folder import RunFolder
@@ -31,10 +32,10 @@ SETTINGS = {"stream": {"batch_size": 5}, "backbone": {"name": "mlp", "widths": "
 STRATEGIES = ("er:selection=balanced", "slda")
 
 
-def long_experiment(repeats: int = 1) -> Experiment:
+def long_grid(repeats: int = 1, workers: int = 0) -> Grid:
     source = make_source(classes=6, train=700 * repeats, test=10)
-    request = Request(strategies=STRATEGIES, seeds=1, eval_every=500, settings=SETTINGS, budget="100ex")
-    return prepare(request, source)
+    given = {"eval_every": 500, "settings": SETTINGS, "budget": "100ex", "workers": workers}
+    return resolved(source, *STRATEGIES, **given)
 
 
 def bits(folder: Path) -> dict[str, Any]:
@@ -51,20 +52,19 @@ def bits(folder: Path) -> dict[str, Any]:
     }
 
 
-def all_bits(out: Path, experiment: Experiment) -> dict[str, Any]:
-    return {spec.folder: bits(out / spec.folder) for spec in experiment.specs}
+def all_bits(out: Path, grid: Grid) -> dict[str, Any]:
+    return {cell.folder: bits(out / cell.folder) for cell in grid.cells}
 
 
-def start(out: Path, source_folder: Path) -> subprocess.Popen[bytes]:
-    """`streamlab resume`, as a process of its own (the source is given by the helper below)."""
+def start(out: Path, repeats: int) -> subprocess.Popen[bytes]:
+    """`streamlab resume` of a source in memory, as a process of its own."""
     program = (
         "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; import test_resume as t;"
-        "t.run_experiment(t.reopen(Path(sys.argv[2]), t.long_experiment(int(sys.argv[3])).source),"
-        "Path(sys.argv[2]), 2, lambda spec, event: None)"
+        "t.carry_on(t.long_grid(int(sys.argv[3]), 2), Path(sys.argv[2]))"
     )
     here = Path(__file__).parent
     environment = {**os.environ, "PYTHONPATH": f"{here.parent}{os.pathsep}{here}"}
-    command = [sys.executable, "-c", program, str(here), str(out), source_folder.name]
+    command = [sys.executable, "-c", program, str(here), str(out), str(repeats)]
     return subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.DEVNULL)
 
 
@@ -74,20 +74,19 @@ def workers_of(parent: int) -> list[int]:
 
 
 def progress_marks(out: Path) -> int:
-    return len(list(out.glob("*/*/evaluations/*"))) + len(list(out.glob("*/*/checkpoint-*")))
+    return len(list(out.rglob("evaluations/*"))) + len(list(out.rglob("checkpoint-*")))
 
 
 def kill_chain(tmp_path: Path, kills: int, repeats: int) -> None:
     """Kill parents and workers in turn at random instants of one experiment; compare the bits."""
-    experiment = long_experiment(repeats)
+    grid = long_grid(repeats, 2)
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
-    for out in (unbroken, broken):
-        experiment.create(out)
-    assert run_experiment(experiment, unbroken, 2, lambda spec, event: None)
+    assert carry_on(grid, unbroken)
+    laid_out(grid, broken)
     draws = random.Random(0)
     done = 0
     while done < kills:
-        process = start(broken, Path(str(repeats)))
+        process = start(broken, repeats)
         before, deadline = progress_marks(broken), time.monotonic() + 60
         while progress_marks(broken) <= before and process.poll() is None:
             assert time.monotonic() < deadline, "the run makes no progress"
@@ -106,8 +105,9 @@ def kill_chain(tmp_path: Path, kills: int, repeats: int) -> None:
             assert time.monotonic() < deadline, "a worker outlived its parent"
             time.sleep(0.01)
     assert done == kills, f"the run was over after {done} kills; make it longer"
-    assert run_experiment(reopen(broken, experiment.source), broken, 2, lambda spec, event: None)
-    assert all_bits(broken, experiment) == all_bits(unbroken, experiment)
+    assert carry_on(grid, broken)
+    assert not (broken / "superseded").exists()
+    assert all_bits(broken, grid) == all_bits(unbroken, grid)
 
 
 def is_zombie(pid: int) -> bool:
@@ -126,9 +126,9 @@ def test_a_chain_of_twenty_kills_ends_in_the_same_bits(tmp_path: Path) -> None:
     kill_chain(tmp_path, kills=20, repeats=20)
 
 
-def broken_off(experiment: Experiment, out: Path, after: int) -> None:
+def broken_off(grid: Grid, out: Path, after: int) -> None:
     """Run in this process, and stop like a kill after this many checkpoints."""
-    experiment.create(out)
+    laid_out(grid, out)
     count = 0
 
     def hear(event: events.Event) -> None:
@@ -138,15 +138,15 @@ def broken_off(experiment: Experiment, out: Path, after: int) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        execute(out / experiment.specs[0].folder, share(experiment.source), hear)
+        execute(out / grid.cells[0].folder, share(grid.cells[0].source), hear)
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "flip the tensors", "unfinished"])
 def test_a_damaged_checkpoint_is_noticed_and_the_one_before_used(tmp_path: Path, damage: str) -> None:
-    experiment = long_experiment(3)
+    grid = long_grid(3)
     out, whole = tmp_path / "broken", tmp_path / "whole"
-    broken_off(experiment, out, after=2)
-    folder = out / experiment.specs[0].folder
+    broken_off(grid, out, after=2)
+    folder = out / grid.cells[0].folder
     newest = sorted(folder.glob("checkpoint-*.json"))[-1]
     if damage == "unfinished":
         newest.unlink()
@@ -162,11 +162,11 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_used(tmp_path: Path,
     def hear(event: events.Event) -> None:
         starts.extend([event.samples_seen] if isinstance(event, events.RunStarted) else [])
 
-    assert execute(folder, share(experiment.source), hear)
+    assert execute(folder, share(grid.cells[0].source), hear)
     assert starts == [before.progress["samples_seen"]]
-    experiment.create(whole)
-    assert execute(whole / experiment.specs[0].folder, share(experiment.source), lambda event: None)
-    assert bits(folder) == bits(whole / experiment.specs[0].folder)
+    laid_out(grid, whole)
+    assert execute(whole / grid.cells[0].folder, share(grid.cells[0].source), lambda event: None)
+    assert bits(folder) == bits(whole / grid.cells[0].folder)
 
 
 def test_two_checkpoints_are_kept_and_none_after_the_end(tmp_path: Path) -> None:
@@ -187,13 +187,13 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(tmp_path: Path) -
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("mounting a small file system needs root")
     try:
-        experiment = long_experiment()
-        experiment.create(small / "out")
+        grid = long_grid()
+        laid_out(grid, small / "out")
         heard: list[events.Event] = []
-        folder = small / "out" / experiment.specs[0].folder
+        folder = small / "out" / grid.cells[0].folder
         free = os.statvfs(small).f_bavail * os.statvfs(small).f_frsize
         (small / "filler").write_bytes(bytes(free - 24 * 1024))
-        assert not execute(folder, share(experiment.source), heard.append)
+        assert not execute(folder, share(grid.cells[0].source), heard.append)
         failure = heard[-1]
         assert isinstance(failure, events.RunFailed)
         assert "the disk is full at" in failure.message
@@ -201,29 +201,28 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(tmp_path: Path) -
         shutil.copytree(small / "out", tmp_path / "out")
     finally:
         subprocess.run(["umount", str(small)], check=True)
-    assert run_experiment(experiment, tmp_path / "out", 0, lambda spec, event: None)
-    experiment.create(tmp_path / "whole")
-    assert run_experiment(experiment, tmp_path / "whole", 0, lambda spec, event: None)
-    assert all_bits(tmp_path / "out", experiment) == all_bits(tmp_path / "whole", experiment)
+    assert carry_on(grid, tmp_path / "out")
+    assert carry_on(grid, tmp_path / "whole")
+    assert all_bits(tmp_path / "out", grid) == all_bits(tmp_path / "whole", grid)
 
 
-def test_two_commands_on_one_folder_the_second_is_refused(tmp_path: Path, tiny: object) -> None:
-    experiment = prepare(Request(strategies=("er",), seeds=1), tiny)
+def test_two_commands_on_one_folder_the_second_is_refused(tmp_path: Path, tiny: Source) -> None:
     out = tmp_path / "out"
-    experiment.create(out)
+    laid_out(resolved(tiny, "er"), out)
     with (
         locked(out),
         pytest.raises(StreamlabError, match=r"out is in use by another streamlab command"),
     ):
-        run_experiment(experiment, out, 0, lambda spec, event: None)
-    with pytest.raises(StreamlabError, match=r"holds an experiment; resume it"):
-        experiment.create(out)
+        streamlab.run(source=tiny, strategies=["er"], seeds=1, workers=0, out=out, show=False)
 
 
-def test_a_changed_source_is_refused_on_resume(tmp_path: Path, tiny: object) -> None:
-    prepare(Request(strategies=("er",), seeds=1), tiny).create(tmp_path / "out")
-    with pytest.raises(StreamlabError, match="source tiny has changed since the runs in"):
-        reopen(tmp_path / "out", make_source(seed=3))
+def test_a_run_of_a_changed_source_is_moved_aside_and_said(tmp_path: Path, tiny: Source) -> None:
+    out = tmp_path / "out"
+    grid = resolved(tiny, "er")
+    assert carry_on(grid, out)
+    (told,) = settle(resolved(make_source(seed=3), "er"), out)
+    assert told == "si-blurry/500ex/er/seed-0 is run again: source_digest, plan_fingerprint changed"
+    assert (out / "superseded" / "1" / grid.cells[0].folder / "result.json").exists()
 
 
 def test_workers_and_their_number_change_no_bit(tmp_path: Path, tiny: object) -> None:
@@ -231,7 +230,7 @@ def test_workers_and_their_number_change_no_bit(tmp_path: Path, tiny: object) ->
     for workers in (0, 2):
         out = tmp_path / str(workers)
         streamlab.run(source=tiny, strategies=["er", "slda"], seeds=2, workers=workers, out=out, show=False)
-        runs = [*sorted(out.glob("*/seed-*"))]
+        runs = [*sorted(out.glob("*/*/*/seed-*"))]
         assert len(runs) == 4
         results.append([bits(run) for run in runs])
     assert results[0] == results[1]

@@ -21,7 +21,8 @@ from results import metric_table, percent, run, values
 from streamlab.data.load import load_source
 from streamlab.data.source import open_shared, share
 from streamlab.evaluation.intervals import holm, paired_differences
-from streamlab.experiments.experiment import Request, prepare, read_recipe
+from streamlab.experiments.grid import prepare_grid
+from streamlab.experiments.request import Request, read_recipe
 from streamlab.simulator.execute import build, deterministic, drive
 
 HERE = Path(__file__).parent
@@ -51,16 +52,16 @@ def run_unmirrored(path: Path) -> None:
     fields = read_recipe(RECIPE)
     request = Request(**{**fields, "strategies": ("avalanche:ICaRL:fixed_memory=true,optimizer.lr=1.0",)})
     source = load_source(request.source)
-    experiment = prepare(request, source)
+    grid = prepare_grid(request, {source.name: source})
     shared = open_shared(share(source))
     plain = mock.Mock(wraps=torch)
     plain.flip = lambda images, dims: images
     found: dict[str, float] = {}
-    for spec in experiment.specs:
+    for cell in grid.cells:
         with deterministic(), mock.patch.object(theirs, "torch", plain):
-            made: Any = build(spec, experiment.plans[spec.plan_seed], shared, lambda event: None, None)
+            made: Any = build(cell.spec, cell.plan, shared, lambda event: None, None)
             drive(made)
-        found[str(spec.seed)] = made.record().at_task_ends[-1].accuracy
+        found[str(cell.spec.seed)] = made.record().at_task_ends[-1].accuracy
     path.write_text(json.dumps(found), encoding="utf-8")
 
 

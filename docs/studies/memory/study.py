@@ -114,7 +114,7 @@ def of_study(name: str) -> list[str]:
     """One study's part of the page."""
     folder = RUNS / name
     lines = [f"## {STUDIES[name]}", ""]
-    if not (folder / "comparison.json").exists():
+    if not (folder / "experiment.json").exists():
         return [*lines, "Not run.", ""]
     gathered: Gathered = gather([folder])
     lines += [" ".join(findings(gathered)), "", accounting_of(gathered), ""]

@@ -1,22 +1,20 @@
-"""A whole comparison: tuned where it is asked for, run, and gone on with where it was stopped."""
+"""Runs an experiment: tuned where that is asked for, and gone on with where it was stopped."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from ..data.source import Source
 from ..simulator import events
 from .engines import run_grid
-from .experiment import fresh_folder
-from .folder import hold, left_out, settle, write_comparison
 from .grid import Cell, Grid, prepare_grid
-from .request import CompareRequest
+from .layout import hold, left_out, settle, write_experiment
+from .request import Request
 
 if TYPE_CHECKING:
+    from ..data.source import Source
     from ..strategy import Strategy
 
 
@@ -31,27 +29,28 @@ class Watcher(Protocol):
 Watch = Callable[[Grid, str], AbstractContextManager[Watcher]]
 
 
-def run_comparison(
-    request: CompareRequest,
+def run_experiment(
+    request: Request,
     out: Path,
     watch: Watch,
     tell: Callable[[str], None] = print,
     sources: Mapping[str, Source] | None = None,
-    classes: tuple[type[Strategy], ...] = (),
+    classes: Sequence[type[Strategy]] = (),
 ) -> bool:
     """Tune where that is asked for, then run the grid in `out`, or what is left of both.
 
-    watch(grid, title): who hears of the cells while a grid runs. tell: is given a line where a run is made
-    anew. Returns whether every cell is complete. Raises StreamlabError, before anything is run or moved, for
-    what is wrong with the request, and where another command holds the folder.
+    watch(grid, title): who hears of the cells while a grid runs; the title is empty but for tuning. tell: is
+    given a line for what should be known, such as a run that is made anew. Returns whether every cell is
+    complete. Raises StreamlabError, before anything is run or moved, for what is wrong with the request, and
+    where another command holds the folder.
     """
     grid = prepare_grid(request, sources, classes)
-    for note in dict.fromkeys(note for block in grid.blocks for note in block.experiment.notes):
+    for note in grid.notes:
         tell(note)
     with hold(out):
         for line in left_out(grid, out):
             tell(line)
-        write_comparison(grid, out)
+        write_experiment(grid, out)
         if request.tune:
             from .tuning import as_grid, choose, plan_trials
 
@@ -59,8 +58,8 @@ def run_comparison(
             trials = as_grid(grid, planned)
             _run(trials, out, watch, tell, f"tuning, {request.tune} trials of each strategy")
             grid = prepare_grid(request, sources, classes, choose(grid, planned, out))
-            write_comparison(grid, out)
-        return _run(grid, out, watch, tell, "comparison")
+            write_experiment(grid, out)
+        return _run(grid, out, watch, tell, "")
 
 
 def _run(grid: Grid, out: Path, watch: Watch, tell: Callable[[str], None], title: str) -> bool:
@@ -68,9 +67,3 @@ def _run(grid: Grid, out: Path, watch: Watch, tell: Callable[[str], None], title
         tell(line)
     with watch(grid, title) as watcher:
         return run_grid(grid, out, watcher.hear, watcher.tick)
-
-
-def new_comparison_folder(request: CompareRequest) -> Path:
-    """A fresh folder under ./runs, named by time and scenarios."""
-    names = "+".join(scenario.name for scenario in request.compared()[:2])
-    return fresh_folder(f"{datetime.now().strftime('%Y-%m-%d_%H%M%S')}_compare_{names}")

@@ -1,0 +1,198 @@
+"""From a person's words to runs: text becomes typed values here, once, with every default filled in."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import plugins
+from ..config import (
+    BaseConfig,
+    Budget,
+    ComputeConfig,
+    OptimizerConfig,
+    StreamConfig,
+    Tree,
+    configure,
+    merged,
+    parse_budget,
+)
+from ..data.load import data_folder, several
+from ..device import chosen_device
+from ..errors import StreamlabError, unknown
+from ..evaluation.record import RECORDABLE
+from ..planning import make_plan
+from ..plans.episodes import EpisodePlan
+from ..runs.spec import RunSpec, check_strategy, load_strategy, settled_backbone
+from .request import SECTIONS, AskedScenario, Request
+from .rows import Row, absolute, parse_row, unique_labels
+
+if TYPE_CHECKING:
+    from ..data.source import Source
+    from ..plans.stream import Plan
+    from ..strategy import Strategy
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The runs of one scenario, checked and resolved; their budgets are settled by the grid.
+
+    plans: by seed. classes: strategies that are classes made in memory, by name. notes: what should be known
+    before they are run, a sentence each.
+    """
+
+    specs: tuple[RunSpec, ...]
+    plans: Mapping[int, Plan]
+    source: Source
+    classes: Mapping[str, type[Strategy]]
+    notes: tuple[str, ...] = ()
+
+
+def check_names(request: Request, known_sources: Sequence[str] = ()) -> None:
+    """Raise StreamlabError for a name that nothing has, before anything heavy is imported."""
+    for text in request.budgets:
+        if text[:1].isdigit():
+            parse_budget(text)
+    for name in request.record:
+        if name not in RECORDABLE:
+            raise unknown("thing to --record", name, RECORDABLE)
+    for asked in request.asked():
+        plugins.find("scenarios", asked.name)
+        source = asked.source or request.source
+        if source not in known_sources:
+            for one in several(source):
+                _check_source(one)
+    for text in request.strategies:
+        _check_strategy_name(parse_row(text).strategy)
+    for text in request.smaller:
+        plugins.find("backbones", parse_row(text).strategy)
+
+
+def _check_source(text: str) -> None:
+    """Raise for a source that is not installed; files get a hint of how they are named."""
+    head = text.partition(":")[0]
+    if head in plugins.names("sources"):
+        return
+    for prefix, there in (("folder", Path(head).is_dir()), ("npz", Path(head).suffix == ".npz")):
+        if there:
+            raise StreamlabError(f"unknown source {head!r}; did you mean '{prefix}:{head}'?")
+    plugins.find("sources", head)
+
+
+def _check_strategy_name(name: str) -> None:
+    """Raise for a strategy that is not installed; files get a hint of how they are named."""
+    if name.endswith(".py") or plugins.is_of_family(name):
+        return
+    if name not in plugins.names("strategies") and Path(f"{name}.py").is_file():
+        raise StreamlabError(f"unknown strategy {name!r}; did you mean './{name}.py'?")
+    plugins.find("strategies", name)
+
+
+def prepare(
+    request: Request,
+    asked: AskedScenario,
+    source: Source,
+    classes: Sequence[type[Strategy]] = (),
+    chosen: Mapping[str, Any] | None = None,
+) -> Prepared:
+    """One scenario's runs, their sections typed, at no budget yet; nothing is trained and nothing written.
+
+    classes: strategy classes that have no installed name. chosen: settings that tuning chose. Raises
+    StreamlabError, in one sentence, for the first thing that is wrong.
+    """
+    rows = rows_of(request, classes)
+    in_memory = {cls.__name__: cls for cls in classes}
+    loaded = {row.strategy: in_memory.get(row.strategy) or load_strategy(row.strategy) for row in rows}
+    settings = request.settings_of(asked, chosen)
+    _check_sections(settings, rows)
+    shared: Tree = {
+        "stream": configure(StreamConfig, settings.get("stream", {}), "stream"),
+        "compute": configure(ComputeConfig, settings.get("compute", {}), "compute"),
+        "base": configure(BaseConfig, settings.get("base", {}), "base"),
+        "device": chosen_device(request.device),
+        "data": str(data_folder(request.data).resolve()),
+        "source": source.name,
+        "source_digest": source.digest,
+        "scenario": asked.name,
+        "record": request.record,
+    }
+    configure(OptimizerConfig, settings.get("optimizer", {}), "optimizer")
+    seeds = range(request.first_seed, request.first_seed + request.seeds)
+    plan_seeds = [request.plan_seed if request.plan_seed is not None else seed for seed in seeds]
+    options = settings.get("scenario", {})
+    plans = {seed: make_plan(asked.name, source.labels, seed, options) for seed in set(plan_seeds)}
+    specs = []
+    for seed, plan_seed in zip(seeds, plan_seeds, strict=True):
+        for row in rows:
+            own = _row_values(row, loaded[row.strategy], settings, plans[plan_seed], shared["stream"])
+            evaluated = request.eval_every or _regular(plans[plan_seed])
+            specs.append(RunSpec(**shared, **own, seed=seed, plan_seed=plan_seed, eval_every=evaluated))
+    notes = tuple(
+        f"{row.label}: {loaded[row.strategy].begins_anew}; a run of it that is killed begins anew"
+        for row in rows
+        if loaded[row.strategy].begins_anew
+    )
+    return Prepared(tuple(specs), plans, source, in_memory, notes)
+
+
+def rows_of(request: Request, classes: Sequence[type[Strategy]] = ()) -> list[Row]:
+    """The rows that are asked for; raises StreamlabError where there is none, or two have one label."""
+    named = [parse_row(text) for text in request.strategies]
+    rows = unique_labels([*named, *(Row(cls.__name__, cls.__name__, {}) for cls in classes)])
+    if not rows:
+        raise StreamlabError("no strategy is named; give one with --strategy (streamlab list strategies)")
+    return rows
+
+
+def _check_sections(settings: Mapping[str, Any], rows: Sequence[Row]) -> None:
+    """Raise for a section that is nothing's."""
+    known = {*SECTIONS, *(row.label for row in rows), *(row.strategy for row in rows)}
+    for name in settings:
+        if name not in known and name in plugins.names("strategies"):
+            raise StreamlabError(f"{name} has options set, and is no strategy of this run")
+        if name not in known:
+            raise unknown("section", name, known)
+        if not isinstance(settings[name], Mapping):
+            raise StreamlabError(f"{name} is {settings[name]!r}, and must be a section of options")
+
+
+def _row_values(
+    row: Row, cls: type[Strategy], settings: Mapping[str, Any], plan: Plan, stream: StreamConfig
+) -> dict[str, Any]:
+    """What is a row's own in the spec of a run: its options typed, its backbone, its optimizer."""
+    given = merged(settings.get(row.strategy, {}), settings.get(row.label, {}), row.options)
+    optimizer = merged(settings.get("optimizer", {}), given.pop("optimizer", {}))
+    backbone = _backbone(settings.get("backbone", {}), given.pop("backbone", {}))
+    options: Any = configure(cls.options_type(), given, absolute(row.strategy))
+    check_strategy(cls, options, row.label, plan)
+    if plan.kind == "online" and stream.epochs > 1:
+        raise StreamlabError(
+            f"stream: epochs is {stream.epochs}, and {plan.scenario} is an online stream, which serves each "
+            f"sample once; stream.updates_per_batch repeats batches"
+        )
+    is_default = bool(backbone) and backbone == settled_backbone(cls.backbone)
+    return {
+        "strategy": absolute(row.strategy),
+        "label": row.label,
+        "ceiling": cls.learns_jointly,
+        "budget": Budget(),
+        "optimizer": configure(OptimizerConfig, optimizer or cls.default_optimizer, "optimizer"),
+        "backbone": {} if is_default else backbone,
+        "strategy_options": dataclasses.asdict(options),
+        "scenario_options": dict(plan.options),
+        "plan_fingerprint": plan.fingerprint,
+    }
+
+
+def _backbone(shared: Mapping[str, Any], own: Mapping[str, Any]) -> Tree:
+    """A row's own options lie over the section's, unless the row names another backbone."""
+    other = "name" in own and own["name"] != shared.get("name", own["name"])
+    return settled_backbone(dict(own) if other else merged(shared, own))
+
+
+def _regular(plan: Plan) -> int:
+    """How often a run is evaluated unless it is asked otherwise."""
+    return max(1, len(plan.train) // 10) if isinstance(plan, EpisodePlan) else 1000
