@@ -41,8 +41,8 @@ def print_dry_run(request: Request, out: Path | None) -> None:
 def _table(
     block: Block, found: Mapping[tuple[str, str], Need], pilots: Mapping[tuple[str, str], Pilot]
 ) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 2), header_style="dim")
-    table.add_column("strategy")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("strategy", no_wrap=True)
     for heading in ("network", "own state", "exemplars", "a run takes about"):
         table.add_column(heading, justify="right")
     for spec in {spec.label: spec for spec in block.specs}.values():

@@ -17,7 +17,7 @@ def list_runs(
     folder: Annotated[Path, typer.Argument(help="Where experiments lie.")] = Path("runs"),
 ) -> None:
     """List the experiments below a folder, newest first."""
-    from .plain import print_experiments
+    from .results import print_experiments
 
     print_experiments(folder)
 
@@ -25,7 +25,7 @@ def list_runs(
 @runs_app.command()
 def show(folder: Annotated[Path, typer.Argument(help="An experiment's folder, or a run's.")]) -> None:
     """Show an experiment again: its table, accuracy over the stream as a chart, memory by kind."""
-    from .plain import print_experiment
+    from .results import print_experiment
 
     print_experiment(folder)
 

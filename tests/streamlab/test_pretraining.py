@@ -82,8 +82,8 @@ def test_what_cannot_be_pretrained_is_refused(tmp_path: Path) -> None:
         StreamlabError, match=r"pretraining begins with random weights; leave backbone.weights"
     ):
         pretrain(asked(tmp_path, backbone={"weights": "timm"}), out)
-    with pytest.raises(StreamlabError, match="unknown section 'recipes'; did you mean 'recipe'"):
-        pretrain(asked(tmp_path, recipes={}), out)
+    with pytest.raises(StreamlabError, match="unknown section 'fits'; did you mean 'fit'"):
+        pretrain(asked(tmp_path, fits={}), out)
     with pytest.raises(StreamlabError, match="recipe: epochs is 0, and must be at least 1"):
         pretrain(asked(tmp_path, fit={"epochs": 0}), out)
     pretrain(asked(tmp_path), out)

@@ -155,7 +155,7 @@ def page() -> str:
     for name, title in RECIPES.items():
         lines += [f"## {title}", "", *accuracy_table(name), *gains(name)]
     lines += ["## In environments", ""]
-    lines += ["5-way 1-shot; queries wear each condition at severities 1, 3 and 5.", ""]
+    lines += ["5-way 1-shot; queries are in each condition at severities 1, 3 and 5.", ""]
     lines += environment_table("one-shot")
     lines += severity_chart("one-shot", HERE / "severity.svg")
     return "\n".join(lines)
