@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from streamlab.interop.learn2learn import library
+from streamlab.needs import EPISODES, Needs
 from streamlab.parts.adapted import InnerLoop, adapted, adapted_in_testing
 from streamlab.strategy import EpisodeBatch, Strategy
 
@@ -31,8 +32,7 @@ class AlmostNoInnerLoop(Strategy):
     """The head alone is adapted to each support."""
 
     options: InnerLoop
-    kinds: ClassVar[frozenset[str]] = frozenset({"episodes"})
-    fixed_way = True
+    needs = Needs(kinds=EPISODES, same_way=True)
     backbone: ClassVar[Mapping[str, Any]] = {"name": "convnet"}
     default_optimizer: ClassVar[Mapping[str, Any]] = {"name": "adam", "lr": 0.001}
     ledger_kinds: ClassVar[dict[str, str]] = {"learner": "model"}

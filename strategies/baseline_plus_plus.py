@@ -25,6 +25,7 @@ from torch import Tensor
 
 from streamlab.base_training import CosineBase
 from streamlab.config import at_least
+from streamlab.needs import EPISODES, Needs
 from streamlab.randomness import generator
 from streamlab.strategy import Strategy
 
@@ -98,7 +99,7 @@ class BaselinePlusPlus(Strategy):
     """scale · g_c · cos(feature, weight), lengths and weights fitted to the support."""
 
     options: Options
-    kinds: ClassVar[frozenset[str]] = frozenset({"episodes"})
+    needs = Needs(kinds=EPISODES)
     backbone: ClassVar[Mapping[str, Any]] = {"name": "convnet"}
     base = CosineBase()
     frozen = True

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamlab.config import Choice, Range, Searched, at_least, within
+from streamlab.needs import SESSIONS, Needs
 from streamlab.parts.losses import cross_entropy, distillation
 from streamlab.parts.rehearsal import Rehearsal
 from streamlab.parts.teacher import Teacher
@@ -113,10 +114,7 @@ class BiasCorrection(Strategy):
     """A teacher keeps old outputs; two numbers a session bring new ones down to the level of the old."""
 
     options: Options
-    kinds = frozenset({"sessions"})
-    needs_boundaries = True
-    needs_new_classes = True
-    least_per_class = 1
+    needs = Needs(kinds=SESSIONS, boundaries=True, new_classes=True, exemplars_per_class=1)
     ledger_kinds: ClassVar[dict[str, str]] = dict.fromkeys(("alpha", "beta", "held_below"), "statistics")
     search_space: ClassVar[dict[str, Searched]] = {
         "optimizer.lr": Range(0.003, 0.3), "temperature": Choice((1.0, 2.0, 4.0)),

@@ -20,6 +20,7 @@ reshape in, and then all numbers are equal).
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -30,6 +31,7 @@ from torch import Tensor, nn
 
 from streamlab.config import at_least
 from streamlab.errors import StreamlabError
+from streamlab.needs import Needs
 from streamlab.nets.transformer import (
     Prompting,
     PromptRows,
@@ -151,6 +153,10 @@ class DualPrompt(Strategy):
     def details(self) -> Details:
         """What the preset and the options settle for this stream."""
         return details_of(self.options, self.setting.shows_boundaries)
+
+    @classmethod
+    def needs_with(cls, options: Options) -> Needs:
+        return dataclasses.replace(cls.needs, boundaries=options.needs_boundaries)
 
     def setup(self) -> None:
         details = self.details

@@ -8,6 +8,7 @@ experience, and so needs boundaries.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from streamlab.config import at_least
 from streamlab.memory import HerdedBuffer
+from streamlab.needs import Needs
 from streamlab.parts.metric_losses import MetricTerms
 from streamlab.parts.rehearsal import Rehearsal
 from streamlab.strategy import Batch, ExperienceView, Strategy
@@ -54,6 +56,10 @@ class ExperienceReplay(Strategy):
     """One cross-entropy over new and replayed samples together."""
 
     options: Options
+
+    @classmethod
+    def needs_with(cls, options: Options) -> Needs:
+        return dataclasses.replace(cls.needs, boundaries=options.needs_boundaries)
 
     def setup(self) -> None:
         self.buffer = self.make_buffer(self.options.selection)

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamlab.config import at_least, within
+from streamlab.needs import Needs
 from streamlab.parts.heads import Heads, competing
 from streamlab.parts.losses import cross_entropy
 from streamlab.parts.regulariser import Regulariser, mean_over_samples
@@ -63,7 +64,7 @@ class ElasticWeightConsolidation(Strategy):
     """Eq. 3: task loss + lambda / 2 · sum of Fisher · (parameter - anchor)²."""
 
     options: Options
-    needs_boundaries = True
+    needs = Needs(boundaries=True)
 
     def setup(self) -> None:
         self.regulariser = Regulariser(self.trained_parameters())

@@ -16,6 +16,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from streamlab.config import Choice, Range, Searched, at_least
+from streamlab.needs import SESSIONS, Needs
 from streamlab.parts.expansion import Alignment, Extractors
 from streamlab.parts.rehearsal import Rehearsal
 from streamlab.strategy import Batch, ExperienceView, Strategy
@@ -49,9 +50,7 @@ class ExpandableRepresentation(Strategy):
     """One extractor a session, side by side under one classifier."""
 
     options: Options
-    kinds = frozenset({"sessions"})
-    needs_boundaries = True
-    least_per_class = 1
+    needs = Needs(kinds=SESSIONS, boundaries=True, exemplars_per_class=1)
     ledger_kinds: ClassVar[dict[str, str]] = {"extractors": "statistics"}
     search_space: ClassVar[dict[str, Searched]] = {
         "optimizer.lr": Range(0.003, 0.3), "auxiliary": Choice((0.1, 0.5, 1.0)),

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from streamlab.config import BaseConfig, at_least, within
+from streamlab.needs import SESSIONS, Needs
 from streamlab.nets.network import CosineHead, Network
 from streamlab.nets.precision import full, in_precision
 from streamlab.parts.losses import cross_entropy
@@ -156,7 +157,7 @@ class ForwardCompatible(Strategy):
     """Class means, blended with the room that was kept for them."""
 
     options: Options
-    kinds: ClassVar[frozenset[str]] = frozenset({"sessions"})
+    needs = Needs(kinds=SESSIONS)
     backbone: ClassVar[Mapping[str, Any]] = {"name": "convnet", "blocks": 3}
     base = ForwardCompatibleBase(Options.balance, Options.mixing)
     frozen = True

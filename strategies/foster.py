@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from streamlab.config import Choice, Range, Searched, at_least, within
+from streamlab.needs import SESSIONS, Needs
 from streamlab.nets.network import Network, frozen_copy
 from streamlab.nets.optimizer import build_optimizer
 from streamlab.parts.expansion import ExpandingBackbone
@@ -113,10 +114,7 @@ class FeatureBoosting(Strategy):
     """Two networks while a session is learned and judged, and one that both are compressed into."""
 
     options: Options
-    kinds = frozenset({"sessions"})
-    needs_boundaries = True
-    needs_learning_backbone = True
-    least_per_class = 1
+    needs = Needs(kinds=SESSIONS, boundaries=True, learning_backbone=True, exemplars_per_class=1)
     ledger_kinds: ClassVar[dict[str, str]] = {
         "student": "extra models", "old_head": "extra models", "enhancement": "head",
         "old_classes": "statistics", "counts": "statistics",

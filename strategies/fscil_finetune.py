@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from streamlab.base_training import CosineBase
+from streamlab.needs import SESSIONS, Needs
 from streamlab.parts.losses import cross_entropy
 from streamlab.strategy import Batch, Strategy
 
@@ -19,7 +20,7 @@ from streamlab.strategy import Batch, Strategy
 class FewShotFinetuning(Strategy):
     """Nothing is kept, nothing is frozen."""
 
-    kinds: ClassVar[frozenset[str]] = frozenset({"sessions"})
+    needs = Needs(kinds=SESSIONS)
     backbone: ClassVar[Mapping[str, Any]] = {"name": "convnet", "blocks": 3}
     base = CosineBase()
 

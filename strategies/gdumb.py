@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from streamlab.config import Range, Searched, at_least
+from streamlab.needs import Needs
 from streamlab.nets.optimizer import SGD, set_rate
 from streamlab.strategy import Batch, Strategy
 
@@ -80,7 +81,7 @@ class GDumb(Strategy):
 
     options: Options
     search_space: ClassVar[Mapping[str, Searched]] = {"max_lr": Range(0.01, 0.2)}
-    least_per_class = 1
+    needs = Needs(exemplars_per_class=1)
 
     def setup(self) -> None:
         self.optimizer = None

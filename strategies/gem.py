@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamlab.config import at_least
+from streamlab.needs import Needs
 from streamlab.parts.gradients import flat_gradient, set_gradient
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
@@ -87,7 +88,7 @@ class GradientEpisodicMemory(Strategy):
     """Cross-entropy, its gradient projected where it would hurt an earlier task."""
 
     options: Options
-    needs_boundaries = True
+    needs = Needs(boundaries=True)
 
     def setup(self) -> None:
         self.parameters = self.trained_parameters()

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamlab.config import at_least
+from streamlab.needs import SESSIONS, Needs
 from streamlab.parts.rehearsal import Rehearsal
 from streamlab.parts.teacher import Teacher
 from streamlab.strategy import Batch, ExperienceView, Strategy
@@ -46,11 +47,8 @@ class ICaRL(Strategy):
     """Sigmoid outputs, an old network that teaches, and a classifier of exemplars' means."""
 
     options: Options
-    kinds = frozenset({"sessions"})
-    needs_boundaries = True
-    needs_new_classes = True
+    needs = Needs(kinds=SESSIONS, boundaries=True, new_classes=True, exemplars_per_class=1)
     scores_are_logits = False
-    least_per_class = 1
     ledger_kinds: ClassVar[dict[str, str]] = {"means": "statistics"}
 
     def setup(self) -> None:

@@ -18,6 +18,7 @@ from typing import Literal
 from torch import Tensor
 
 from streamlab.config import at_least
+from streamlab.needs import Needs
 from streamlab.parts.heads import Heads, competing
 from streamlab.parts.losses import cross_entropy, distillation
 from streamlab.parts.teacher import Teacher
@@ -55,7 +56,7 @@ class LearningWithoutForgetting(Strategy):
     """Cross-entropy on new classes, distillation on the teacher's."""
 
     options: Options
-    needs_boundaries = True
+    needs = Needs(boundaries=True)
 
     def setup(self) -> None:
         self.teacher = Teacher(self.exposed)

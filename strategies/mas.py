@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from streamlab.config import at_least
+from streamlab.needs import Needs
 from streamlab.parts.heads import Heads, competing
 from streamlab.parts.losses import cross_entropy
 from streamlab.parts.regulariser import Regulariser, mean_over_samples
@@ -48,7 +49,7 @@ class MemoryAwareSynapses(Strategy):
     """Eq. 4: task loss + lambda · sum of importance · (parameter - anchor)²."""
 
     options: Options
-    needs_boundaries = True
+    needs = Needs(boundaries=True)
 
     def setup(self) -> None:
         self.regulariser = Regulariser(self.trained_parameters())

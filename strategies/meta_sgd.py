@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from streamlab.interop.learn2learn import library
+from streamlab.needs import EPISODES, Needs
 from streamlab.parts.adapted import InnerLoop, adapted, adapted_in_testing
 from streamlab.strategy import EpisodeBatch, Strategy
 
@@ -30,9 +31,7 @@ class MetaSGD(Strategy):
     """The whole network is adapted, each weight at its own learned rate."""
 
     options: InnerLoop
-    needs_learning_backbone = True
-    kinds: ClassVar[frozenset[str]] = frozenset({"episodes"})
-    fixed_way = True
+    needs = Needs(kinds=EPISODES, learning_backbone=True, same_way=True)
     backbone: ClassVar[Mapping[str, Any]] = {"name": "convnet"}
     default_optimizer: ClassVar[Mapping[str, Any]] = {"name": "adam", "lr": 0.001}
     ledger_kinds: ClassVar[dict[str, str]] = {"learner": "model"}

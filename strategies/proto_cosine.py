@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from streamlab.base_training import CosineBase
+from streamlab.needs import SESSIONS, Needs
 from streamlab.parts.prototypes import class_means, set_rows
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
@@ -33,7 +34,7 @@ class CosinePrototypes(Strategy):
     is `frozen`, and each session, the base session too, only sets its classes' rows to their mean features.
     """
 
-    kinds: ClassVar[frozenset[str]] = frozenset({"sessions"})
+    needs = Needs(kinds=SESSIONS)
     backbone: ClassVar[Mapping[str, Any]] = {"name": "convnet", "blocks": 3}
     base = CosineBase()
     frozen = True

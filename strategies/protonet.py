@@ -21,6 +21,7 @@ from torch import Tensor
 
 from streamlab.config import at_least
 from streamlab.errors import StreamlabError, unknown
+from streamlab.needs import EPISODES, Needs
 from streamlab.parts.metric_losses import VARIANTS, Variant, icnn_loss, proto_triplet_loss, prototypes_of
 from streamlab.strategy import EpisodeBatch, Strategy
 
@@ -81,8 +82,7 @@ class PrototypicalNetwork(Strategy):
     """Nearest mean of the support, in features learned over episodes."""
 
     options: Options
-    needs_learning_backbone = True
-    kinds: ClassVar[frozenset[str]] = frozenset({"episodes"})
+    needs = Needs(kinds=EPISODES, learning_backbone=True)
     backbone: ClassVar[Mapping[str, Any]] = {"name": "convnet"}
     default_optimizer: ClassVar[Mapping[str, Any]] = {"name": "adam", "lr": 0.001}
 

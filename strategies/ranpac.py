@@ -13,6 +13,7 @@ on the last fifth of the current task's samples, for a fit to the first four.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -22,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from streamlab.config import Choice, Searched, at_least
+from streamlab.needs import Needs
 from streamlab.randomness import Draws
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
@@ -104,6 +106,10 @@ class RandomProjections(Strategy):
         "gram": "statistics",
         "prototypes": "statistics",
     }
+
+    @classmethod
+    def needs_with(cls, options: Options) -> Needs:
+        return dataclasses.replace(cls.needs, boundaries=options.needs_boundaries)
 
     def setup(self) -> None:
         width, classes, device = self.options.projections, self.setting.num_classes, self.setting.device

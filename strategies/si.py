@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from streamlab.config import at_least
+from streamlab.needs import Needs
 from streamlab.parts.heads import Heads, competing
 from streamlab.parts.losses import cross_entropy
 from streamlab.parts.regulariser import Regulariser
@@ -49,7 +50,7 @@ class SynapticIntelligence(Strategy):
     """Eq. 4: task loss + c · sum of importance · (parameter - anchor)²."""
 
     options: Options
-    needs_boundaries = True
+    needs = Needs(boundaries=True)
     ledger_kinds: ClassVar[dict[str, str]] = dict.fromkeys(("omega", "starts", "before"), "statistics")
 
     def setup(self) -> None:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamlab.base_training import LinearBase
+from streamlab.needs import EPISODES, Needs
 from streamlab.parts.metric_losses import prototypes_of
 from streamlab.strategy import ExperienceView, Strategy
 
@@ -41,7 +42,7 @@ class SimpleShot(Strategy):
     """Nearest centroid of transformed features."""
 
     options: Options
-    kinds: ClassVar[frozenset[str]] = frozenset({"episodes"})
+    needs = Needs(kinds=EPISODES)
     backbone: ClassVar[Mapping[str, Any]] = {"name": "convnet"}
     base = LinearBase()
     frozen = True

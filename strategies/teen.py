@@ -21,6 +21,7 @@ from torch import Tensor
 
 from streamlab.base_training import CosineBase
 from streamlab.config import at_least, within
+from streamlab.needs import SESSIONS, Needs
 from streamlab.parts.prototypes import class_means, set_rows
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
@@ -61,7 +62,7 @@ class PrototypeCalibration(Strategy):
     """Cosine to class prototypes; those of the base session's classes stay raw means."""
 
     options: Options
-    kinds: ClassVar[frozenset[str]] = frozenset({"sessions"})
+    needs = Needs(kinds=SESSIONS)
     backbone: ClassVar[Mapping[str, Any]] = {"name": "convnet", "blocks": 3}
     base = CosineBase()
     frozen = True

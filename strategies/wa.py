@@ -17,6 +17,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from streamlab.config import Choice, Range, Searched, at_least
+from streamlab.needs import SESSIONS, Needs
 from streamlab.parts.expansion import Alignment, align_weights
 from streamlab.parts.losses import cross_entropy, distillation
 from streamlab.parts.rehearsal import Rehearsal
@@ -52,10 +53,7 @@ class WeightAligning(Strategy):
     """A teacher keeps old outputs, and an aligned classifier treats old and new alike."""
 
     options: Options
-    kinds = frozenset({"sessions"})
-    needs_boundaries = True
-    needs_new_classes = True
-    least_per_class = 1
+    needs = Needs(kinds=SESSIONS, boundaries=True, new_classes=True, exemplars_per_class=1)
     search_space: ClassVar[dict[str, Searched]] = {
         "optimizer.lr": Range(0.003, 0.3), "temperature": Choice((1.0, 2.0, 4.0)),
     }  # fmt: skip

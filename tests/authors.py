@@ -85,7 +85,7 @@ def make(
         ),
         configure(cls.options_type(), options or {}, name),
     )  # fmt: skip
-    made.allot(Budget(exemplars=100))
+    made.account.allot(Budget(exemplars=100))
     made.exposed.fill_(True)
     made.train_mode(True)
     return made

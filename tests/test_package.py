@@ -77,7 +77,7 @@ FLOORS = (
     ("memory",),
     ("augment",),
     ("parts",),
-    ("base_training", "setting", "strategy"),
+    ("base_training", "setting", "needs", "account", "learner", "strategy"),
     ("evaluation",),
     ("runs",),
     ("simulator",),

@@ -25,7 +25,7 @@ def scores_of(strategy: Any) -> Any:
     images = torch.from_numpy(source.test_images).to(device)
     strategy.train_mode(False)
     with torch.no_grad():
-        if strategy.kinds == {"episodes"}:
+        if strategy.needs.kinds == {"episodes"}:
             shown = images[None, : 2 * WAY]
             scores = strategy.predict_episodes(
                 shown, torch.arange(2 * WAY, device=device)[None] % WAY, images[None]
@@ -113,7 +113,7 @@ class Weighed(Watch):
     def learn(self, served: Any) -> None:
         super().learn(served)  # type: ignore[misc]  # the simulation's, which this is mixed into
         running = cast(Simulation, self)
-        check_budget(running.strategy.ledger(), running.budget)
+        check_budget(running.strategy.account.ledger(), running.budget)
 
 
 def weighing(sizes: list[int]) -> type[Watch]:
@@ -122,12 +122,12 @@ def weighing(sizes: list[int]) -> type[Watch]:
     class Weighing(Watch):
         def end(self, number: int) -> None:
             super().end(number)  # type: ignore[misc]  # the simulation's, which this is mixed into
-            sizes.append(cast(Simulation, self).strategy.ledger().total)
+            sizes.append(cast(Simulation, self).strategy.account.ledger().total)
 
         def learn(self, served: Any) -> None:
             super().learn(served)  # type: ignore[misc]  # the same
             if isinstance(self, EpisodeSimulation):
-                sizes.append(self.strategy.ledger().total)
+                sizes.append(self.strategy.account.ledger().total)
 
     return Weighing
 

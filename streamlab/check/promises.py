@@ -119,7 +119,7 @@ def check_state_round_trips(subject: Subject) -> None:
     try:
         taken = state_of(strategy)
         fresh = subject.make()
-        fresh.put_state(*taken)
+        fresh.account.put_state(*taken)
     except NoState as error:
         attribute = str(error).split(" ")[0].split(".")[0]
         raise Broken(str(error), subject.line_of(f"self.{attribute}")) from error
@@ -186,7 +186,7 @@ def check_every_byte_has_a_kind(subject: Subject) -> None:
     says what an attribute is (model, exemplars, statistics, extra models, prompts).
     """
     strategy = subject.run().strategy
-    ledger = strategy.ledger()
+    ledger = strategy.account.ledger()
     others = ledger.bytes_by_kind.get("other", 0)
     if others:
         names = [name for name in vars(strategy) if other_bytes(subject, strategy, name)]
@@ -205,9 +205,9 @@ def check_keeps_its_budget(subject: Subject) -> None:
     strategy = subject.make()
     plan = subject.plan()
     experiences = len(plan.experiences) if isinstance(plan, StreamPlan) else 1
-    own = strategy.ledger().total + strategy.bytes_to_come(experiences)
-    exemplars = max(4, subject.strategy.least_per_class * CLASSES)
-    budget = Budget(bytes=own + sum(exemplars * buffer.exemplar_bytes for buffer in strategy.buffers))
+    own = strategy.account.ledger().total + strategy.bytes_to_come(experiences)
+    exemplars = max(4, subject.strategy.needs.exemplars_per_class * CLASSES)
+    budget = Budget(bytes=own + sum(exemplars * buffer.exemplar_bytes for buffer in strategy.account.buffers))
     try:
         simulation = subject.simulation(budget=budget, watch=Weighed)
         with deterministic():
@@ -224,7 +224,7 @@ def check_buffers_draw_apart(subject: Subject) -> None:
     Buffers of one name hold and give the same samples, so that two memories are one. make_buffer names
     them; one that is copied or made by hand wants another name.
     """
-    names = [buffer.name for buffer in subject.make().buffers]
+    names = [buffer.name for buffer in subject.make().account.buffers]
     for name in names:
         if names.count(name) > 1:
             raise Broken(f"{names.count(name)} buffers are named {name!r}", subject.line_of("buffer"))
@@ -304,7 +304,7 @@ def check_episodes_leave_no_trace(subject: Subject) -> None:
     What adapts to a support must forget it: else test episodes teach, and the order of a test set decides
     its figures.
     """
-    if "episodes" not in subject.strategy.kinds:
+    if "episodes" not in subject.strategy.needs.kinds:
         return
     plan = tiny_episodes()
     simulation = subject.run(plan=plan)

@@ -77,7 +77,7 @@ class Subject:
     @property
     def episodic(self) -> bool:
         """Whether it takes episodes, and no stream."""
-        return self.strategy.kinds == {"episodes"}
+        return self.strategy.needs.kinds == {"episodes"}
 
     def make(self, seed: int = 0, backbone: Mapping[str, Any] | None = None) -> Strategy:
         """A fresh instance for the tiny source, its budget not yet allotted. backbone: not its own."""
@@ -165,7 +165,7 @@ class Subject:
         self, parts: Sequence[Sequence[int]] | None = None, rows: Sequence[Any] | None = None
     ) -> StreamPlan:
         """Experiences of these classes (three of two each), or of these training rows."""
-        kind = "online" if "online" in self.strategy.kinds else "sessions"
+        kind = "online" if "online" in self.strategy.needs.kinds else "sessions"
         labels, test = tiny_source().train_labels, tiny_source().test_labels
         experiences = []
         for number, classes in enumerate(parts or ((0, 1), (2, 3), (4, 5))):
@@ -245,7 +245,7 @@ class NoState(Exception):
 def state_of(strategy: Strategy) -> tuple[Any, dict[str, Tensor]]:
     """Its state in a form that can be compared; raises NoState."""
     try:
-        return strategy.take_state()
+        return strategy.account.take_state()
     except StreamlabError as error:
         raise NoState(str(error)) from error
 

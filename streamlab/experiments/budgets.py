@@ -74,8 +74,8 @@ def need_of(prepared: Prepared, spec: RunSpec) -> Need:
         dataclasses.replace(spec, device="cpu"), plan, shape, PixelStatistics(0.5, 0.25), cls
     )
     count = len(plan.experiences) if isinstance(plan, StreamPlan) else 1
-    sizes = made.exemplar_sizes(spec.budget)
-    first, last = made.needs(spec.budget), made.needs(spec.budget, count)
+    sizes = made.account.exemplar_sizes(spec.budget)
+    first, last = made.account.bytes_needed(spec.budget), made.account.bytes_needed(spec.budget, count)
     exemplar = ReservoirBuffer(shape, torch.device("cpu"), 0)
     survey = spec.budget.accounting == "survey"
     return Need(
@@ -83,8 +83,8 @@ def need_of(prepared: Prepared, spec: RunSpec) -> Need:
         most_bytes=max(first, last),
         exemplar_bytes=sum(sizes) // len(sizes) if sizes else 0,
         replay_bytes=exemplar.pixel_bytes if survey else exemplar.exemplar_bytes,
-        least_exemplars=made.least_per_class * plan.num_classes * len(sizes),
-        parameters=made.ledger().parameters,
+        least_exemplars=made.needs.exemplars_per_class * plan.num_classes * len(sizes),
+        parameters=made.account.ledger().parameters,
     )
 
 

@@ -109,7 +109,7 @@ def _pilot(cell: Cell, source: SharedSource) -> Pilot:
     made = build(spec, cell.plan, source, pace.hear, None, cell.strategy)
     with contextlib.suppress(_Enough):
         drive(made)
-    buffers = made.strategy.buffers
+    buffers = made.strategy.account.buffers
     capacity = sum(buffer.capacity for buffer in buffers)
     if isinstance(made, EpisodeSimulation):
         return Pilot(capacity, pace.train_seconds(len(made.plan.train)), _testing(made, cell.spec.eval_every))

@@ -131,9 +131,9 @@ def prepare(
             evaluated = request.eval_every or _regular(plans[plan_seed])
             specs.append(RunSpec(**shared, **own, seed=seed, plan_seed=plan_seed, eval_every=evaluated))
     notes = tuple(
-        f"{row.label}: {loaded[row.strategy].begins_anew}; a run of it that is killed begins anew"
+        f"{row.label}: {loaded[row.strategy].accounting.begins_anew}; a run of it that is killed begins anew"
         for row in rows
-        if loaded[row.strategy].begins_anew
+        if loaded[row.strategy].accounting.begins_anew
     )
     return Prepared(tuple(specs), plans, source, in_memory, notes)
 

@@ -25,6 +25,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from ..account import Account
 from ..batch import Batch
 from ..config import Budget, Searched
 from ..errors import StreamlabError, unknown
@@ -46,7 +47,6 @@ class AvalancheStrategy(Strategy):
     """One of Avalanche's strategies, fed by the kernel; the first `allot` makes it (`theirs`)."""
 
     theirs_class: ClassVar[Any] = None
-    begins_anew: ClassVar[str] = "what Avalanche's plugins hold cannot be checkpointed"
     search_space: ClassVar[Mapping[str, Searched]] = {}
 
     def setup(self) -> None:
@@ -59,58 +59,6 @@ class AvalancheStrategy(Strategy):
             self.optimizer = torch.optim.SGD(
                 self.net.parameters(), own.lr, own.momentum, 0, own.weight_decay, own.nesterov
             )
-
-    def allot(self, budget: Budget) -> None:
-        """Make their strategy, with as many exemplars as the budget buys where its options do not say."""
-        if self.theirs is not None:
-            return
-        given = {
-            field.name: getattr(self.options, field.name)
-            for field in dataclasses.fields(self.options)
-            if getattr(self.options, field.name) is not None
-        }
-        for name in _SIZES:
-            if name in self.options.__dataclass_fields__ and name not in given:
-                given[name] = self._affordable(budget, name)
-        missing = [name for name in self.options.required if name not in given]
-        if missing:
-            name = f"avalanche:{type(self).__name__}"
-            raise StreamlabError(f"it needs {' and '.join(missing)} (--strategy {name}:{missing[0]}=VALUE)")
-        with quiet():
-            evaluator = library("avalanche.training.plugins").EvaluationPlugin(loggers=[])
-        common: dict[str, Any] = {
-            "optimizer": self.optimizer,
-            "device": self.setting.device,
-            "evaluator": evaluator,
-            "eval_mb_size": 500,
-        }
-        parameters = inspect.signature(self.theirs_class).parameters
-        if "feature_extractor" in parameters:
-            common |= {"feature_extractor": self.net.backbone, "classifier": self.net.head}
-            common |= {"buffer_transform": None} if "buffer_transform" in parameters else {}
-        else:
-            common |= {"model": self.body, "criterion": nn.CrossEntropyLoss()}
-        with quiet():
-            self.theirs = self.theirs_class(**common, **given)
-
-    def _affordable(self, budget: Budget, name: str) -> int:
-        """Exemplars that the budget buys. Their iCaRL (memory_size) keeps float32, and rounds up a class."""
-        if budget.bytes is None:
-            count = 500 if budget.exemplars is None else budget.exemplars
-        else:
-            each = self._exemplar_bytes(budget) * (4 if name == "memory_size" else 1)
-            count = max(0, budget.bytes - self.needs(budget)) // each
-        return max(0, count - (self.setting.num_classes - 1 if name == "memory_size" else 0))
-
-    def exemplar_sizes(self, budget: Budget) -> list[int]:
-        """Of those whose options speak of a memory: theirs is no buffer of ours."""
-        options = self.options.__dataclass_fields__
-        keeps = any("mem" in name or "patterns" in name for name in options)
-        return [self._exemplar_bytes(budget)] if keeps else []
-
-    def _exemplar_bytes(self, budget: Budget) -> int:
-        channels, height, width = self.setting.image_shape
-        return channels * height * width + (0 if budget.accounting == "survey" else 8)
 
     def observe(self, batch: Batch) -> Mapping[str, Tensor]:
         self.served, self.largest = self.served + len(batch), max(self.largest, len(batch))
@@ -172,29 +120,95 @@ class AvalancheStrategy(Strategy):
         if self.theirs is not None:
             self.theirs.model.train(training)
 
+
+class AvalancheAccount(Account):
+    """What a strategy of theirs holds: in its plugins, where the walk over attributes does not look."""
+
+    begins_anew: ClassVar[str] = "what Avalanche's plugins hold cannot be checkpointed"
+    strategy: AvalancheStrategy
+
+    def allot(self, budget: Budget) -> None:
+        """Make their strategy, with as many exemplars as the budget buys where its options do not say."""
+        if self.strategy.theirs is not None:
+            return
+        given = {
+            field.name: getattr(self.strategy.options, field.name)
+            for field in dataclasses.fields(self.strategy.options)
+            if getattr(self.strategy.options, field.name) is not None
+        }
+        for name in _SIZES:
+            if name in self.strategy.options.__dataclass_fields__ and name not in given:
+                given[name] = self._affordable(budget, name)
+        missing = [name for name in self.strategy.options.required if name not in given]
+        if missing:
+            name = f"avalanche:{type(self.strategy).__name__}"
+            raise StreamlabError(f"it needs {' and '.join(missing)} (--strategy {name}:{missing[0]}=VALUE)")
+        with quiet():
+            evaluator = library("avalanche.training.plugins").EvaluationPlugin(loggers=[])
+        common: dict[str, Any] = {
+            "optimizer": self.strategy.optimizer,
+            "device": self.strategy.setting.device,
+            "evaluator": evaluator,
+            "eval_mb_size": 500,
+        }
+        parameters = inspect.signature(self.strategy.theirs_class).parameters
+        if "feature_extractor" in parameters:
+            common |= {"feature_extractor": self.strategy.net.backbone, "classifier": self.strategy.net.head}
+            common |= {"buffer_transform": None} if "buffer_transform" in parameters else {}
+        else:
+            common |= {"model": self.strategy.body, "criterion": nn.CrossEntropyLoss()}
+        with quiet():
+            self.strategy.theirs = self.strategy.theirs_class(**common, **given)
+
+    def _affordable(self, budget: Budget, name: str) -> int:
+        """Exemplars that the budget buys. Their iCaRL (memory_size) keeps float32, and rounds up a class."""
+        if budget.bytes is None:
+            count = 500 if budget.exemplars is None else budget.exemplars
+        else:
+            each = self._exemplar_bytes(budget) * (4 if name == "memory_size" else 1)
+            count = max(0, budget.bytes - self.bytes_needed(budget)) // each
+        return max(0, count - (self.strategy.setting.num_classes - 1 if name == "memory_size" else 0))
+
+    def exemplar_sizes(self, budget: Budget) -> list[int]:
+        """Of those whose options speak of a memory: theirs is no buffer of ours."""
+        options = self.strategy.options.__dataclass_fields__
+        keeps = any("mem" in name or "patterns" in name for name in options)
+        return [self._exemplar_bytes(budget)] if keeps else []
+
+    def _exemplar_bytes(self, budget: Budget) -> int:
+        channels, height, width = self.strategy.setting.image_shape
+        return channels * height * width + (0 if budget.accounting == "survey" else 8)
+
     def ledger(self) -> Ledger:
         """The network; and of their plugins exemplars at what they stand for, modules, and tensors."""
-        own = measure({"net": self.net}, {"net": "model"})
+        net, body, theirs = self.strategy.net, self.strategy.body, self.strategy.theirs
+        own = measure({"net": net}, {"net": "model"})
         kinds, exemplars = dict(own.bytes_by_kind), 0
         pixels = 0
         each = self._exemplar_bytes(Budget())
-        taken = {id(part) for module in (self.net, self.body) for part in (module, *module.modules())}
-        taken |= {id(parameter) for parameter in self.net.parameters()}
-        for kind, size, count in _held(self.theirs, taken) if self.theirs is not None else ():
+        taken = {
+            id(part)
+            for module in (self.strategy.net, self.strategy.body)
+            for part in (module, *module.modules())
+        }
+        taken |= {id(parameter) for parameter in self.strategy.net.parameters()}
+        for kind, size, count in (
+            _held(self.strategy.theirs, taken) if self.strategy.theirs is not None else ()
+        ):
             exemplars += count
             kinds[kind] = kinds.get(kind, 0) + (size or count * each)
             pixels += count * (each - 8)
         kinds = {kind: size for kind, size in kinds.items() if size}
         return Ledger(kinds, 0, 0, exemplars, pixels, own.parameters, own.frozen_parameters)
 
-    def _state(self, everything: bool = False) -> dict[str, Any]:
-        own = super()._state(everything)
+    def attributes(self, everything: bool = False) -> dict[str, Any]:
+        own = super().attributes(everything)
         return {name: value for name, value in own.items() if name not in ("theirs", "body")}
 
     def put_state(self, plain: Any, tensors: dict[str, Tensor]) -> None:
         super().put_state(plain, tensors)
-        if self.theirs is not None:
-            self.theirs.optimizer = self.optimizer
+        if self.strategy.theirs is not None:
+            self.strategy.theirs.optimizer = self.strategy.optimizer
 
 
 class _Body(nn.Module):
@@ -237,10 +251,10 @@ def strategy(name: str) -> type[Strategy]:
         fields.append((parameter.name, kind | None if default is None else kind, default))
     options = dataclasses.make_dataclass(f"{name}Options", fields, frozen=True)
     options.required = tuple(required)  # type: ignore[attr-defined]  # what has no default
-    anew = "" if name == "Naive" else AvalancheStrategy.begins_anew
+    anew = "" if name == "Naive" else AvalancheAccount.begins_anew
     attributes = {
         "theirs_class": theirs,
-        "begins_anew": anew,
+        "accounting": type(f"{name}Account", (AvalancheAccount,), {"begins_anew": anew}),
         "known_failures": {"resumes_mid_stream": anew} if anew else {},
         "__annotations__": {"options": options},
         "__module__": __name__,

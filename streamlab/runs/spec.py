@@ -16,14 +16,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .. import plugins
 from ..config import BaseConfig, Budget, ComputeConfig, OptimizerConfig, StreamConfig, configure
 from ..errors import StreamlabError
-from ..plans.episodes import EpisodePlan
 
 if TYPE_CHECKING:
-    from ..plans.stream import Plan, StreamPlan
+    from ..plans.stream import Plan
     from ..strategy import Strategy
 
 T = TypeVar("T")
-_KINDS = {"online": "an online stream", "sessions": "sessions", "episodes": "episodes"}
 _SECTIONS: Mapping[str, type] = {
     "budget": Budget,
     "stream": StreamConfig,
@@ -108,45 +106,12 @@ def settled_backbone(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_strategy(strategy: type[Strategy], options: Any, name: str, plan: Plan) -> None:
-    """Refuse a strategy that cannot take this plan, with the reason, before anything is loaded.
-
-    An option may decide whether boundaries are needed: its options then have `needs_boundaries`.
-    """
+    """Refuse a strategy that cannot take this plan, with the reason, before anything is loaded."""
     if strategy.learns_jointly and plan.kind != "episodes":
         return
-    if plan.kind not in strategy.kinds:
-        takes = " or ".join(_KINDS[kind] for kind in sorted(strategy.kinds))
-        hint = "; --set scenario.kind=sessions makes it some" if "kind" in plan.options else ""
-        raise StreamlabError(f"{name} learns from {takes}, and {plan.scenario} is {_KINDS[plan.kind]}{hint}")
-    if isinstance(plan, EpisodePlan):
-        train, test = plan.train.way, plan.test.way
-        if strategy.fixed_way and train != test:
-            raise StreamlabError(
-                f"{name} has an output for each class of an episode, so that it must be tested as it is "
-                f"trained: scenario.train_way is {train}, and scenario.way {test}"
-            )
-        return
-    if strategy.base is not None and not plan.has_base:
-        raise StreamlabError(f"{name} needs a base session, as fscil has, and {plan.scenario} has none")
-    if getattr(options, "needs_boundaries", strategy.needs_boundaries) and not plan.shows_boundaries:
-        raise StreamlabError(
-            f"{name} needs task boundaries, and {plan.scenario} hides them; "
-            f"show them with --set scenario.boundaries=shown"
-        )
-    if strategy.needs_new_classes and any(not fresh for fresh in new_classes(plan)):
-        raise StreamlabError(
-            f"{name} learns classes that are new with each experience, and {plan.scenario} has experiences "
-            f"without any"
-        )
-
-
-def new_classes(plan: StreamPlan) -> list[frozenset[int]]:
-    """Of each experience, the classes that none before had."""
-    fresh, known = [], frozenset[int]()
-    for experience in plan.experiences:
-        fresh.append(frozenset(experience.classes) - known)
-        known |= fresh[-1]
-    return fresh
+    refusal = strategy.needs_with(options).refusal(name, plan, strategy.base is not None)
+    if refusal is not None:
+        raise StreamlabError(refusal)
 
 
 def load_strategy(name: str) -> type[Strategy]:

@@ -100,7 +100,7 @@ class EpisodeSimulation(Simulation):
         judged = self._judge("validation")
         best = progress.best["accuracy"] if progress.best else -1.0
         if self.plan.keep == "best" and judged.interval.mean > best:
-            state, self.best_tensors = self.strategy.take_state()
+            state, self.best_tensors = self.strategy.account.take_state()
             progress.best = {"accuracy": judged.interval.mean, "samples_seen": seen, "state": state}
         self.flush_numbers()
         self.evaluated((), judged.interval.mean, {}, judged.interval.half_width)
@@ -110,7 +110,7 @@ class EpisodeSimulation(Simulation):
         progress = self.progress
         if progress.best is not None:
             with self.training():
-                self.strategy.put_state(progress.best["state"], self.best_tensors)
+                self.strategy.account.put_state(progress.best["state"], self.best_tensors)
             progress.best, self.best_tensors = {**progress.best, "state": None}, {}
         self.flush_numbers()
         progress.segment = 1

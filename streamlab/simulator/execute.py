@@ -145,7 +145,7 @@ def assemble(
         stream = StreamConfig(strategy.options.batch_size, 1, strategy.options.epochs)
         served = dataclasses.replace(served, stream=stream)
     else:
-        strategy.allot(served.budget)
+        strategy.account.allot(served.budget)
     train = _split(source.train_images, source.train_labels, plan, device)
     test = _split(source.test_images, source.test_labels, plan, device)
     evaluator = Evaluator(
@@ -164,7 +164,7 @@ def assemble_episodes(
     kind: type[EpisodeSimulation] = EpisodeSimulation,
 ) -> EpisodeSimulation:
     """A strategy as it was made, put before a plan of episodes; raises StreamlabError."""
-    strategy.allot(served.budget)
+    strategy.account.allot(served.budget)
     images = np.concatenate([source.train_images, source.test_images])
     labels = np.concatenate([source.train_labels, source.test_labels])
     split = _split(images, labels, plan, strategy.setting.device)

@@ -116,7 +116,7 @@ class Simulation:
             self.best_tensors = {
                 name.removeprefix("best."): tensors.pop(name) for name in list(tensors) if name[:5] == "best."
             }
-            self.strategy.put_state(checkpoint.state, tensors)
+            self.strategy.account.put_state(checkpoint.state, tensors)
             self.progress = Progress(**checkpoint.progress)
             put_host_state(self.progress.host_random)
         if self.folder:
@@ -148,7 +148,11 @@ class Simulation:
 
     def checkpoint_if_due(self) -> None:
         """Write a checkpoint by the clock: at most every second, at most 3 % of the time."""
-        if self.folder is None or time.perf_counter() < self._next_checkpoint or self.strategy.begins_anew:
+        if (
+            self.folder is None
+            or time.perf_counter() < self._next_checkpoint
+            or self.strategy.account.begins_anew
+        ):
             return
         began = time.perf_counter()
         self.write_checkpoint()
@@ -162,7 +166,7 @@ class Simulation:
         self.flush_numbers()
         self.progress.log_length = self.folder.log_length()
         self.progress.host_random = take_host_state()
-        plain, tensors = self.strategy.take_state()
+        plain, tensors = self.strategy.account.take_state()
         tensors = {**tensors, **{f"best.{name}": tensor for name, tensor in self.best_tensors.items()}}
         save_checkpoint(self.folder.path, Checkpoint(plain, dataclasses.asdict(self.progress), tensors))
 
@@ -189,7 +193,7 @@ class Simulation:
 
         at_rest: nothing is being learned, which is when the survey's accounting looks.
         """
-        ledger = self.strategy.ledger()
+        ledger = self.strategy.account.ledger()
         survey = Budget(accounting="survey")
         if at_rest:
             self.progress.survey_bytes = max(self.progress.survey_bytes, ledger.counted(survey))
@@ -207,7 +211,7 @@ class Simulation:
         half_width: float | None = None,
     ) -> None:
         """Tell of an evaluation, and begin new means of the named numbers."""
-        ledger, progress = self.strategy.ledger(), self.progress
+        ledger, progress = self.strategy.account.ledger(), self.progress
         self.emit(
             events.Evaluated(
                 progress.samples_seen,

@@ -78,7 +78,7 @@ class StreamSimulation(Simulation):
         self._unexposed = set(torch.nonzero(~self.strategy.exposed).flatten().tolist())
         if self.folder:
             self.evaluations = list(self.folder.stream_record(self.progress.evaluations).evaluations)
-        capacity = sum(buffer.capacity for buffer in self.strategy.buffers)
+        capacity = sum(buffer.capacity for buffer in self.strategy.account.buffers)
         seen, limit = self.progress.samples_seen, self.budget.bytes
         experiences = len(self.plan.experiences)
         self.emit(events.RunStarted(self.total_samples, seen, experiences, limit, capacity))
@@ -97,7 +97,7 @@ class StreamSimulation(Simulation):
         own.zero_()[list(view.classes)] = True
         own[view.labels] = True  # a blurry task shows samples of others' classes
         if not self.strategy.learns_jointly:
-            self.strategy.allot(self.budget)
+            self.strategy.account.allot(self.budget)
         with self.training():
             self.strategy.begin_experience(view)
         self.measure_memory()

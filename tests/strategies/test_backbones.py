@@ -34,7 +34,7 @@ def test_a_frozen_backbone_stays_as_it_was(few: Source, name: str) -> None:
     before = run(few, "finetune", FROZEN).strategy.net.backbone.state_dict()
     for key, tensor in strategy.net.backbone.state_dict().items():
         assert torch.equal(tensor, before[key]), key
-    held = strategy.ledger().bytes_by_kind
+    held = strategy.account.ledger().bytes_by_kind
     assert held["frozen backbone"] == sum(tensor.nbytes for tensor in before.values())
 
 

@@ -66,7 +66,10 @@ def test_a_regularisers_penalty_is_zero_in_the_first_task_and_above_it_after(
     assert terms[0] == 0
     assert min(terms[1:]) > 0
     assert all((importance >= 0).all() for importance in strategy.regulariser.importance)
-    assert strategy.ledger().bytes_by_kind["statistics"] >= 2 * strategy.ledger().bytes_by_kind["model"]
+    assert (
+        strategy.account.ledger().bytes_by_kind["statistics"]
+        >= 2 * strategy.account.ledger().bytes_by_kind["model"]
+    )
 
 
 def test_synaptic_intelligence_accounts_for_the_loss_that_it_lowered(tiny: Source) -> None:
@@ -209,8 +212,8 @@ def test_prototype_replay_draws_around_prototypes_of_absent_classes(longer: Sour
         torch.testing.assert_close(own.mean(0), strategy.prototypes.means[4], atol=0.2, rtol=0.2)
         spread = (own - strategy.prototypes.means[4]).square().mean()
         assert spread.item() == pytest.approx(strategy.prototypes.spreads[4].item(), rel=0.1)
-        assert strategy.ledger().bytes_by_kind["extra models"] > 0
-        assert strategy.ledger().exemplars_held == 0
+        assert strategy.account.ledger().bytes_by_kind["extra models"] > 0
+        assert strategy.account.ledger().exemplars_held == 0
 
 
 @pytest.mark.parametrize(

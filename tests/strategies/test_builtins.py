@@ -73,7 +73,7 @@ def test_slda_in_batches_equals_the_authors_loop(tiny: Source) -> None:
 
 def test_slda_takes_a_network_as_frozen_features(tiny: Source) -> None:
     strategy = simulate(tiny, "slda", settings={"backbone": {"name": "mlp"}}).strategy
-    kinds = strategy.ledger().bytes_by_kind
+    kinds = strategy.account.ledger().bytes_by_kind
     assert set(kinds) == {"frozen backbone", "statistics"}
     assert kinds["frozen backbone"] == 4 * (64 * 256 + 256)
 
@@ -83,7 +83,7 @@ def test_lwf_distils_what_its_teacher_knew(longer: Source, among: str) -> None:
     shown = {**HARD, "scenario": {**HARD["scenario"], "boundaries": "shown"}}
     strategy = simulate(longer, f"lwf:among={among}", settings=shown).strategy
     assert strategy.teacher.classes.all()
-    kinds = strategy.ledger().bytes_by_kind
+    kinds = strategy.account.ledger().bytes_by_kind
     assert (
         kinds["extra models"] == kinds["model"] + kinds["head"] + 6
     )  # the network, and which classes it knows

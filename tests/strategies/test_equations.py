@@ -272,7 +272,7 @@ def test_the_surveys_accounting_counts_prompts_keys_and_masks() -> None:
     parameters = sum(p.numel() for p in strategy.net.backbone.parameters())
     prompts = [strategy.general.rows, strategy.expert.rows, strategy.keys, strategy.masks]
     expected = 4 * (parameters + sum(p.numel() for p in prompts))
-    assert strategy.ledger().beside_exemplars(Budget(accounting="survey")) == expected
+    assert strategy.account.ledger().beside_exemplars(Budget(accounting="survey")) == expected
 
 
 class TwoBuffers(Strategy):
@@ -294,7 +294,7 @@ def test_two_buffers_share_a_budget_and_draw_apart() -> None:
     source = make_source()
     held = simulate(source, TwoBuffers, budget="7ex").strategy
     assert [held.first.capacity, held.second.capacity] == [4, 3]
-    static = simulate(source, TwoBuffers, budget="1ex").strategy.needs(Budget())
+    static = simulate(source, TwoBuffers, budget="1ex").strategy.account.bytes_needed(Budget())
     each = held.first.exemplar_bytes
     bought = simulate(source, TwoBuffers, budget=f"{static + 9 * each}b").strategy
     assert [bought.first.capacity, bought.second.capacity] == [4, 4]

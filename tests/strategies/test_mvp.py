@@ -117,7 +117,7 @@ def test_mvp_runs_on_a_blurry_stream_and_its_backbone_stays_frozen() -> None:
     simulation = simulate(source, "mvp:replay_size=8", settings=settings)
     made = simulation.strategy
     again = build_network(TINY, (1, 8, 8), 6, PixelStatistics(0.5, 0.5))
-    kinds = made.ledger().bytes_by_kind
+    kinds = made.account.ledger().bytes_by_kind
     assert kinds["frozen backbone"] == sum(t.nbytes for t in again.backbone.state_dict().values())
     assert kinds["prompts"] == 4 * (2 * 5 * 16 + 10 * 3 * 20 * 16)
     assert (kinds["keys"], kinds["masks"], kinds["head"]) == (4 * 10 * 16, 4 * 10 * 6, 4 * (16 * 6 + 6))

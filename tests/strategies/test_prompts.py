@@ -29,7 +29,7 @@ def test_prompts_learn_and_the_ledger_shows_them_apart(name: str) -> None:
     settings = {"backbone": TINY, "stream": {"batch_size": 16, "updates_per_batch": 2}}
     made = simulate(make_source(classes=6, train=20, test=5), name, settings=settings).strategy
     again = build_network(TINY, (1, 8, 8), 6, PixelStatistics(0.5, 0.5)).backbone
-    kinds = made.ledger().bytes_by_kind
+    kinds = made.account.ledger().bytes_by_kind
     rows = 10 * 5 if "l2p" in name else 2 * 5 + 10 * 3 * 20
     assert kinds["frozen backbone"] == sum(t.nbytes for t in again.state_dict().values())
     assert (kinds["prompts"], kinds["keys"]) == (4 * rows * 16, 4 * 10 * 16)
@@ -196,7 +196,7 @@ def test_half_precision_is_the_backbones_alone(name: str) -> None:
         simulate(source, name, settings={"backbone": TINY, "compute": {"precision": precision}})
         for precision in ("float32", "bfloat16")
     )
-    assert all(t.dtype != torch.bfloat16 for t in half.strategy.take_state()[1].values())
+    assert all(t.dtype != torch.bfloat16 for t in half.strategy.account.take_state()[1].values())
     assert half.strategy.net.features(torch.from_numpy(source.test_images)).dtype == torch.float32
     apart = (full.strategy.net.head.weight - half.strategy.net.head.weight).abs().max()
     assert 0 < apart < 0.05, "computed otherwise, and nearly alike"

@@ -70,12 +70,14 @@ def test_what_grows_gives_up_exemplars(longer: Source, name: str) -> None:
     assert grown[0] == 0 < grown[1] < grown[2] == 2 * grown[1]
     assert exemplars[0] > exemplars[1] > exemplars[2]
     assert simulation.strategy.buffer.images.shape[0] == simulation.strategy.buffer.capacity
-    least = simulation.strategy.needs(Budget()) - simulation.strategy.bytes_to_come()
+    least = simulation.strategy.account.bytes_needed(Budget()) - simulation.strategy.bytes_to_come()
     extractors = simulation.strategy.extractors.backbone
     parameters = sum(p.numel() for p in extractors.parameters())
-    assert simulation.strategy.ledger().parameters == parameters
+    assert simulation.strategy.account.ledger().parameters == parameters
     assert (
-        least == simulation.strategy.ledger().total - simulation.strategy.ledger().bytes_by_kind["exemplars"]
+        least
+        == simulation.strategy.account.ledger().total
+        - simulation.strategy.account.ledger().bytes_by_kind["exemplars"]
     )
 
 
@@ -123,7 +125,7 @@ def test_memo_has_one_copy_of_its_general_layers(longer: Source) -> None:
     strategy = simulate(longer, "memo:train_general=false", budget="60kB", **CI).strategy
     general = sum(p.numel() for p in strategy.extractors.backbone.general.parameters())
     special = strategy.extractors.backbone.growth_parameters
-    assert strategy.ledger().parameters == general + 3 * special
+    assert strategy.account.ledger().parameters == general + 3 * special
     assert not any(p.requires_grad for p in strategy.extractors.backbone.general.parameters())
 
 
@@ -203,12 +205,12 @@ def test_foster_holds_the_boosted_network_and_the_student(longer: Source) -> Non
     strategy = simulation.strategy
     extractor = sum(tensor.nbytes for tensor in strategy.student.backbone.state_dict().values())
     head = sum(tensor.nbytes for tensor in strategy.student.head.state_dict().values())
-    kinds = strategy.ledger().bytes_by_kind
+    kinds = strategy.account.ledger().bytes_by_kind
     assert kinds["model"] == extractor
     assert (
         kinds["extra models"] == 2 * extractor + 2 * head
     )  # the old network, the student, the old classifier
-    assert strategy.ledger().parameters == 2 * extractor // 4
+    assert strategy.account.ledger().parameters == 2 * extractor // 4
     assert simulation.progress.held["extra models"] == kinds["extra models"]
     assert strategy.bytes_to_come(3) == strategy.parameters_to_come(3) == 0
 

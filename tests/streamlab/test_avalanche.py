@@ -154,7 +154,7 @@ def test_their_strategies_are_judged_and_counted_as_ours(longer: Source, name: s
     own = simulate(longer, "finetune", settings=settings, scenario="class-incremental")
     assert len(heard) == 3
     held = heard[-1].held
-    assert held["model"] + held["head"] == sum(own.strategy.ledger().bytes_by_kind.values())
+    assert held["model"] + held["head"] == sum(own.strategy.account.ledger().bytes_by_kind.values())
     if name == "Replay":
         assert heard[-1].exemplars == 60
         assert held["exemplars"] == 60 * (64 + 8)
@@ -175,8 +175,8 @@ def test_a_budget_of_bytes_buys_their_exemplars(longer: Source) -> None:
     ).strategy
     network = sum(tensor.nbytes for tensor in strategy.net.parameters())
     assert len(strategy.theirs.plugins[0].storage_policy.buffer) <= (80_000 - network) // 72
-    assert strategy.ledger().total <= 80_000
-    assert strategy.ledger().exemplars_held == (80_000 - network) // 72
+    assert strategy.account.ledger().total <= 80_000
+    assert strategy.account.ledger().exemplars_held == (80_000 - network) // 72
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from streamlab import plugins
 from streamlab.batch import Batch
 from streamlab.check import Broken, Subject, check_strategy, strategy_checks
 from streamlab.check.devices import DeviceWatch
+from streamlab.needs import EPISODES, SESSIONS, Needs
 from streamlab.strategy import EpisodeBatch, NoOptions, Strategy
 
 CHECKS = {check.__name__: check for check in strategy_checks()}
@@ -98,7 +99,7 @@ class HoldsBytesOfNoKind(Plain):
 class ForgetsItsTeacher(Plain):
     """A teacher that it did not set bytes aside for."""
 
-    needs_boundaries = True
+    needs = Needs(boundaries=True)
     ledger_kinds: ClassVar[dict[str, str]] = {"teacher": "extra models"}
 
     def end_experience(self, view: Any) -> None:
@@ -144,7 +145,7 @@ class DropsOutWhenItPredicts(Plain):
 
 
 class DividesByItsSize(Plain):
-    needs_boundaries = True
+    needs = Needs(boundaries=True)
 
     def begin_experience(self, view: Any) -> None:
         self.share = 1 / len(view)
@@ -166,7 +167,7 @@ class MakesTensorsOnTheHost(Plain):
 class LearnsFromTests(Strategy):
     """Its prototypes drift with every support that it is shown."""
 
-    kinds: ClassVar[frozenset[str]] = frozenset({"episodes"})
+    needs = Needs(kinds=EPISODES)
 
     def setup(self) -> None:
         self.shown = 0
@@ -252,7 +253,7 @@ class SharedHead:
 
 
 class TrainsOnAnothersBase(Plain):
-    kinds: ClassVar[frozenset[str]] = frozenset({"sessions"})
+    needs = Needs(kinds=SESSIONS)
     base = SharedHead()
 
 

@@ -181,7 +181,7 @@ def test_buffers_in_lists_and_dicts_get_room(tiny: Source) -> None:
 
     made = simulate(tiny, ABufferAClass, budget="12ex").strategy
     assert [len(buffer) for buffer in made.buffers_of.values()] == [2] * 6
-    assert made.ledger().exemplars_held == 12
+    assert made.account.ledger().exemplars_held == 12
 
 
 def test_mirs_virtual_step_is_of_the_rate_that_the_optimizer_has(tiny: Source) -> None:

@@ -84,7 +84,7 @@ def test_what_cannot_be_pretrained_is_refused(tmp_path: Path) -> None:
         pretrain(asked(tmp_path, backbone={"weights": "timm"}), out)
     with pytest.raises(StreamlabError, match="unknown section 'fits'; did you mean 'fit'"):
         pretrain(asked(tmp_path, fits={}), out)
-    with pytest.raises(StreamlabError, match="recipe: epochs is 0, and must be at least 1"):
+    with pytest.raises(StreamlabError, match="fit: epochs is 0, and must be at least 1"):
         pretrain(asked(tmp_path, fit={"epochs": 0}), out)
     pretrain(asked(tmp_path), out)
     with pytest.raises(StreamlabError, match=r"holds weights\.safetensors already; name another folder"):

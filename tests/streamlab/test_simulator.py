@@ -178,7 +178,7 @@ def test_the_golden_trace_of_sessions(few: Source) -> None:
 def test_no_buffer_holds_a_sample_twice_however_many_epochs(few: Source, selection: str) -> None:
     given = {"stream": {"epochs": 3, "batch_size": 4}, "scenario": {"kind": "sessions", "tasks": 2}}
     request = {"scenario": "class-incremental", "settings": given, "budget": "20ex"}
-    held = simulate(few, f"er:selection={selection}", **request).strategy.buffers[0]
+    held = simulate(few, f"er:selection={selection}", **request).strategy.account.buffers[0]
     images = {image.numpy().tobytes() for image in held.everything().images}
     assert len(images) == len(held) == 20
 
@@ -204,7 +204,7 @@ def test_evaluating_more_often_never_changes_what_is_learned(tiny: Source) -> No
 
 
 def walk_tensors(strategy: Strategy) -> list[torch.Tensor]:
-    return list(strategy.take_state()[1].values())
+    return list(strategy.account.take_state()[1].values())
 
 
 def test_a_run_leaves_the_callers_global_state_alone(tiny: Source, tmp_path: Path) -> None:

@@ -1,0 +1,184 @@
+"""What every strategy has and uses: its network, its optimizer, steps, and makers of buffers and networks.
+
+What a strategy defines is in strategy.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, get_type_hints
+
+import torch
+from torch import Tensor, nn
+
+from .account import Account
+from .errors import StreamlabError, unknown
+from .memory.buffer import Buffer
+from .memory.policies import POLICIES, HerdedBuffer
+from .needs import Needs
+from .nets.network import Network, build_network
+from .nets.optimizer import Optimizer, build_optimizer, gradients_of, set_rate
+from .nets.precision import LossScale
+from .randomness import global_randomness
+from .setting import NoOptions, Setting
+
+
+class Learner:
+    """A network that learns by steps.
+
+    What the kernel keeps up to date, each (classes,) bool: `exposed`, the classes seen so far;
+    `current_classes`, those of the current experience, where boundaries are shown (else all).
+    """
+
+    options: Any
+    needs: ClassVar[Needs]
+    backbone: ClassVar[Mapping[str, Any]]
+    ledger_kinds: ClassVar[Mapping[str, str]]
+    accounting: ClassVar[type[Account]] = Account
+
+    def __init__(self, setting: Setting, options: Any = None) -> None:
+        self.setting = setting
+        self.options = self.options_type()() if options is None else options
+        self.account = self.accounting(self)
+        self.exposed = torch.zeros(setting.num_classes, dtype=torch.bool, device=setting.device)
+        self.current_classes = torch.ones_like(self.exposed)
+        self.steps = self.buffers_made = 0
+        self.loss_scale = LossScale() if setting.precision == "float16" else None
+        with global_randomness(setting.seed, "setup"):
+            self.net = self.make_network()
+            if self.needs.learning_backbone and not any(
+                parameter.requires_grad for parameter in self.net.backbone.parameters()
+            ):
+                name = str((setting.backbone or self.backbone).get("name"))
+                raise StreamlabError(
+                    f"{type(self).__name__} learns a whole network, and the backbone {name} is frozen"
+                )
+            self.optimizer: Optimizer | None = self.make_optimizer(self.net.parameters())
+            self.setup()
+
+    @classmethod
+    def options_type(cls) -> type:
+        """The dataclass that the class's annotation `options: …` names."""
+        found = get_type_hints(cls).get("options")
+        return found if isinstance(found, type) and dataclasses.is_dataclass(found) else NoOptions
+
+    # What a strategy defines, and the tools below rest on.
+
+    def setup(self) -> None:
+        """Make buffers, statistics and further modules. `self.net` and `self.optimizer` exist."""
+
+    def embed(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) uint8 -> (B, D) embeddings: the network's features, unless a method has its own."""
+        return self.net.features(images)
+
+    def bytes_to_come(self, experiences: int = 1) -> int:
+        """Bytes beyond today's that it may hold in so many coming experiences (a teacher, say).
+
+        They are set aside in a budget. What grows with every experience may depend on `experiences`;
+        where boundaries are shown, the kernel asks again before each.
+        """
+        return 0
+
+    def parameters_to_come(self, experiences: int = 1) -> int:
+        """Parameters beyond today's that its network at rest will have after them, heads left out."""
+        return 0
+
+    # Learning.
+
+    def step(self, losses: Mapping[str, Tensor]) -> None:
+        """One optimizer step on the sum of the losses."""
+        assert self.optimizer is not None
+        self.optimizer.zero_grad()
+        first, *others = losses.values()
+        total = sum(others, first)
+        if self.loss_scale is None:
+            torch.autograd.backward(total)
+        else:
+            torch.autograd.backward(total * self.loss_scale.scale)
+            if not self.loss_scale.unscale(gradients_of(self.optimizer)):
+                return
+        self.apply_gradients()
+
+    def apply_gradients(self) -> None:
+        """One optimizer step by the gradients that the parameters hold; the rate falls where it is due."""
+        assert self.optimizer is not None
+        self.optimizer.step()
+        self.steps += 1
+        every = self.setting.optimizer.halve_every
+        if every and self.steps % every == 0:
+            set_rate(self.optimizer, self.rate())
+
+    def rate(self) -> float:
+        """The learning rate now: it falls where the configuration says so."""
+        config = self.setting.optimizer
+        return config.lr * 0.5 ** (self.steps // config.halve_every) if config.halve_every else config.lr
+
+    def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
+        """The configured optimizer over these parameters, its rate as far down as the steps taken say."""
+        made = build_optimizer(self.setting.optimizer, list(parameters))
+        set_rate(made, self.rate())
+        return made
+
+    # The network.
+
+    def features_of(self, images: Tensor) -> Tensor:
+        """(n, C, H, W) uint8 -> (n, D) the network's features as at an evaluation."""
+        return self._in_evaluation(self.net.features, images)
+
+    def embeddings_of(self, images: Tensor) -> Tensor:
+        """(n, C, H, W) uint8 -> (n, D) embeddings as at an evaluation."""
+        return self._in_evaluation(self.embed, images)
+
+    @torch.no_grad()
+    def _in_evaluation(self, of: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        """No gradient, 500 images at a time."""
+        training = self.net.training
+        self.train_mode(False)
+        parts = [of(part) for part in torch.split(images, 500)]
+        self.train_mode(training)
+        return torch.cat(parts)
+
+    def train_mode(self, training: bool) -> None:
+        """Put the network into training or evaluation mode; what is frozen stays in evaluation mode."""
+        self.net.train(training)
+        if not any(parameter.requires_grad for parameter in self.net.backbone.parameters()):
+            self.net.backbone.eval()
+
+    def make_network(self) -> Network:
+        """A new network as the run's configuration says, drawn from torch's global generator."""
+        setting = self.setting
+        options = setting.backbone or self.backbone
+        made = build_network(
+            options, setting.image_shape, setting.num_classes, setting.pixels, setting.precision
+        )
+        return made.to(setting.device)
+
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """Those of the network that learn: all but a frozen backbone's."""
+        return [parameter for parameter in self.net.parameters() if parameter.requires_grad]
+
+    def replace_head(self, head: nn.Module) -> None:
+        """Classify by another head (D) -> (classes), trained by an optimizer made anew."""
+        self.net.head = head.to(self.setting.device)
+        trained = self.trained_parameters()
+        self.optimizer = self.make_optimizer(trained) if trained else None
+
+    # Buffers.
+
+    def make_buffer(
+        self, policy: str = "reservoir", extras: dict[str, tuple[int, ...]] | None = None
+    ) -> Buffer:
+        """A buffer whose capacity the budget decides; extras are columns, name -> shape of one."""
+        if policy not in POLICIES:
+            raise unknown("buffer policy", policy, POLICIES)
+        name = f"buffer-{self.buffers_made}"
+        self.buffers_made += 1
+        setting = self.setting
+        return POLICIES[policy](setting.image_shape, setting.device, setting.seed, name, extras)
+
+    def make_herded_buffer(self) -> HerdedBuffer:
+        """A buffer that is filled by herding at the end of an experience."""
+        made = self.make_buffer("herding")
+        assert isinstance(made, HerdedBuffer)
+        return made
