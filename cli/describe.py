@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from streamlab.data.source import Source
-from streamlab.errors import StreamlabError
 from streamlab.plans.stream import StreamPlan, labels_at
 
 if TYPE_CHECKING:
@@ -84,14 +83,13 @@ def print_plan(plan: StreamPlan, source: Source, console: Console | None = None)
 
 def draw_plan(plan: StreamPlan, source: Source, path: Path) -> None:
     """Write the map as a picture; raises StreamlabError for a format that is not known."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from streamlab.report.canvas import Canvas
 
     order = _order_of_appearance(plan, source)
     counts = class_counts(plan, source.train_labels, 200)[order]
-    figure, axes = pyplot.subplots(figsize=(9, 2.5 + min(9.0, 0.09 * plan.num_classes)), layout="constrained")
+    canvas = Canvas("plan", 9, 2.5 + min(9.0, 0.09 * plan.num_classes))
+    axes = canvas.axes
+    axes.grid(visible=False)
     extent = (0, plan.num_samples, plan.num_classes, 0)
     image = axes.imshow(counts, aspect="auto", cmap="Greys", extent=extent, interpolation="nearest")
     for end in np.cumsum([len(e.indices) for e in plan.experiences])[:-1]:
@@ -102,15 +100,8 @@ def draw_plan(plan: StreamPlan, source: Source, path: Path) -> None:
         names = [source.class_names[label] for label in order]
         axes.set_yticks(np.arange(plan.num_classes) + 0.5, names)
     axes.set_title(f"{plan.scenario} on {source.name}, seed {plan.seed}", loc="left")
-    figure.colorbar(image, label=f"samples per {max(1, plan.num_samples // 200)}")
-    try:
-        figure.savefig(path, dpi=150)
-    except ValueError as error:
-        raise StreamlabError(f"cannot write {path}: {error}") from None
-    except OSError as error:
-        raise StreamlabError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        pyplot.close(figure)
+    canvas.figure.colorbar(image, label=f"samples per {max(1, plan.num_samples // 200)}")
+    canvas.write(path)
 
 
 def _order_of_appearance(plan: StreamPlan, source: Source) -> list[int]:

@@ -55,17 +55,16 @@ def print_sessions(folder: Path) -> None:
 
 def draw_confusion(folder: Path, picture: Path) -> None:
     """The confusion matrix after the last session, a row a true class, ordered by session."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from streamlab.report.canvas import Canvas
 
     run = next((run for run in _runs(folder) if run.result is not None), None)
     if run is None:
         raise StreamlabError(f"{folder} has no complete run")
     shares, order, sizes = confusion(run.stream_record())
     names = load_source(run.spec.source, run.spec.data).class_names
-    figure, axes = pyplot.subplots(figsize=(7.5, 7), layout="constrained")
+    canvas = Canvas("confusion", 7.5, 7)
+    axes = canvas.axes
+    axes.grid(visible=False)
     image = axes.imshow(100 * shares, cmap="magma_r", vmin=0, vmax=100, interpolation="nearest")
     for edge in np.cumsum(sizes)[:-1]:
         axes.axhline(edge - 0.5, color="0.6", linewidth=0.5)
@@ -79,9 +78,5 @@ def draw_confusion(folder: Path, picture: Path) -> None:
     axes.set_xlabel("taken for a class of session")
     axes.set_ylabel("class of session")
     axes.set_title(f"{run.spec.label}, seed {run.spec.seed}, after the last session", fontsize=10, loc="left")
-    figure.colorbar(image, shrink=0.8, label="% of the class's test images")
-    try:
-        figure.savefig(picture)
-    except (OSError, ValueError) as error:
-        raise StreamlabError(f"cannot write {picture}: {error}") from None
-    pyplot.close(figure)
+    canvas.figure.colorbar(image, shrink=0.8, label="% of the class's test images")
+    canvas.write(picture)

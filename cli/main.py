@@ -184,21 +184,19 @@ def describe(
         typer.Option(metavar="FILE.png", help="Write the plan as a picture (png, svg or pdf)."),
     ] = None,
     episode: Annotated[
-        int | None, typer.Option(metavar="NUMBER", help="Of few-shot episodes: show this one.")
+        str | None,
+        typer.Option(metavar="[PHASE:]NUMBER", help="Of few-shot episodes: show this one, as 7 or train:7."),
     ] = None,
-    phase: Annotated[
-        str, typer.Option(metavar="train|validation|test", help="Whose episode it is.")
-    ] = "test",
     debug: Debug = False,
 ) -> None:
     """Show a plan: which class appears when, counts, imbalance; or one few-shot episode."""
     from streamlab.config import parse_settings
     from streamlab.data.load import load_source
     from streamlab.planning import make_plan
-    from streamlab.plans.episodes import PHASES, EpisodePlan
+    from streamlab.plans.episodes import EpisodePlan
 
     from .describe import draw_plan, print_plan
-    from .episodes import print_episode, print_episode_plan
+    from .describe_episodes import print_episode, print_episode_plan
 
     loaded = load_source(source or "glyphs-100", data)
     tree = parse_settings(settings or ())
@@ -207,12 +205,10 @@ def describe(
             raise unknown("section", section, ("scenario",))
     plan = make_plan(scenario, loaded.labels, seed, tree.get("scenario", {}))
     if isinstance(plan, EpisodePlan):
-        if phase not in PHASES:
-            raise unknown("phase", phase, PHASES)
         if episode is None:
             print_episode_plan(plan, loaded)
         if episode is not None or picture is not None:
-            print_episode(plan, loaded, episode or 0, phase, picture)
+            print_episode(plan, loaded, episode or "0", picture)
         return
     if episode is not None:
         raise StreamlabError(f"--episode is of few-shot episodes, and {scenario} is a stream")

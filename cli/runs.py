@@ -101,7 +101,7 @@ def episodes(
     folder: Annotated[Path, typer.Argument(help="An experiment's folder, or a run's.")],
 ) -> None:
     """Show few-shot episodes: accuracy by seed and over seeds, by environment, confusion by way."""
-    from .episodes import print_episodes
+    from .episode_results import print_episodes
 
     print_episodes(folder)
 
@@ -114,6 +114,6 @@ def geometry(
     ] = None,
 ) -> None:
     """Show how classes lay in feature space over the stream, where --record geometry kept it."""
-    from .episodes import print_geometry
+    from .geometry import print_geometry
 
     print_geometry(folder, picture)

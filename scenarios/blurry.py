@@ -183,13 +183,8 @@ def reference_order(options: Blurry, labels: Labels, seed: int) -> list[Task]:
     for task in range(tasks):
         parts = (disjoint_indices[task], blurry_indices[task][gives[task] :], received[task])
         indices = np.concatenate(parts)
-        result.append(
-            (
-                indices[permuted(len(indices))],
-                disjoint_classes[task].tolist(),
-                blurry_classes[task].tolist(),
-            )
-        )
+        own = (disjoint_classes[task].tolist(), blurry_classes[task].tolist())
+        result.append((indices[permuted(len(indices))], *own))
     return result
 
 

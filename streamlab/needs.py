@@ -17,8 +17,8 @@ class Needs:
     kinds: the experiences that it learns from (online, sessions, episodes). boundaries: it must be told where
     experiences begin and end. new_classes: every experience must bring classes that none before had.
     learning_backbone: with a frozen one there would be nothing to learn. exemplars_per_class: what its
-    buffers must hold at least. same_way: it has an output for each class of an episode, and must be tested in the way
-    that it was trained in.
+    buffers must hold at least. same_way: it has an output for each class of an episode, and must be tested in
+    the way that it was trained in.
     """
 
     kinds: frozenset[str] = frozenset({"online", "sessions"})

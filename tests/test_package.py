@@ -144,6 +144,56 @@ def test_no_modules_import_one_another_in_a_circle() -> None:
         walk(module, ())
 
 
+# The kernel proper: the plan, the loop, the seam, memory, the evaluator and its records, the run folder,
+# configuration, plugins. Not what is built on it or for it: supervised training, metrics, parts, a cache.
+KERNEL = """
+plans/* planning.py strategy.py learner.py needs.py account.py setting.py base_training.py batch.py memory/*
+simulator/online.py simulator/sessions.py simulator/episodes.py simulator/simulation.py simulator/view.py
+simulator/stream_simulation.py simulator/episode_simulation.py simulator/execute.py simulator/pool.py
+simulator/worker.py simulator/events.py simulator/resources.py evaluation/evaluator.py
+evaluation/episode_evaluator.py evaluation/record.py evaluation/episode_record.py evaluation/metrics.py runs/*
+config.py plugins.py errors.py files.py randomness.py device.py
+""".split()
+
+
+def test_the_kernel_proper_stays_small() -> None:
+    found = [
+        path for pattern in KERNEL for path in (ROOT / "streamlab").glob(pattern) if path.suffix == ".py"
+    ]
+    assert len(found) > len(KERNEL)
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in found) < 6000
+
+
+def test_no_file_and_no_function_outgrows_a_reader() -> None:
+    """A file under 400 lines, a function under 60, with fewer than 9 parameters beside self."""
+    grown = []
+    for inside, path in sources().items():
+        text = path.read_text(encoding="utf-8")
+        if len(text.splitlines()) >= 400:
+            grown.append(f"{inside} is long")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                count = len(given) - sum(one.arg in ("self", "cls") for one in given[:1])
+                if (node.end_lineno or 0) - node.lineno + 1 >= 60:
+                    grown.append(f"{inside}: {node.name} is long")
+                if count >= 9:
+                    grown.append(f"{inside}: {node.name} takes {count} parameters")
+    assert grown == []
+
+
+def test_a_stranger_reads_the_seam_in_five_minutes() -> None:
+    """strategy.py: under 200 lines, at most 12 attributes to set and 20 methods to know."""
+    path = ROOT / "streamlab" / "strategy.py"
+    text = path.read_text(encoding="utf-8")
+    (seam,) = (node for node in ast.parse(text).body if isinstance(node, ast.ClassDef))
+    attributes = [node for node in seam.body if isinstance(node, ast.AnnAssign)]
+    methods = [node for node in seam.body if isinstance(node, ast.FunctionDef)]
+    assert len(text.splitlines()) < 200
+    assert len(attributes) <= 12
+    assert len(methods) <= 20
+
+
 def test_nothing_is_unpickled() -> None:
     for inside, path in sources().items():
         text = path.read_text(encoding="utf-8")

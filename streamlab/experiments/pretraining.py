@@ -31,7 +31,7 @@ from ..randomness import global_randomness
 from ..runs.checkpoints import remove_checkpoints
 from ..runs.folder import provenance
 from ..simulator.execute import deterministic
-from ..simulator.fit import FitConfig, Fitted, fit
+from ..simulator.fit import FitConfig, FitData, Fitted, fit
 
 WEIGHTS = "weights.safetensors"
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -100,9 +100,8 @@ def pretrain(
                 )
             ]
             began = time.perf_counter()
-            trained, history = fit(
-                network, samples[0], samples[1], config, optimizer, augment, request.seed, folder, hear
-            )
+            data = FitData(samples[0], samples[1])
+            trained, history = fit(network, data, config, optimizer, augment, request.seed, folder, hear)
             seconds = time.perf_counter() - began
         header = _header(backbone, as_transformer("pretrain", trained.backbone))
         write_bytes(folder / WEIGHTS, as_weights(trained.backbone.get_submodule("model"), header))

@@ -186,15 +186,9 @@ class AvalancheAccount(Account):
         kinds, exemplars = dict(own.bytes_by_kind), 0
         pixels = 0
         each = self._exemplar_bytes(Budget())
-        taken = {
-            id(part)
-            for module in (self.strategy.net, self.strategy.body)
-            for part in (module, *module.modules())
-        }
-        taken |= {id(parameter) for parameter in self.strategy.net.parameters()}
-        for kind, size, count in (
-            _held(self.strategy.theirs, taken) if self.strategy.theirs is not None else ()
-        ):
+        taken = {id(part) for module in (net, body) for part in (module, *module.modules())}
+        taken |= {id(parameter) for parameter in net.parameters()}
+        for kind, size, count in _held(theirs, taken) if theirs is not None else ():
             exemplars += count
             kinds[kind] = kinds.get(kind, 0) + (size or count * each)
             pixels += count * (each - 8)

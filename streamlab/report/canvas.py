@@ -10,7 +10,10 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import Any
+
+from ..errors import StreamlabError
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#E69F00", "#8A8A8A")
 _MARKERS = "osD^vP*X<>ph"
@@ -46,6 +49,20 @@ class Canvas:
         """Show these words over an artist."""
         artist.set_gid(f"{self.key}-{len(self._words)}")
         self._words.append(words)
+
+    def write(self, path: Path) -> None:
+        """Write it as a file of its own (png, svg or pdf); raises StreamlabError where it cannot be."""
+        import matplotlib
+
+        try:
+            with matplotlib.rc_context(_STYLE):
+                self.figure.savefig(path, dpi=150)
+        except OSError as error:
+            raise StreamlabError(f"cannot write {path}: {error.strerror}") from None
+        except ValueError as error:
+            raise StreamlabError(f"cannot write {path}: {error}") from None
+        finally:
+            self._pyplot.close(self.figure)
 
     def picture(self, caption: str) -> Picture:
         """Draw it in both forms."""

@@ -12,6 +12,7 @@ import inspect
 import json
 import platform
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,11 +27,14 @@ from ..nets.network import Network
 from ..nets.weights import as_weights, load_weights
 from ..randomness import Draws
 from ..runs.checkpoints import remove_checkpoints
-from .fit import FitConfig, Fitted, Samples, fit
+from .fit import FitConfig, FitData, Fitted, Samples, fit
 
 if TYPE_CHECKING:
     from ..strategy import Strategy
     from .view import View
+
+
+_WEIGHTS = "base.safetensors"
 
 
 def establish_base(
@@ -87,36 +91,18 @@ def train_base(
         ) from None
     among = torch.bincount(kept[1], minlength=network.num_classes) > 0
     network.head = training.head(network.backbone.feature_size, among, config).to(among.device)
-    weights = place / "base.safetensors"
+    weights = place / _WEIGHTS
     with locked(place, wait=True):
         if not weights.exists():
             judged = test if config.paper_compat else held_out
-            settled = FitConfig(
-                epochs=config.epochs, batch_size=config.batch_size, warmup=0, smoothing=0, average=0,
-                keep="last" if judged is None else "best", rate_by=config.rate_by,
-            )  # fmt: skip
 
             def loss(net: Network, images: Tensor, labels: Tensor) -> Tensor:
                 return training.loss(net, images, labels, among)
 
-            trained, history = fit(
-                network,
-                kept,
-                judged,
-                settled,
-                config.optimizer,
-                config.augmentation,
-                seed,
-                place,
-                hear,
-                loss,
-                among,
-            )
+            history = _fit_into(place, network, FitData(kept, judged, loss, among), config, seed, hear)
             about = {"training": training.name, "config": dataclasses.asdict(config), "seed": seed}
             about |= {"backbone": backbone, "history": history}
             write_bytes(place / "about.json", json.dumps(about, indent=1).encode())
-            write_bytes(weights, as_weights(trained, {}))
-            remove_checkpoints(place)
         load_weights("base session", network, weights)
         history = json.loads((place / "about.json").read_text(encoding="utf-8"))["history"]
     judge = "test images (paper_compat)" if config.paper_compat else "held-out base images"
@@ -125,6 +111,26 @@ def train_base(
     best = max(range(len(history)), key=lambda number: history[number][2])
     accuracy = round(history[best][2], 2)
     return {"epoch": best + 1, "chosen_on": judge, "accuracy": accuracy, "folder": str(place)}
+
+
+def _fit_into(
+    place: Path,
+    network: Network,
+    data: FitData,
+    config: BaseConfig,
+    seed: int,
+    hear: Callable[[Fitted], None],
+) -> list[tuple[float, float, float]]:
+    """Train, or go on where it was cut, and keep the weights; returns the figures of each epoch."""
+    settled = FitConfig(
+        epochs=config.epochs, batch_size=config.batch_size, warmup=0, smoothing=0, average=0,
+        keep="last" if data.held_out is None else "best", rate_by=config.rate_by,
+    )  # fmt: skip
+    how = (settled, config.optimizer, config.augmentation)
+    trained, history = fit(network, data, *how, seed, place, hear)
+    write_bytes(place / _WEIGHTS, as_weights(trained, {}))
+    remove_checkpoints(place)
+    return history
 
 
 def _split(view: View, config: BaseConfig, seed: int) -> tuple[Samples, Samples | None]:

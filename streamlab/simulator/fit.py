@@ -12,7 +12,7 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -92,70 +92,109 @@ class _State:
     history: list[tuple[float, float, float]] = dataclasses.field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class FitData:
+    """What is learned from, and how it is judged.
+
+    loss_of: the loss of a batch by network, images and labels (None: cross-entropy). among: (classes,) bool,
+    those that compete on held-out images (None: all).
+    """
+
+    train: Samples
+    held_out: Samples | None = None
+    loss_of: Callable[[Network, Tensor, Tensor], Tensor] | None = None
+    among: Tensor | None = None
+
+
 def fit(
     network: Network,
-    train: Samples,
-    held_out: Samples | None,
+    data: FitData,
     config: FitConfig,
     optimizer: OptimizerConfig,
     augment: Augmentation,
     seed: int,
     folder: Path | None = None,
     hear: Callable[[Fitted], None] = lambda fitted: None,
-    loss_of: Callable[[Network, Tensor, Tensor], Tensor] | None = None,
-    among: Tensor | None = None,
 ) -> tuple[Network, list[tuple[float, float, float]]]:
     """The trained network, and of each epoch (training loss, held-out loss, held-out accuracy in percent).
 
-    loss_of: the loss of a batch by network, images and labels; cross-entropy unless it is given.
-    among: (classes,) bool, those that compete on held-out images (None: all).
     folder: where checkpoints are written, and gone on from; killed and called again, it ends with the
     same bits. Raises StreamlabError where the loss is no number.
     """
-    images, labels = train
-    loss_of = loss_of or partial(_cross_entropy, config.smoothing)
-    batch = min(config.batch_size, len(labels))
-    per_epoch = len(labels) // batch
-    steps = per_epoch * config.epochs
     state = _begin(network, config, optimizer, folder)
+    steps = data_steps(data, config)
+    per_epoch = steps // config.epochs
     due = time.perf_counter() + patience()
     with global_randomness(seed, "fit"):
         while state.step < steps:
-            epoch, first = divmod(state.step, per_epoch)
-            order = torch.from_numpy(Draws(seed, "fit", epoch).permutation(len(labels))).to(labels.device)
-            state.network.train()
-            for number in range(first, per_epoch):
-                rows = order[number * batch : (number + 1) * batch]
-                seed_torch(key(seed, "fit", "step", state.step))
-                moment = epoch * per_epoch if config.rate_by == "epoch" else state.step
-                set_rate(state.optimizer, optimizer.lr * config.rate(moment, steps))
-                loss = loss_of(state.network, augmented(images[rows], augment), labels[rows])
-                state.optimizer.zero_grad()
-                torch.autograd.backward(loss)
-                state.optimizer.step()
-                state.total += loss.detach()
-                state.step += 1
-                _follow(state.average, state.network, config.average, state.step)
-                if time.perf_counter() > due and number + 1 < per_epoch:  # an epoch is saved with its figures
-                    mean = _mean_loss(state, number + 1)
+            epoch = state.step // per_epoch
+            for number in _steps(state, data, config, optimizer, augment, seed):
+                if time.perf_counter() > due and number < per_epoch:  # an epoch is saved with its figures
+                    mean = _mean_loss(state, number)
                     began = time.perf_counter()
                     if folder is not None:
                         _save(folder, state)
                     due = time.perf_counter() + patience(time.perf_counter() - began)
-                    last = state.history[-1][1:] if state.history and held_out else (None, None)
+                    last = state.history[-1][1:] if state.history and data.held_out else (None, None)
                     hear(Fitted(epoch, state.step, steps, mean, False, *last))
-            mean = _mean_loss(state, per_epoch)
-            state.total.zero_()
-            shown = state.average or state.network
-            held_loss, accuracy = _held_out(shown, held_out, among) if held_out else (math.nan, math.nan)
-            state.history.append((mean, held_loss, accuracy))
-            if config.keep == "best" and accuracy > state.best_accuracy:
-                state.best, state.best_accuracy = copy.deepcopy(shown), accuracy
+            mean, figures = _end_epoch(state, data, config, per_epoch)
             if folder is not None:
                 _save(folder, state)
-            figures = (held_loss, accuracy) if held_out else (None, None)
             hear(Fitted(epoch, state.step, steps, mean, True, *figures))
     return state.best or state.average or state.network, state.history
+
+
+def data_steps(data: FitData, config: FitConfig) -> int:
+    """Steps of a whole fit: whole batches alone."""
+    count = len(data.train[1])
+    return count // min(config.batch_size, count) * config.epochs
+
+
+def _steps(
+    state: _State,
+    data: FitData,
+    config: FitConfig,
+    optimizer: OptimizerConfig,
+    augment: Augmentation,
+    seed: int,
+) -> Iterator[int]:
+    """The steps of an epoch that are left; yields after each how many of the epoch's were taken."""
+    images, labels = data.train
+    loss_of = data.loss_of or partial(_cross_entropy, config.smoothing)
+    batch, steps = min(config.batch_size, len(labels)), data_steps(data, config)
+    per_epoch = steps // config.epochs
+    epoch, first = divmod(state.step, per_epoch)
+    order = torch.from_numpy(Draws(seed, "fit", epoch).permutation(len(labels))).to(labels.device)
+    state.network.train()
+    for number in range(first, per_epoch):
+        rows = order[number * batch : (number + 1) * batch]
+        seed_torch(key(seed, "fit", "step", state.step))
+        moment = epoch * per_epoch if config.rate_by == "epoch" else state.step
+        set_rate(state.optimizer, optimizer.lr * config.rate(moment, steps))
+        loss = loss_of(state.network, augmented(images[rows], augment), labels[rows])
+        state.optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        state.optimizer.step()
+        state.total += loss.detach()
+        state.step += 1
+        _follow(state.average, state.network, config.average, state.step)
+        yield number + 1
+
+
+def _end_epoch(
+    state: _State, data: FitData, config: FitConfig, per_epoch: int
+) -> tuple[float, tuple[float, float] | tuple[None, None]]:
+    """Judge the network, and keep it where it is the best; returns the epoch's mean loss and its figures."""
+    mean = _mean_loss(state, per_epoch)
+    state.total.zero_()
+    shown = state.average or state.network
+    held_loss, accuracy = math.nan, math.nan
+    if data.held_out:
+        held_loss, accuracy = _held_out(shown, data.held_out, data.among)
+    state.history.append((mean, held_loss, accuracy))
+    if config.keep == "best" and accuracy > state.best_accuracy:
+        state.best, state.best_accuracy = copy.deepcopy(shown), accuracy
+    return mean, (held_loss, accuracy) if data.held_out else (None, None)
 
 
 def _cross_entropy(smoothing: float, network: Network, images: Tensor, labels: Tensor) -> Tensor:

@@ -380,12 +380,12 @@ def test_an_episode_is_shown_as_a_picture(tmp_path: Path) -> None:
     assert "█" in plain.stdout  # shades, where there is no colour
     assert call("describe", "episodes", "--seed", "3", "--episode", "48213").stdout == plain.stdout
     picture = tmp_path / "episode.png"
-    call("describe", "episodes", "--episode", "7", "--phase", "train", "--picture", str(picture))
+    call("describe", "episodes", "--episode", "train:7", "--picture", str(picture))
     assert picture.read_bytes()[1:4] == b"PNG"
     assert "meta-test" in call("describe", "episodes").stdout
     assert (
         "unknown phase 'tests'; did you mean 'test'"
-        in call("describe", "episodes", "--phase", "tests").stderr
+        in call("describe", "episodes", "--episode", "tests:7").stderr
     )
     wrong = call("describe", "si-blurry", "--episode", "3")
     assert "--episode is of few-shot episodes, and si-blurry is a stream" in wrong.stderr

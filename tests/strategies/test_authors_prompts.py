@@ -16,7 +16,7 @@ from streamlab.batch import Batch, EpisodeBatch
 from streamlab.config import Augmentation, BaseConfig
 from streamlab.nets.network import Backbone, CosineHead, Network
 from streamlab.nets.transformer import Prefixed, PromptedTransformer, PromptRows, cosine_distances
-from streamlab.simulator.fit import FitConfig, fit
+from streamlab.simulator.fit import FitConfig, FitData, fit
 from streamlab.strategies import baseline_plus_plus, fact
 from streamlab.strategy import Strategy
 
@@ -269,7 +269,8 @@ def test_a_base_session_and_those_after_it_are_the_authors(file: str) -> None:
     recipe = BaseConfig(epochs=len(z["orders"]), batch_size=z["batch"])
     rate_by = "step" if z["rate_by_step"] else "epoch"
     settled = FitConfig(recipe.epochs, recipe.batch_size, warmup=0, smoothing=0, average=0, rate_by=rate_by)
-    fit(net, (z["images"], z["labels"]), None, settled, recipe.optimizer, Augmentation(), 0, loss_of=loss)
+    data = FitData((z["images"], z["labels"]), loss_of=loss)
+    fit(net, data, settled, recipe.optimizer, Augmentation(), 0)
     close(torch.stack(losses), z["losses"])
     for part in ("weight", "bias"):
         (theirs,) = (n for n in z if n.startswith("end.layers.") and n.endswith(part))

@@ -30,7 +30,7 @@ from streamlab.runs.folder import provenance
 from streamlab.runs.identity import differences, identity
 from streamlab.runs.spec import RunSpec
 from streamlab.simulator import events
-from streamlab.simulator.fit import FitConfig, fit
+from streamlab.simulator.fit import FitConfig, FitData, fit
 from streamlab.strategies.er import ExperienceReplay
 from streamlab.strategies.mir import MaximallyInterferedRetrieval
 from streamlab.strategies.teen import PrototypeCalibration
@@ -117,7 +117,7 @@ def test_the_moving_average_moves() -> None:
     began = network.head.weight.detach().clone()
     train = torch.from_numpy(source.train_images), torch.from_numpy(source.train_labels)
     recipe = FitConfig(epochs=1, batch_size=24, warmup=0, average=0.9)
-    shown, _ = fit(network, train, None, recipe, OptimizerConfig("sgd", 0.1), Augmentation(), 0)
+    shown, _ = fit(network, FitData(train), recipe, OptimizerConfig("sgd", 0.1), Augmentation(), 0)
     keep = min(0.9, (1 + 1) / (10 + 1))  # faster in the first steps
     torch.testing.assert_close(shown.head.weight, keep * began + (1 - keep) * network.head.weight)
     assert shown is not network

@@ -17,7 +17,7 @@ from streamlab.data.joined import joined
 from streamlab.errors import StreamlabError
 from streamlab.experiments.pretraining import Pretraining, pretrain
 from streamlab.nets.network import PixelStatistics, build_network
-from streamlab.simulator.fit import FitConfig, Fitted, fit
+from streamlab.simulator.fit import FitConfig, FitData, Fitted, fit
 
 SMALL = {
     "backbone": {"patch_size": 4, "width": 16, "depth": 2, "heads": 2},
@@ -102,7 +102,7 @@ def test_the_best_epoch_is_kept_where_that_is_asked_for() -> None:
     net = build_network({"name": "mlp"}, (1, 8, 8), 4, PixelStatistics(0.5, 0.3))
     recipe = FitConfig(epochs=12, batch_size=16, warmup=0, average=0, keep="best", schedule="constant")
     kept, history = fit(
-        net, (samples[0], samples[1]), (judged[0], judged[1]), recipe, OptimizerConfig(lr=0.5), Augmentation(), 0
+        net, FitData((samples[0], samples[1]), (judged[0], judged[1])), recipe, OptimizerConfig(lr=0.5), Augmentation(), 0
     )  # fmt: skip
     with torch.no_grad():
         accuracy = float((kept(judged[0]).argmax(1) == judged[1]).double().mean()) * 100
