@@ -47,8 +47,8 @@ def print_checks(text: str, as_json: bool, data: str | None = None) -> bool:
     summary = f"{kept} of {len(told)} promises kept" + (f", {known} known not to be" if known else "")
     if kind == "strategy" and told[0].status == "kept":
         subject = Subject.named(text)
-        own, finetune = step_seconds(subject), step_seconds(Subject.named("finetune"))
-        summary += f"; a step takes {1e3 * own:.2f} ms, finetune's {1e3 * finetune:.2f} ms"
+        plugin_seconds, finetune = step_seconds(subject), step_seconds(Subject.named("finetune"))
+        summary += f"; a step takes {1e3 * plugin_seconds:.2f} ms, finetune's {1e3 * finetune:.2f} ms"
     console.print(summary, style="red" if broken else "green", highlight=False)
     return not broken
 

@@ -20,10 +20,10 @@ def print_episodes(folder: Path) -> None:
     """Of every row: meta-test accuracy by seed and over seeds, by environment, and the confusion by way."""
     console = Console()
     for label, records in records_of(folder).items():
-        own = [record for record in records if isinstance(record, EpisodeRecord)]
-        if not own:
+        of_episodes = [record for record in records if isinstance(record, EpisodeRecord)]
+        if not of_episodes:
             raise StreamlabError(f"{folder} is no run of episodes")
-        tests = [tested for record in own if (tested := record.tested()) is not None]
+        tests = [tested for record in of_episodes if (tested := record.tested()) is not None]
         means = [100 * tested.interval.mean for tested in tests]
         each = ", ".join(
             f"{100 * t.interval.mean:.1f} ± {100 * (t.interval.half_width or 0):.1f}" for t in tests
@@ -36,7 +36,7 @@ def print_episodes(folder: Path) -> None:
                 f"bootstrap {low:.1f} to {high:.1f}",
                 highlight=False,
             )
-        conditions = [by_condition(record) for record in own]
+        conditions = [by_condition(record) for record in of_episodes]
         if conditions[0]:
             table = Table(box=None, pad_edge=False, header_style="dim")
             table.add_column("accuracy, %, by severity")

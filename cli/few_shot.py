@@ -46,7 +46,7 @@ def print_sessions(folder: Path) -> None:
         for number in range(len(figures[0]["accuracy"])):
             table.add_column("base" if number == 0 else f"+{number}", justify="right")
         for name, heading in _HEADINGS.items():
-            means = np.mean([own[name] for own in figures], axis=0)
+            means = np.mean([figure[name] for figure in figures], axis=0)
             cells = ["–" if value != value else f"{100 * value:.1f}" for value in means]
             table.add_row(heading, *cells)
         console.print(table, highlight=False)

@@ -27,16 +27,16 @@ def grid_table(state: LiveState, width: int, seconds: float) -> RenderableType:
     """
     parts: list[RenderableType] = [_head(state, seconds)]
     for scenario in dict.fromkeys(run.scenario for run in state.runs.values()):
-        own = [run for run in state.runs.values() if run.scenario == scenario]
-        columns = list(dict.fromkeys(run.budget for run in own if run.budget != ANY))
+        of_scenario = [run for run in state.runs.values() if run.scenario == scenario]
+        columns = list(dict.fromkeys(run.budget for run in of_scenario if run.budget != ANY))
         shown = [text for text in state.budgets.get(scenario, ()) if text in columns] or columns or [ANY]
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
         table.add_column(scenario, no_wrap=True)
         room = max(1, (width - 22) // 12)
         for column in shown[:room]:
             table.add_column(short_label(column, 14), justify="right", no_wrap=True)
-        for label in dict.fromkeys(run.label for run in own):
-            row = [run for run in own if run.label == label]
+        for label in dict.fromkeys(run.label for run in of_scenario):
+            row = [run for run in of_scenario if run.label == label]
             cells = [_cell([run for run in row if run.budget in (column, ANY)]) for column in shown[:room]]
             table.add_row(Text(short_label(label, 20), style="bold"), *cells)
         parts.append(table)

@@ -111,7 +111,8 @@ def state_of(grid: Grid, folder: Path, title: str = "") -> LiveState:
         runs[cell.folder] = restored(blank, cell.spec.budget, held) if done else blank
     first = grid.blocks[0]
     budgets = {
-        label: tuple(sorted(own, key=lambda text: own[text].size)) for label, own in grid.budgets.items()
+        label: tuple(sorted(texts, key=lambda text: texts[text].size))
+        for label, texts in grid.budgets.items()
     }
     begun_with = sum(run.status == "complete" for run in runs.values())
     layout = layout_of(next(iter(first.prepared.plans.values())))

@@ -148,15 +148,15 @@ SHOWING: Mapping[str, tuple[Any, Any]] = {
 
 def takes_a_request(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command every option of a request, as the keywords that it is called with."""
-    own = inspect.signature(command, eval_str=True)
+    declared = inspect.signature(command, eval_str=True)
     keyword = inspect.Parameter.KEYWORD_ONLY
     added = [inspect.Parameter(name, keyword, default=None, annotation=a) for name, a in REQUEST.items()]
     added += [
         inspect.Parameter(name, keyword, default=default, annotation=annotation)
         for name, (annotation, default) in SHOWING.items()
     ]
-    named = [p for p in own.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    command.__signature__ = own.replace(parameters=[*named, *added])  # type: ignore[attr-defined]  # Typer's
+    named = [p for p in declared.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    command.__signature__ = declared.replace(parameters=[*named, *added])  # type: ignore[attr-defined]  # Typer's
     command.__annotations__ = {p.name: p.annotation for p in (*named, *added)}
     return command
 

@@ -88,7 +88,7 @@ def clean_order(options: Blurry, labels: Labels, seed: int) -> list[Task]:
         shares = _share_classes(draws, draws.permutation(labels.num_classes), options.tasks)
     else:
         parts = (np.array_split(kind, options.tasks) for kind in np.split(order, [num_disjoint]))
-        shares = [[*own.tolist(), *spread.tolist()] for own, spread in zip(*parts, strict=True)]
+        shares = [[*alone.tolist(), *spread.tolist()] for alone, spread in zip(*parts, strict=True)]
 
     kept, pool = [], []
     for classes in shares:
@@ -109,8 +109,8 @@ def clean_order(options: Blurry, labels: Labels, seed: int) -> list[Task]:
 
     tasks: list[Task] = []
     for number, classes in enumerate(shares):
-        own = slice(blurry_counts[number], blurry_counts[number + 1])
-        stays = blurry[own][~moving[own]]
+        stretch = slice(blurry_counts[number], blurry_counts[number + 1])
+        stays = blurry[stretch][~moving[stretch]]
         indices = np.concatenate([kept[number], stays, moved[edges[number] : edges[number + 1]]])
         indices = indices[draws.permutation(len(indices))].astype(np.int64)
         tasks.append(
@@ -170,8 +170,8 @@ def reference_order(options: Blurry, labels: Labels, seed: int) -> list[Task]:
         moved_edges = cut(sum(map(len, blurry_indices)) * options.blurry_percent // 100)
         gives = [b - a for a, b in itertools.pairwise(moved_edges)]
     else:
-        gives = [len(own) * options.blurry_percent // 100 for own in blurry_indices]
-    pool = np.concatenate([own[:k] for own, k in zip(blurry_indices, gives, strict=True)])
+        gives = [len(indices) * options.blurry_percent // 100 for indices in blurry_indices]
+    pool = np.concatenate([indices[:k] for indices, k in zip(blurry_indices, gives, strict=True)])
     pool = pool[permuted(len(pool))]
     if options.stochastic:
         received = pieces(pool, moved_edges)
@@ -183,8 +183,8 @@ def reference_order(options: Blurry, labels: Labels, seed: int) -> list[Task]:
     for task in range(tasks):
         parts = (disjoint_indices[task], blurry_indices[task][gives[task] :], received[task])
         indices = np.concatenate(parts)
-        own = (disjoint_classes[task].tolist(), blurry_classes[task].tolist())
-        result.append((indices[permuted(len(indices))], *own))
+        classes_of = (disjoint_classes[task].tolist(), blurry_classes[task].tolist())
+        result.append((indices[permuted(len(indices))], *classes_of))
     return result
 
 

@@ -31,8 +31,8 @@ CITATION = """
 class DomainIncremental:
     """Options of the stream.
 
-    factor: whose values are the domains (none: the source's first factor). domains: which, in this
-    order (none: all, in an order drawn from the seed). kind: an online stream, or sessions.
+    factor: whose values are the domains (empty means the source's first factor). domains: which, in this
+    order (empty means all, in an order drawn from the seed). kind: an online stream, or sessions.
     boundaries: shown, or hidden.
     """
 
@@ -66,8 +66,8 @@ class DomainIncremental:
         drawn = [found[place] for place in Draws(seed, "plan", self.name).permutation(len(found))]
         tasks = []
         for domain in self.domains or drawn:
-            own = np.flatnonzero(train == domain).astype(np.int64)
-            classes = tuple(np.unique(labels.train[own]).tolist())
+            members = np.flatnonzero(train == domain).astype(np.int64)
+            classes = tuple(np.unique(labels.train[members]).tolist())
             judged = np.flatnonzero((test == domain) & np.isin(labels.test, classes))
-            tasks.append(Experience(own, judged.astype(np.int64), classes, {"domain": domain}))
+            tasks.append(Experience(members, judged.astype(np.int64), classes, {"domain": domain}))
         return tasks_plan(self, labels, seed, tasks)

@@ -128,7 +128,7 @@ class FewShotEpisodes:
             if count:
                 self._check(labels, phase, shots, query, classes, members)
             joined = np.concatenate(members) if members else np.zeros(0, np.int64)
-            sizes = tuple(len(own) for own in members)
+            sizes = tuple(len(rows) for rows in members)
             made[phase] = Episodes(seed, phase, classes, joined, sizes, shots, query, count)
         return EpisodePlan(
             scenario=self.name,
@@ -207,9 +207,9 @@ class FewShotEpisodes:
                 )
         if self.train_on == self.test_on:
             raise StreamlabError(f"{self.name}: train_on and test_on are both {self.train_on}")
-        own = order[heads[order] == self.train_on]
-        held = self.validation_classes or round(len(own) * _SHARES[1])
-        return _phases(own[held:], own[:held], order[heads[order] == self.test_on])
+        trained_on = order[heads[order] == self.train_on]
+        held = self.validation_classes or round(len(trained_on) * _SHARES[1])
+        return _phases(trained_on[held:], trained_on[:held], order[heads[order] == self.test_on])
 
     def _check(
         self,
@@ -228,11 +228,11 @@ class FewShotEpisodes:
                 f"class{'es' if len(classes) != 1 else ''}; give it more (scenario.{phase}_classes) or "
                 f"lower scenario.{'train_way' if phase == 'train' and self.train_way else 'way'}"
             )
-        for label, own in zip(classes, members, strict=True):
-            if len(own) < needed:
+        for label, rows in zip(classes, members, strict=True):
+            if len(rows) < needed:
                 raise StreamlabError(
                     f"{self.name}: {max(shots)} shots and {query} queries take {needed} images a class, "
-                    f"and class {labels.class_names[label]} of meta-{phase} has {len(own)}"
+                    f"and class {labels.class_names[label]} of meta-{phase} has {len(rows)}"
                 )
 
     def _tables(self) -> dict[Phase, NDArray[np.int64]]:
@@ -278,13 +278,13 @@ class FewShotEpisodes:
             raise StreamlabError(
                 f"{self.name}: {phase} lists images outside 0..{len(everything) - 1}, or none"
             )
-        own = everything[table]
-        if (own != own[:, :, :1]).any():
-            episode = int(np.flatnonzero((own != own[:, :, :1]).any((1, 2)))[0])
+        of_classes = everything[table]
+        if (of_classes != of_classes[:, :, :1]).any():
+            episode = int(np.flatnonzero((of_classes != of_classes[:, :, :1]).any((1, 2)))[0])
             raise StreamlabError(f"{self.name}: {phase}, episode {episode}: a class's images are of several")
         if (np.diff(np.sort(table.reshape(len(table), -1), 1), axis=1) == 0).any():
             raise StreamlabError(f"{self.name}: {phase} lists an image twice in one episode")
-        classes = tuple(np.unique(own).tolist())
+        classes = tuple(np.unique(of_classes).tolist())
         members = [np.flatnonzero(everything == label) for label in classes]
         sizes = tuple(len(each) for each in members)
         shots = (shot,) * table.shape[1]

@@ -118,14 +118,14 @@ class FewShotSessions:
         """`shot` samples of each class; which ones depends on the seed and the class alone."""
         drawn = []
         for label in classes:
-            own = np.flatnonzero(labels.train == label)
-            if len(own) < self.shot:
+            members = np.flatnonzero(labels.train == label)
+            if len(members) < self.shot:
                 raise StreamlabError(
                     f"{self.name}: {self.shot} shots of class {labels.class_names[label]}, "
-                    f"which has {len(own)} training samples"
+                    f"which has {len(members)} training samples"
                 )
             draws = Draws(seed, "plan", self.name, "shots", label)
-            drawn.append(np.sort(own[draws.permutation(len(own))[: self.shot]]))
+            drawn.append(np.sort(members[draws.permutation(len(members))[: self.shot]]))
         return np.concatenate(drawn).astype(np.int64)
 
     def _listed(self, labels: Labels, number: int, parts: list[NDArray[np.int64]]) -> NDArray[np.int64]:

@@ -48,7 +48,7 @@ LOSSES = ("cross-entropy", "proto-triplet", "icnn", *(f"icnn-{variant}" for vari
 @dataclass(frozen=True)
 class Options:
     """loss: one or several of cross-entropy, proto-triplet and icnn, joined by +; weights: of each, in
-    order (none: their plain mean). icnn: which points' neighbours `icnn` looks at (all, support,
+    order (empty means their plain mean). icnn: which points' neighbours `icnn` looks at (all, support,
     query-support, query-prototypes); icnn-support and the like name a variant, of which a mix may hold
     several; corrected: count the nearest target where it is not the point itself, which the
     authors' code leaves out. margin: of the proto-triplet. temperature: divides the squared distances.

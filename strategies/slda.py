@@ -68,12 +68,12 @@ class StreamingLDA(Strategy):
         deviations = torch.empty_like(features)
         for label in sorted(set(batch.label_list)):
             rows = (batch.labels == label).nonzero().flatten()
-            own, count, mean = features[rows], self.counts[label], self.means[label]
-            number = torch.arange(len(rows), device=own.device)
-            earlier = own.cumsum(0) - own
+            samples, count, mean = features[rows], self.counts[label], self.means[label]
+            number = torch.arange(len(rows), device=samples.device)
+            earlier = samples.cumsum(0) - samples
             means_before = (count * mean + earlier) / (count + number).clamp(min=1)[:, None]
-            deviations[rows] = own - means_before
-            self.means[label] = (count * mean + own.sum(0)) / (count + len(rows))
+            deviations[rows] = samples - means_before
+            self.means[label] = (count * mean + samples.sum(0)) / (count + len(rows))
             self.counts[label] += len(rows)
         # Eq. 2, t samples before this one: S <- S + t / (t + 1) · d dᵀ, with S = t · Sigma.
         before = self.counts.sum() - len(batch)

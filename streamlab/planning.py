@@ -26,7 +26,7 @@ class Corruption:
     """What every scenario's test images can be put in: an option that every scenario but episodes takes.
 
     environment: clutter, small-target, low-light, blur, occlusion or low-contrast with a severity, as
-    low-light:3 (none: clean).
+    low-light:3 (empty means clean).
     """
 
     environment: str = ""
@@ -84,9 +84,11 @@ class Distribution:
         }[self.imbalance]
         kept = []
         for number in range(num_classes):
-            own = np.flatnonzero(labels == number)
-            most = len(own) if self.samples_per_class is None else min(len(own), self.samples_per_class)
-            kept.append(own[draws.permutation(len(own))[: max(1, round(most * shares[number]))]])
+            members = np.flatnonzero(labels == number)
+            most = (
+                len(members) if self.samples_per_class is None else min(len(members), self.samples_per_class)
+            )
+            kept.append(members[draws.permutation(len(members))[: max(1, round(most * shares[number]))]])
         return np.sort(np.concatenate(kept)).astype(np.int64)
 
 
@@ -102,9 +104,9 @@ def make_plan(scenario: str, labels: Labels, seed: int, options: Mapping[str, An
     for name in options:
         if name not in known:
             raise unknown(f"option of {scenario}", name, known)
-    own = [{name: value for name, value in options.items() if name in part} for part in parts]
-    shape, corruption = configure(Distribution, own[0], scenario), configure(Corruption, own[1], scenario)
-    chosen: Scenario = configure(plugin, own[2], scenario)
+    given = [{name: value for name, value in options.items() if name in part} for part in parts]
+    shape, corruption = configure(Distribution, given[0], scenario), configure(Corruption, given[1], scenario)
+    chosen: Scenario = configure(plugin, given[2], scenario)
     if shape == Distribution():
         plan = chosen.plan(labels, seed)
     else:

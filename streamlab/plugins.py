@@ -100,15 +100,15 @@ def load(kind: str, name: str) -> Any:
 
 def load_of_family(name: str) -> Any:
     """The strategy class behind `FAMILY:NAME`; raises StreamlabError for an unknown one."""
-    family, _, own = name.partition(":")
+    family, _, member = name.partition(":")
     (point,) = _entry_points(FAMILIES)[family]
-    return point.load()(own)
+    return point.load()(member)
 
 
 def is_of_family(name: str) -> bool:
     """Whether a strategy's name is FAMILY:NAME of an installed family."""
-    family, colon, own = name.partition(":")
-    return bool(colon and own) and family in _entry_points(FAMILIES)
+    family, colon, member = name.partition(":")
+    return bool(colon and member) and family in _entry_points(FAMILIES)
 
 
 def load_file(path: Path) -> ModuleType:
@@ -140,8 +140,8 @@ def _first_line(point: EntryPoint, of_function: bool) -> str:
     except (OSError, SyntaxError, ValueError):
         return ""
     if of_function:
-        own = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == point.attr]
-        tree = own[0] if own else tree
+        named = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == point.attr]
+        tree = named[0] if named else tree
     docstring = ast.get_docstring(tree)
     return docstring.splitlines()[0] if docstring else ""
 

@@ -90,13 +90,13 @@ class Uniforms:
         return chosen
 
 
-def hashed(own: int, counters: Any) -> Any:
+def hashed(name: int, counters: Any) -> Any:
     """Integers in [0, 2^63), each depending on `own` and its counter alone, the same on every device.
 
     own: a key; counters: an int64 tensor or array of any shape, which is the result's. SplitMix64's
     output function (Steele et al. 2014) in wrapping 64-bit arithmetic.
     """
-    state = counters * _signed(_GAMMA) + _signed(own & _MASK_64)
+    state = counters * _signed(_GAMMA) + _signed(name & _MASK_64)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         state = (state ^ _shifted(state, shift)) * _signed(factor)
     return (state ^ _shifted(state, 31)) & ((1 << 63) - 1)

@@ -59,8 +59,8 @@ class DeviceWatch(TorchFunctionMode):
         return id(tensor) in self._host
 
     def _line(self) -> int:
-        own = [frame.lineno for frame in traceback.extract_stack() if frame.filename == self.file]
-        return own[-1] or 0 if own else 0
+        lines = [frame.lineno for frame in traceback.extract_stack() if frame.filename == self.file]
+        return lines[-1] or 0 if lines else 0
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:

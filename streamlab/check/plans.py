@@ -57,8 +57,8 @@ def tiny_labels(order: int = 0) -> Labels:
     def domains(labels: Any) -> Any:
         place = np.empty(len(labels), np.int64)
         for label in range(CLASSES):
-            own = np.flatnonzero(labels == label)
-            place[own] = np.arange(len(own)) % DOMAINS
+            members = np.flatnonzero(labels == label)
+            place[members] = np.arange(len(members)) % DOMAINS
         return np.asarray([f"domain {number}" for number in place])
 
     factors = [{name: domains(labels) for name in ("domain", "style", "font")} for labels in (train, test)]

@@ -205,9 +205,11 @@ def check_keeps_its_budget(subject: Subject) -> None:
     strategy = subject.make()
     plan = subject.plan()
     experiences = len(plan.experiences) if isinstance(plan, StreamPlan) else 1
-    own = strategy.account.ledger().total + strategy.bytes_to_come(experiences)
+    needed = strategy.account.ledger().total + strategy.bytes_to_come(experiences)
     exemplars = max(4, subject.strategy.needs.exemplars_per_class * CLASSES)
-    budget = Budget(bytes=own + sum(exemplars * buffer.exemplar_bytes for buffer in strategy.account.buffers))
+    budget = Budget(
+        bytes=needed + sum(exemplars * buffer.exemplar_bytes for buffer in strategy.account.buffers)
+    )
     try:
         simulation = subject.simulation(budget=budget, watch=Weighed)
         with deterministic():

@@ -82,8 +82,8 @@ class Subject:
     def make(self, seed: int = 0, backbone: Mapping[str, Any] | None = None) -> Strategy:
         """A fresh instance for the tiny source, its budget not yet allotted. backbone: not its own."""
         source, device = tiny_source(), "cuda" if torch.cuda.is_available() else "cpu"
-        own = self.strategy.backbone
-        small = backbone or {**own, **SMALL.get(str(own.get("name")), {})}
+        default = self.strategy.backbone
+        small = backbone or {**default, **SMALL.get(str(default.get("name")), {})}
         setting = Setting(
             CLASSES, source.image_shape, seed, torch.device(device),
             PixelStatistics(source.mean, source.deviation), small,
@@ -116,8 +116,8 @@ class Subject:
         if isinstance(chosen, EpisodePlan):
             kind = EpisodeSimulation if watch is None else type("Watched", (watch, EpisodeSimulation), {})
             return assemble_episodes(made, chosen, *given, kind)
-        own = StreamSimulation if watch is None else type("Watched", (watch, StreamSimulation), {})
-        return assemble(made, chosen, *given, own)
+        kind = StreamSimulation if watch is None else type("Watched", (watch, StreamSimulation), {})
+        return assemble(made, chosen, *given, kind)
 
     def spec(self, plan: Plan) -> RunSpec:
         """What a run folder of such a run says of it."""
@@ -169,12 +169,12 @@ class Subject:
         labels, test = tiny_source().train_labels, tiny_source().test_labels
         experiences = []
         for number, classes in enumerate(parts or ((0, 1), (2, 3), (4, 5))):
-            own = (
+            candidates = (
                 np.flatnonzero(np.isin(labels, classes))
                 if rows is None
                 else np.asarray(rows[number], np.int64)
             )
-            order = own[Draws(0, "check", number).permutation(len(own))]
+            order = candidates[Draws(0, "check", number).permutation(len(candidates))]
             judged = (
                 np.flatnonzero(np.isin(test, classes))
                 if rows is None or number == 0
@@ -190,8 +190,8 @@ class Subject:
             lines = Path(self.file).read_text(encoding="utf-8").splitlines()
         except OSError:
             return ""
-        own = re.escape(word)
-        for pattern in (rf"(?<![\w.]){own}\s*(:[^=]+)?=[^=]", rf"(?<![\w.]){own}"):
+        escaped = re.escape(word)
+        for pattern in (rf"(?<![\w.]){escaped}\s*(:[^=]+)?=[^=]", rf"(?<![\w.]){escaped}"):
             for number, line in enumerate(lines, 1):
                 if re.search(pattern, line):
                     return f"{Path(self.file).name}, line {number}"
@@ -213,7 +213,7 @@ def tiny_episodes(query: int = 2, count: int = 8) -> EpisodePlan:
     def phase(name: Phase, classes: tuple[int, ...], episodes: int) -> Episodes:
         everything = np.concatenate([tiny_source().train_labels, tiny_source().test_labels])
         members = [np.flatnonzero(everything == label) for label in classes]
-        sizes = tuple(len(own) for own in members)
+        sizes = tuple(len(rows) for rows in members)
         return Episodes(0, name, classes, np.concatenate(members), sizes, (2,) * WAY, query, episodes)
 
     return EpisodePlan(

@@ -50,15 +50,15 @@ def load(data: Path, what: str) -> Source:
             raise StreamlabError(f"{path} has no array {name} (it has {', '.join(sorted(arrays)) or 'none'})")
         found[name] = arrays.get(name, arrays.get(other))
     labels = {split: np.asarray(found[f"{split}_labels"]).reshape(-1) for split in ("train", "test")}
-    for split, own in labels.items():
-        if not np.issubdtype(own.dtype, np.integer):
-            raise CorruptFile(f"{path}: {split}_labels must be integers, not {own.dtype}")
-    classes = 1 + max(int(own.max(initial=0)) for own in labels.values())
+    for split, array in labels.items():
+        if not np.issubdtype(array.dtype, np.integer):
+            raise CorruptFile(f"{path}: {split}_labels must be integers, not {array.dtype}")
+    classes = 1 + max(int(array.max(initial=0)) for array in labels.values())
     names = arrays.get("class_names", np.arange(classes)).astype(str).tolist()
 
     def factors(split: str) -> dict[str, NDArray[Any]]:
         prefix = f"{split}_factor_"
-        return {key.removeprefix(prefix): own for key, own in arrays.items() if key.startswith(prefix)}
+        return {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
 
     return Source(
         f"npz:{path}",

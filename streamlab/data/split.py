@@ -45,10 +45,10 @@ class Split:
         samples, under = indices % len(self.labels), indices // len(self.labels)
         images = self._gather(samples)
         for number in torch.unique(under).tolist():
-            own = self._apply[number]
-            if own is not None:
+            transform = self._apply[number]
+            if transform is not None:
                 rows = (under == number).nonzero().flatten()
-                images[rows] = own(images[rows], samples[rows])
+                images[rows] = transform(images[rows], samples[rows])
         return images
 
     def labels_at(self, indices: Tensor) -> Tensor:

@@ -32,10 +32,12 @@ def carved(source: Source) -> Source:
     labels, draws = source.train_labels, Draws(0, "validation", source.name)
     apart = np.zeros(len(labels), bool)
     for label, name in enumerate(source.class_names):
-        own = np.flatnonzero(labels == label)
-        if len(own) < 2:
-            raise StreamlabError(f"source {source.name}: class {name} has {len(own)} image, too few to carve")
-        apart[own[draws.permutation(len(own))[: max(1, round(SHARE * len(own)))]]] = True
+        members = np.flatnonzero(labels == label)
+        if len(members) < 2:
+            raise StreamlabError(
+                f"source {source.name}: class {name} has {len(members)} image, too few to carve"
+            )
+        apart[members[draws.permutation(len(members))[: max(1, round(SHARE * len(members)))]]] = True
 
     def factors(rows: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
         return {factor: values[rows] for factor, values in source.train_factors.items()}

@@ -99,8 +99,12 @@ def rare_accuracy(record: Record) -> Value:
     if not len(counts) or counts.min() == counts.max():
         return NotDefined("every class has as many training samples as any other")
     rarest = np.argsort(counts, kind="stable")[: -(-len(counts) // 3)]
-    own = ends[-1].class_accuracy[rarest]
-    return float(np.nanmean(own)) if np.isfinite(own).any() else NotDefined("no rare class was tested")
+    accuracies = ends[-1].class_accuracy[rarest]
+    return (
+        float(np.nanmean(accuracies))
+        if np.isfinite(accuracies).any()
+        else NotDefined("no rare class was tested")
+    )
 
 
 def old_new_harmonic_mean(record: Record) -> Value:

@@ -100,8 +100,8 @@ class EpisodeEvaluator:
     def _features(self, strategy: Strategy, rows: Tensor) -> Tensor:
         """(E, n) indices under one transform -> (E, n, D)."""
         under = int(rows[0, 0]) // self.samples
-        own = rows.flatten().cpu().numpy() % self.samples
-        return self._cache(strategy, under).at(own).view(*rows.shape, -1)
+        places = rows.flatten().cpu().numpy() % self.samples
+        return self._cache(strategy, under).at(places).view(*rows.shape, -1)
 
     def _images(self, rows: Tensor) -> Tensor:
         """(E, n) indices -> (E, n, C, H, W) uint8."""
@@ -116,8 +116,8 @@ class EpisodeEvaluator:
             device = self.images.device
 
             def compute(rows: NDArray[np.int64]) -> Tensor:
-                own = torch.from_numpy(rows).to(device) + under * self.samples
-                return strategy.embed(self.images.images_at(own))
+                indices = torch.from_numpy(rows).to(device) + under * self.samples
+                return strategy.embed(self.images.images_at(indices))
 
             file = features_file(strategy.net, name) if kept else None
             self._caches[under] = FeatureCache(

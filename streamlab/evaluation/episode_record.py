@@ -51,8 +51,8 @@ class EpisodeRecord:
 
     def tested(self, environment: str = "") -> EpisodeEvaluation | None:
         """The meta-test, clean or in an environment; None before it was taken."""
-        own = [e for e in self.evaluations if e.phase == "test" and e.environment == environment]
-        return own[-1] if own else None
+        tested = [e for e in self.evaluations if e.phase == "test" and e.environment == environment]
+        return tested[-1] if tested else None
 
     @cached_property
     def environments(self) -> dict[str, EpisodeEvaluation]:

@@ -155,19 +155,19 @@ class _Take:
         """Measures of the features of these candidates, of at most geometry.MOST of them."""
         evaluator, strategy = self.evaluator, self.strategy
         some = chosen(len(places), evaluator.plan.seed)
-        own, size = places[some], evaluator.batch_size
+        rows, size = places[some], evaluator.batch_size
         parts = [
             evaluator.frozen(strategy, part)
             if strategy.frozen and embeds_features(strategy)
             else strategy.net.features(evaluator.images_of(part))
-            for part in np.split(own, range(size, len(own), size))
+            for part in np.split(rows, range(size, len(rows), size))
         ]
         device = evaluator.test.device
         weights = getattr(strategy.net.head, "weight", None)
         features = torch.cat(parts)
         if weights is not None and tuple(weights.shape) != (evaluator.plan.num_classes, features.shape[1]):
             weights = None
-        labels = torch.from_numpy(evaluator.labels[own]).to(device)
+        labels = torch.from_numpy(evaluator.labels[rows]).to(device)
         taken = torch.from_numpy(predictions[some]).to(device)
         return measure_geometry(features, labels, weights, taken)
 
@@ -192,8 +192,8 @@ class _Take:
                 1
             )
             if evaluator.plan.has_base:
-                own = evaluator.task_classes[0][None] == (tasks == 0)[:, None]
-                columns["group_masked"] = scores.masked_fill(~own, float("-inf")).argmax(1)
+                in_group = evaluator.task_classes[0][None] == (tasks == 0)[:, None]
+                columns["group_masked"] = scores.masked_fill(~in_group, float("-inf")).argmax(1)
             if self.strategy.scores_are_logits:
                 scores = scores.float()
                 columns["confidence"] = scores.softmax(1).amax(1)

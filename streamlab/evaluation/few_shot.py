@@ -38,8 +38,8 @@ def _is_base(record: Record, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def _group_accuracy(record: Record, evaluation: Evaluation, base: bool) -> float:
-    own = _is_base(record, evaluation.labels) == base
-    return float(evaluation.correct[own].mean()) if own.any() else float("nan")
+    rows = _is_base(record, evaluation.labels) == base
+    return float(evaluation.correct[rows].mean()) if rows.any() else float("nan")
 
 
 def base_accuracy(record: Record) -> Value:
@@ -99,9 +99,9 @@ def base_as_novel(record: Record) -> Value:
 
 
 def _crossed(record: Record, evaluation: Evaluation, base: bool) -> float:
-    own = _is_base(record, evaluation.labels) == base
+    rows = _is_base(record, evaluation.labels) == base
     other = _is_base(record, evaluation.predictions) != base
-    return float(other[own].mean()) if own.any() else float("nan")
+    return float(other[rows].mean()) if rows.any() else float("nan")
 
 
 def by_session(record: Record) -> dict[str, list[float]]:

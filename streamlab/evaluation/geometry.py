@@ -39,19 +39,19 @@ def measure_geometry(
     weights: (classes, D) of a linear classifier; predictions: (N,) of the strategy. At least two
     classes and three samples are needed.
     """
-    present, own = torch.unique(labels, return_inverse=True)
+    present, places = torch.unique(labels, return_inverse=True)
     if len(present) < 2 or len(labels) < 3:
         return {}
     points = features.double()
-    counts = torch.bincount(own).double()
+    counts = torch.bincount(places).double()
     means = torch.zeros(len(present), points.shape[1], dtype=points.dtype, device=points.device)
-    means = means.index_add_(0, own, points) / counts[:, None]
-    inside = points - means[own]
+    means = means.index_add_(0, places, points) / counts[:, None]
+    inside = points - means[places]
     centred = means - means.mean(0)
     within = inside.T @ inside / len(points)
     between = centred.T @ centred / len(present)
     values = {
-        "icnn_score": float(icnn(points, own, points, own)),
+        "icnn_score": float(icnn(points, places, points, places)),
         "intra_inter_ratio": _ratio(inside, means),
         "nc1": float((within @ torch.linalg.pinv(between, hermitian=True)).trace()) / len(present),
         "nc2": _gap(centred @ centred.T, _simplex(centred)),

@@ -61,9 +61,9 @@ def normal_interval(values: Sequence[float]) -> Interval:
 
 def bootstrap(values: Sequence[float], draws: int = 10_000) -> tuple[float, float]:
     """The middle 95 % of the means of resamples (percentile bootstrap; Efron 1979); draws are fixed."""
-    own = np.asarray(values, np.float64)
-    rows = Draws(0, "bootstrap").integers(len(own), draws * len(own)).reshape(draws, -1)
-    low, high = np.quantile(own[rows].mean(1), [0.025, 0.975])
+    sample = np.asarray(values, np.float64)
+    rows = Draws(0, "bootstrap").integers(len(sample), draws * len(sample)).reshape(draws, -1)
+    low, high = np.quantile(sample[rows].mean(1), [0.025, 0.975])
     return float(low), float(high)
 
 

@@ -176,9 +176,9 @@ def _blocks(
     blocks = [Block(f"{folder}/{ANY}", asked.label, ANY, anywhere, prepared)] if anywhere else []
     others = [spec for spec in specs if not (spec.ceiling or spec.label in everywhere)]
     for text, budget in at.items():
-        own = tuple(fitting(spec, budget, text, request.smaller, need) for spec in others)
-        if own:
-            blocks.append(Block(f"{folder}/{folder_name(text)}", asked.label, text, own, prepared))
+        at_budget = tuple(fitting(spec, budget, text, request.smaller, need) for spec in others)
+        if at_budget:
+            blocks.append(Block(f"{folder}/{folder_name(text)}", asked.label, text, at_budget, prepared))
     return blocks, at
 
 

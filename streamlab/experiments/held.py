@@ -98,7 +98,7 @@ def read_experiment(folder: Path) -> dict[str, Any]:
 def read_budgets(folder: Path) -> dict[str, dict[str, Budget]]:
     """Of each scenario, its budgets as asked for -> as its specs have them."""
     plain = read_experiment(folder)["budgets"]
-    return {label: {text: Budget(**own) for text, own in row.items()} for label, row in plain.items()}
+    return {label: {text: Budget(**budget) for text, budget in row.items()} for label, row in plain.items()}
 
 
 def read_request(folder: Path) -> Request:

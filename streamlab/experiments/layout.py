@@ -54,8 +54,8 @@ def write_experiment(grid: Grid, out: Path) -> None:
     if grid.request.data is not None:
         request["data"] = str(Path(grid.request.data).resolve())
     budgets = {
-        label: {text: dataclasses.asdict(budget) for text, budget in own.items()}
-        for label, own in grid.budgets.items()
+        label: {text: dataclasses.asdict(budget) for text, budget in of_scenario.items()}
+        for label, of_scenario in grid.budgets.items()
     }
     cells = [
         {
@@ -101,8 +101,8 @@ def _changed(cell: Cell, path: Path, made_with: Mapping[str, Any]) -> list[str]:
     """What a run that is there was made with otherwise; nothing where there is none."""
     if not (path / "run.json").exists():
         return []
-    own = identity(cell.spec, made_with, cell.strategy)
-    return differences(RunFolder(path).about.get("identity", {}), own)
+    wanted = identity(cell.spec, made_with, cell.strategy)
+    return differences(RunFolder(path).about.get("identity", {}), wanted)
 
 
 def _supersede(out: Path, path: Path) -> None:
@@ -122,7 +122,7 @@ def left_out(grid: Grid, out: Path) -> list[str]:
     named = [parse_row(text).label for text in now.strategies] + grid.classes
     rows = [parse_row(text).label for text in before.strategies] + read_experiment(out)["classes"]
     lost = [row for row in rows if row not in named]
-    lost += [one.label for one in before.asked() if one.label not in {own.label for own in now.asked()}]
+    lost += [one.label for one in before.asked() if one.label not in {asked.label for asked in now.asked()}]
     lost += [f"the budget {text}" for text in before.budgets if text not in now.budgets]
     lost += [f"seeds from {now.seeds} on"] if before.seeds > now.seeds else []
     return [f"{out} also holds {', '.join(lost)}, not asked for now: left out of its tables"] if lost else []

@@ -127,9 +127,9 @@ def prepare(
     specs = []
     for seed, plan_seed in zip(seeds, plan_seeds, strict=True):
         for row in rows:
-            own = _row_values(row, loaded[row.strategy], settings, plans[plan_seed], shared["stream"])
+            values = _row_values(row, loaded[row.strategy], settings, plans[plan_seed], shared["stream"])
             evaluated = request.eval_every or _regular(plans[plan_seed])
-            specs.append(RunSpec(**shared, **own, seed=seed, plan_seed=plan_seed, eval_every=evaluated))
+            specs.append(RunSpec(**shared, **values, seed=seed, plan_seed=plan_seed, eval_every=evaluated))
     notes = tuple(
         f"{row.label}: {loaded[row.strategy].accounting.begins_anew}; a run of it that is killed begins anew"
         for row in rows
@@ -187,10 +187,10 @@ def _row_values(
     }
 
 
-def _backbone(shared: Mapping[str, Any], own: Mapping[str, Any]) -> Tree:
+def _backbone(shared: Mapping[str, Any], of_row: Mapping[str, Any]) -> Tree:
     """A row's own options lie over the section's, unless the row names another backbone."""
-    other = "name" in own and own["name"] != shared.get("name", own["name"])
-    return settled_backbone(dict(own) if other else merged(shared, own))
+    other = "name" in of_row and of_row["name"] != shared.get("name", of_row["name"])
+    return settled_backbone(dict(of_row) if other else merged(shared, of_row))
 
 
 def _regular(plan: Plan) -> int:

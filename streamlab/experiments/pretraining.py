@@ -125,8 +125,8 @@ def _check_folder(folder: Path, request: Pretraining, source: Source) -> None:
 def _header(backbone: Mapping[str, Any], trained: PromptedTransformer) -> dict[str, Any]:
     """The options that build this backbone again, whatever images it is then given."""
     left_out = ("name", "weights", "trained")
-    own = {name: value for name, value in backbone.items() if name not in left_out}
-    made = configure(plugins.load("backbones", str(backbone["name"])), own, "backbone")
+    options = {name: value for name, value in backbone.items() if name not in left_out}
+    made = configure(plugins.load("backbones", str(backbone["name"])), options, "backbone")
     kept = {name: value for name, value in dataclasses.asdict(made).items() if name not in left_out}
     return {**kept, "image_size": trained.side, "channels": trained.channels}
 

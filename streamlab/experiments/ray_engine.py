@@ -33,7 +33,7 @@ def run_on_ray(
 ) -> None:
     """Run the cells to their ends, each as one task; a failed one is told as such.
 
-    address: of a cluster; none begins one of this machine. Raises StreamlabError where Ray is missing or
+    address: of a cluster; None means one of this machine. Raises StreamlabError where Ray is missing or
     not to be reached.
     """
     ray = load_ray()
@@ -95,8 +95,8 @@ def run_cell(folder: str, source: str, data: str, digest: str) -> bool:
             f"{folder} is not on this node; a cluster's nodes must share the experiment's folder"
         )
     keep_freed_memory()
-    shared, own = _shared(source, data)
-    if own != digest:
+    shared, here = _shared(source, data)
+    if here != digest:
         raise StreamlabError(f"source {source} on this node is not the one that the experiment was made for")
     with locked(path, wait=True):  # a worker that is dying still holds it
         done = RunFolder(path).result is not None

@@ -96,8 +96,8 @@ class Request:
 
     def settings_of(self, scenario: AskedScenario, chosen: Mapping[str, Any] | None = None) -> Tree:
         """The settings of one scenario's runs, what tuning chose for them on top."""
-        own = {"scenario": scenario.options, "stream": scenario.stream}
-        return merged(self.settings, own, chosen or {})
+        of_scenario = {"scenario": scenario.options, "stream": scenario.stream}
+        return merged(self.settings, of_scenario, chosen or {})
 
 
 COMPARISON: Mapping[str, Any] = {
@@ -111,12 +111,12 @@ COMPARISON: Mapping[str, Any] = {
 def _asked(entry: str | Mapping[str, Any]) -> AskedScenario:
     if isinstance(entry, str):
         return AskedScenario(entry, entry)
-    own = {field.name for field in dataclasses.fields(AskedScenario)} - {"options"}
+    fields = {field.name for field in dataclasses.fields(AskedScenario)} - {"options"}
     if "name" not in entry:
         raise StreamlabError("a table of scenarios has no name")
-    options = {name: value for name, value in entry.items() if name not in own}
+    options = {name: value for name, value in entry.items() if name not in fields}
     label = str(entry.get("label", entry["name"]))
-    given = {name: value for name, value in entry.items() if name in own}
+    given = {name: value for name, value in entry.items() if name in fields}
     return configure(AskedScenario, {**given, "label": label, "options": options}, "scenarios")
 
 
@@ -144,7 +144,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
             if "name" not in value:
                 raise StreamlabError(f"recipe {path.name}: its section [scenario] has no name")
             given["scenarios"] = (value["name"],)
-            settings[name] = {option: own for option, own in value.items() if option != "name"}
+            settings[name] = {option: chosen for option, chosen in value.items() if option != "name"}
         elif isinstance(value, Mapping):
             settings[name] = value
         elif name in _ONE:
@@ -194,7 +194,9 @@ def _plain(value: Any) -> Any:
 
 def _toml(value: Any) -> str:
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{json.dumps(name)} = {_toml(own)}" for name, own in value.items()) + " }"
+        return (
+            "{ " + ", ".join(f"{json.dumps(name)} = {_toml(inner)}" for name, inner in value.items()) + " }"
+        )
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(_toml, value)) + "]"
     return json.dumps(value)

@@ -24,8 +24,8 @@ def parse_row(text: str) -> Row:
     """`er`, `./mine.py`, `avalanche:Replay`, or `er:selection=balanced,replay_size=20` (a row of its own)."""
     name, colon, rest = text.partition(":")
     if plugins.is_of_family(text):  # avalanche:Replay:mem_size=200
-        own, colon, rest = rest.partition(":")
-        name = f"{name}:{own}"
+        inner, colon, rest = rest.partition(":")
+        name = f"{name}:{inner}"
     options: dict[str, Any] = {}
     for part in filter(None, rest.split(",")):
         path, equals, value = part.partition("=")

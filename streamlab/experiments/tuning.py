@@ -60,7 +60,7 @@ def plan_trials(
         source = "+".join(f"validation:{name}" for name in several(named))
         if source not in loaded:
             loaded[source] = load_source(source, request.data)
-        ordered = sorted(grid.budgets[scenario.label].items(), key=lambda own: own[1].size)
+        ordered = sorted(grid.budgets[scenario.label].items(), key=lambda item: item[1].size)
         budget = ordered[len(ordered) // 2][0]
         tried = {label: _draw(request.tune, row) for label, row in rows.items() if not row.cls.learns_jointly}
         alone = dataclasses.replace(
@@ -74,7 +74,7 @@ def plan_trials(
         )
         blocks: list[Block] = []
         for number in range(request.tune):
-            trial = merged(*(_settings(rows[label], own[number]) for label, own in tried.items()))
+            trial = merged(*(_settings(rows[label], drawn[number]) for label, drawn in tried.items()))
             trials = prepare_grid(alone, loaded, classes, {scenario.label: trial})
             blocks += [
                 dataclasses.replace(block, folder=f"tuning/{number:03}/{block.folder}")
@@ -118,8 +118,8 @@ def choose(grid: Grid, planned: list[Trials], out: Path) -> dict[str, Settings]:
                     "metric": trials.metric,
                     "budget": trials.budget,
                     "trials": [
-                        {"parameters": dict(own), "score": score}
-                        for own, score in zip(tried, scores, strict=True)
+                        {"parameters": dict(parameters), "score": score}
+                        for parameters, score in zip(tried, scores, strict=True)
                     ],
                     "chosen": dict(tried[best]),
                 }

@@ -87,9 +87,9 @@ def to_benchmark(plan: Plan, source: Source, batch_size: int | None = 10, standa
         labels = getattr(source, f"{split}_labels")
         whole = dataset_of(Images(images, labels.tolist(), scale, shift))
         for experience in plan.experiences:
-            own = experience.indices if split == "train" else experience.test_indices
-            if len(own):
-                streams[split].append(whole.subset(own.tolist()))
+            indices = experience.indices if split == "train" else experience.test_indices
+            if len(indices):
+                streams[split].append(whole.subset(indices.tolist()))
     made = benchmarks.with_classes_timeline(benchmarks.benchmark_from_datasets(**streams))
     if plan.kind == "online" and batch_size is not None:
         pieces = benchmarks.split_online_stream(
@@ -201,7 +201,8 @@ def _joined_by_task(train: Sequence[Any], parts: Sequence[Arrays]) -> list[Array
     for experience, part in zip(train, parts, strict=True):
         joined.setdefault(id(experience.origin_experience), []).append(part)
     return [
-        (np.concatenate([p[0] for p in own]), np.concatenate([p[1] for p in own])) for own in joined.values()
+        (np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]))
+        for parts in joined.values()
     ]
 
 

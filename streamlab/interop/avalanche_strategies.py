@@ -55,9 +55,9 @@ class AvalancheStrategy(Strategy):
         self.served, self.largest = 0, 1
         self.classes_by_experience: list[list[int]] = []
         if isinstance(self.optimizer, SGD):
-            own = self.setting.optimizer
+            config = self.setting.optimizer
             self.optimizer = torch.optim.SGD(
-                self.net.parameters(), own.lr, own.momentum, 0, own.weight_decay, own.nesterov
+                self.net.parameters(), config.lr, config.momentum, 0, config.weight_decay, config.nesterov
             )
 
     def observe(self, batch: Batch) -> Mapping[str, Tensor]:
@@ -90,14 +90,14 @@ class AvalancheStrategy(Strategy):
         experience = make(dataset=dataset_of(images))
         library("avalanche.benchmarks.scenarios.generic_scenario").EagerCLStream("train", [experience])
         experience.current_experience = number
-        known = {label for own in self.classes_by_experience for label in own}
+        known = {label for classes in self.classes_by_experience for label in classes}
         fresh = [label for label in dict.fromkeys(batch.label_list) if label not in known]
         self.classes_by_experience.append(fresh)
-        counts = [len(own) for own in self.classes_by_experience]
+        counts = [len(classes) for classes in self.classes_by_experience]
         total = self.setting.num_classes
         experience.benchmark = SimpleNamespace(
             n_classes_per_exp=[*counts, total - sum(counts)],
-            classes_order=[label for own in self.classes_by_experience for label in own],
+            classes_order=[label for classes in self.classes_by_experience for label in classes],
             n_classes=total,
         )
         experience.classes_in_this_experience = set(batch.label_list)
@@ -182,8 +182,8 @@ class AvalancheAccount(Account):
     def ledger(self) -> Ledger:
         """The network; and of their plugins exemplars at what they stand for, modules, and tensors."""
         net, body, theirs = self.strategy.net, self.strategy.body, self.strategy.theirs
-        own = measure({"net": net}, {"net": "model"})
-        kinds, exemplars = dict(own.bytes_by_kind), 0
+        measured = measure({"net": net}, {"net": "model"})
+        kinds, exemplars = dict(measured.bytes_by_kind), 0
         pixels = 0
         each = self._exemplar_bytes(Budget())
         taken = {id(part) for module in (net, body) for part in (module, *module.modules())}
@@ -193,11 +193,11 @@ class AvalancheAccount(Account):
             kinds[kind] = kinds.get(kind, 0) + (size or count * each)
             pixels += count * (each - 8)
         kinds = {kind: size for kind, size in kinds.items() if size}
-        return Ledger(kinds, 0, 0, exemplars, pixels, own.parameters, own.frozen_parameters)
+        return Ledger(kinds, 0, 0, exemplars, pixels, measured.parameters, measured.frozen_parameters)
 
     def attributes(self, everything: bool = False) -> dict[str, Any]:
-        own = super().attributes(everything)
-        return {name: value for name, value in own.items() if name not in ("theirs", "body")}
+        held = super().attributes(everything)
+        return {name: value for name, value in held.items() if name not in ("theirs", "body")}
 
     def put_state(self, plain: Any, tensors: dict[str, Tensor]) -> None:
         super().put_state(plain, tensors)

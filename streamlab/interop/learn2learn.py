@@ -84,16 +84,18 @@ def from_task_set(task_set: Any, count: int, name: str = "learn2learn") -> tuple
     names. Raises StreamlabError for tasks whose classes have unlike numbers of images.
     """
     images, labels = _everything(task_set.dataset)
-    classes, own = np.unique(labels, return_inverse=True)
-    first = np.array([np.flatnonzero(own == number)[0] for number in range(len(classes))])
+    classes, places = np.unique(labels, return_inverse=True)
+    first = np.array([np.flatnonzero(places == number)[0] for number in range(len(classes))])
     names = tuple(str(label) for label in classes.tolist())
-    source = Source(name, names, images, own.astype(np.int64), images[first], own[first].astype(np.int64))
+    source = Source(
+        name, names, images, places.astype(np.int64), images[first], places[first].astype(np.int64)
+    )
     tasks = []
     for number in range(count):
         task_set[number]  # a description is drawn when its task is first asked for
         indices = np.array([part.index for part in task_set.sampled_descriptions[number]], np.int64)
-        members = dict.fromkeys(own[indices].tolist())
-        rows = [indices[own[indices] == label] for label in members]
+        members = dict.fromkeys(places[indices].tolist())
+        rows = [indices[places[indices] == label] for label in members]
         if len({len(row) for row in rows}) > 1:
             raise StreamlabError(f"task {number} of {name} has unlike numbers of images of its classes")
         tasks.append(np.stack(rows))

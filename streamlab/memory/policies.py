@@ -62,11 +62,11 @@ class BalancedBuffer(Buffer):
         return taken
 
     def _slot(self, label: int) -> int | None:
-        own = self.slots_of.setdefault(label, [])
+        of_label = self.slots_of.setdefault(label, [])
         self.seen_of[label] = self.seen_of.get(label, 0) + 1
         if self.count < self.capacity:
             self.count += 1
-            own.append(self.count - 1)
+            of_label.append(self.count - 1)
             return self.count - 1
         if self.capacity == 0:
             return None
@@ -77,10 +77,10 @@ class BalancedBuffer(Buffer):
             victim = largest[self._below(len(largest))]
             slots = self.slots_of[victim]
             slot = slots.pop(self._below(len(slots)))
-            own.append(slot)
+            of_label.append(slot)
             return slot
-        if own and self.write_draws.take(1)[0] <= len(own) / self.seen_of[label]:
-            return own[self._below(len(own))]
+        if of_label and self.write_draws.take(1)[0] <= len(of_label) / self.seen_of[label]:
+            return of_label[self._below(len(of_label))]
         return None
 
     def _below(self, count: int) -> int:
@@ -100,8 +100,8 @@ class GreedyBuffer(Buffer):
     def choose_slots(self, batch: Batch) -> dict[int, int]:
         taken: dict[int, int] = {}
         for row, label in enumerate(batch.label_list):
-            own = self.slots_of.setdefault(label, [])
-            if len(own) >= self.capacity / len(self.slots_of):
+            slots = self.slots_of.setdefault(label, [])
+            if len(slots) >= self.capacity / len(self.slots_of):
                 continue
             if self.count < self.capacity:
                 slot = self.count
@@ -109,7 +109,7 @@ class GreedyBuffer(Buffer):
             else:
                 largest = max(self.slots_of.values(), key=len)
                 slot = largest.pop(int(self.write_draws.take(1)[0] * len(largest)))
-            own.append(slot)
+            slots.append(slot)
             taken[slot] = row
         return taken
 
@@ -141,18 +141,23 @@ class HerdedBuffer(Buffer):
         classes = torch.unique(view.labels).tolist()
         held = {label: self.at(self.slots_of.pop(label)) for label in classes if label in self.slots_of}
         fresh = {label: view.of_class(label) for label in classes}
-        offered = {label: held[label].joined(own) if label in held else own for label, own in fresh.items()}
+        offered = {
+            label: held[label].joined(samples) if label in held else samples
+            for label, samples in fresh.items()
+        }
         sizes = {label: len(slots) for label, slots in self.slots_of.items()}
-        shares = equal_shares(self.capacity, {**sizes, **{label: len(own) for label, own in offered.items()}})
+        shares = equal_shares(
+            self.capacity, {**sizes, **{label: len(samples) for label, samples in offered.items()}}
+        )
         kept = [slot for label, slots in self.slots_of.items() for slot in slots[: shares[label]]]
         self.keep(kept, self.capacity)
         for label, batch in offered.items():
             rows = herding(features_of(batch.images), shares[label])
-            own = list(range(self.count, self.count + len(rows)))
-            self.slots_of[label] = own
+            slots = list(range(self.count, self.count + len(rows)))
+            self.slots_of[label] = slots
             self.count += len(rows)
             self.seen += len(fresh[label])
-            self.write(batch, dict(zip(own, rows, strict=True)))
+            self.write(batch, dict(zip(slots, rows, strict=True)))
 
 
 def equal_shares(capacity: int, sizes: Mapping[int, int]) -> dict[int, int]:

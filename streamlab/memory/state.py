@@ -46,16 +46,16 @@ def _is_bookkeeping(name: str) -> bool:
 def _attributes(thing: object) -> dict[str, Any]:
     """What an object holds under names, less what its class calls transient (it can be made anew)
     and, for modules, less torch's own bookkeeping."""
-    own = dict(vars(thing)) if hasattr(thing, "__dict__") else {}
+    held = dict(vars(thing)) if hasattr(thing, "__dict__") else {}
     for cls in type(thing).__mro__:
         for slot in getattr(cls, "__slots__", ()):
             if hasattr(thing, slot) and not slot.startswith("__"):
-                own[slot] = getattr(thing, slot)
+                held[slot] = getattr(thing, slot)
     transient: frozenset[str] = getattr(type(thing), "transient", frozenset())
-    own = {name: value for name, value in own.items() if name not in transient}
+    held = {name: value for name, value in held.items() if name not in transient}
     if isinstance(thing, nn.Module):
-        own = {name: value for name, value in own.items() if not _is_bookkeeping(name)}
-    return own
+        held = {name: value for name, value in held.items() if not _is_bookkeeping(name)}
+    return held
 
 
 def walk(

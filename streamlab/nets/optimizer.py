@@ -74,11 +74,11 @@ class SGD(torch.optim.Optimizer):
         self, moved: list[Tensor], steps: list[Tensor], group: dict[str, Any]
     ) -> list[Tensor]:
         for parameter, step in zip(moved, steps, strict=True):
-            own = self.state[parameter]
-            if "momentum_buffer" in own:
-                own["momentum_buffer"].mul_(group["momentum"]).add_(step)
+            state = self.state[parameter]
+            if "momentum_buffer" in state:
+                state["momentum_buffer"].mul_(group["momentum"]).add_(step)
             else:
-                own["momentum_buffer"] = step.clone()
+                state["momentum_buffer"] = step.clone()
         velocities: list[Tensor] = [self.state[parameter]["momentum_buffer"] for parameter in moved]
         if not group["nesterov"]:
             return velocities

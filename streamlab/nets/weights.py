@@ -48,12 +48,13 @@ def load_weights(where: str, model: nn.Module, path: Path) -> None:
 
     read_header(where, path)
     found = load_file(path)
-    for name, own in model.state_dict().items():
+    for name, expected in model.state_dict().items():
         if name not in found:
             raise StreamlabError(f"{path} has no tensor {name}")
-        if found[name].shape != own.shape:
+        if found[name].shape != expected.shape:
             raise StreamlabError(
-                f"{path}: {name} has shape {tuple(found[name].shape)}, and should have {tuple(own.shape)}"
+                f"{path}: {name} has shape {tuple(found[name].shape)}, and should have "
+                f"{tuple(expected.shape)}"
             )
     model.load_state_dict({name: found[name] for name in model.state_dict()})
 

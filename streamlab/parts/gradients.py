@@ -14,8 +14,8 @@ def flat_gradient(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
     parts = torch.autograd.grad(loss, parameters, allow_unused=True)
     return torch.cat(
         [
-            torch.zeros_like(own).flatten() if part is None else part.flatten()
-            for part, own in zip(parts, parameters, strict=True)
+            torch.zeros_like(parameter).flatten() if part is None else part.flatten()
+            for part, parameter in zip(parts, parameters, strict=True)
         ]
     )
 

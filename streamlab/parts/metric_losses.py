@@ -31,9 +31,9 @@ def distances(a: Tensor, b: Tensor) -> Tensor:
 
 def prototypes_of(features: Tensor, labels: Tensor, way: int) -> Tensor:
     """(…, S, D), (…, S) int64 in [0, way) -> (…, way, D): the mean feature of each class."""
-    own = full_precision(features)
-    members = torch.nn.functional.one_hot(labels, way).to(own.dtype)
-    return members.mT @ own / members.sum(-2).unsqueeze(-1)
+    points = full_precision(features)
+    members = torch.nn.functional.one_hot(labels, way).to(points.dtype)
+    return members.mT @ points / members.sum(-2).unsqueeze(-1)
 
 
 def proto_triplet_loss(query: Tensor, labels: Tensor, prototypes: Tensor, margin: float = 0.5) -> Tensor:
@@ -43,9 +43,9 @@ def proto_triplet_loss(query: Tensor, labels: Tensor, prototypes: Tensor, margin
     the own prototype - distance to the nearest other + margin, at least 0, averaged over all queries.
     """
     gaps = distances(query, prototypes)
-    own = gaps.gather(-1, labels[..., None]).squeeze(-1)
+    to_own = gaps.gather(-1, labels[..., None]).squeeze(-1)
     rivals = gaps.scatter(-1, labels[..., None], float("inf")).amin(-1)
-    return (own - rivals + margin).clamp(min=0).mean()
+    return (to_own - rivals + margin).clamp(min=0).mean()
 
 
 def icnn_score(
@@ -168,11 +168,11 @@ class MetricTerms:
             score = icnn_score(features, labels, features, labels)
             terms["icnn"] = -self.icnn * score.clamp(min=1e-12).log()
         if self.proto_triplet:
-            present, own = torch.unique(labels, return_inverse=True)
+            present, places = torch.unique(labels, return_inverse=True)
             if len(present) > 1:
-                means = prototypes_of(features, own, len(present))
+                means = prototypes_of(features, places, len(present))
                 terms["proto_triplet"] = self.proto_triplet * proto_triplet_loss(
-                    features, own, means, self.margin
+                    features, places, means, self.margin
                 )
         return terms
 

@@ -102,11 +102,11 @@ class Episodes:
             if int(numbers.max()) >= self.count:
                 raise IndexError(f"{self.phase} has {self.count} listed episodes")
             return samples[numbers]
-        own, each = key(self.seed, "episodes", self.phase), max(self.shots) + self.query
+        name, each = key(self.seed, "episodes", self.phase), max(self.shots) + self.query
         begin = numbers[:, None] * _SLOTS
-        chosen = _choose(own, begin, torch.tensor([len(self.sizes)], device=device), self.way)[:, 0]
+        chosen = _choose(name, begin, torch.tensor([len(self.sizes)], device=device), self.way)[:, 0]
         slots = begin + 2 * self.way + torch.arange(self.way, device=device) * 2 * each
-        return samples[starts[chosen][..., None] + _choose(own, slots, sizes[chosen], each)]
+        return samples[starts[chosen][..., None] + _choose(name, slots, sizes[chosen], each)]
 
     def _on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """On a device: the samples (or the list), the classes' sizes, and where each class begins."""
@@ -158,7 +158,7 @@ class Episodes:
         return json.dumps(head), [*arrays, *([] if self.listed is None else [self.listed])]
 
 
-def _choose(own: int, slots: Tensor, below: Tensor, count: int) -> Tensor:
+def _choose(name: int, slots: Tensor, below: Tensor, count: int) -> Tensor:
     """(E, W, count) different integers in [0, below), in random order.
 
     slots: (E, W) where each row's draws begin; it takes 2 · count. below: (E, W), or what spreads to it.
@@ -166,7 +166,7 @@ def _choose(own: int, slots: Tensor, below: Tensor, count: int) -> Tensor:
     import torch
 
     steps = torch.arange(2 * count, device=slots.device)
-    bits = hashed(own, slots[..., None] + steps)
+    bits = hashed(name, slots[..., None] + steps)
     chosen = torch.empty((*slots.shape, count), dtype=torch.int64, device=slots.device)
     for number in range(count):
         top = below - count + number
@@ -262,12 +262,12 @@ class EpisodePlan:
         try:
             parts: dict[str, Any] = {}
             for phase in PHASES:
-                own: dict[str, Any] = {
+                phase_parts: dict[str, Any] = {
                     name: tuple(value) if isinstance(value, list) else value
                     for name, value in head[phase].items()
                 }
-                own |= {name: arrays.get(f"{phase}.{name}") for name in ("samples", "listed")}
-                parts[phase] = Episodes(**own)
+                phase_parts |= {name: arrays.get(f"{phase}.{name}") for name in ("samples", "listed")}
+                parts[phase] = Episodes(**phase_parts)
             parts |= {name: head[name] for name in _HEAD} | {"environments": tuple(head["environments"])}
             plan = EpisodePlan(**parts)
         except (KeyError, TypeError, ValueError) as error:

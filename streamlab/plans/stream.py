@@ -92,7 +92,7 @@ class Scenario(Protocol):
 class StreamPlan:
     """A sequence of experiences, immutable, hashable and saveable.
 
-    transforms: what is done to images, by name (streamlab.data.split); none: images as they are.
+    transforms: what is done to images, by name (streamlab.data.split); empty means images as they are.
     class_counts: training samples of each class in the stream, filled in by `make_plan`. has_base:
     the first experience is a base session, for training a network on (few-shot sessions). points: a regular
     evaluation is taken at the first batch end at or past a multiple ("at"), or strictly past it ("past", as
@@ -160,8 +160,8 @@ class StreamPlan:
     def experience_of_test(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """(n,) the experience that each of these test samples belongs to."""
         owners, place = self._test_owners
-        own: NDArray[np.int64] = owners[np.searchsorted(place, indices)]
-        return own
+        found: NDArray[np.int64] = owners[np.searchsorted(place, indices)]
+        return found
 
     @cached_property
     def _test_owners(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -242,5 +242,5 @@ def permutation(seed: int, number: int) -> str:
 
 def labels_at(labels: NDArray[np.int64], indices: NDArray[np.int64]) -> NDArray[np.int64]:
     """(n,) the labels of these indices of a plan, whatever transform they are under."""
-    own: NDArray[np.int64] = labels[indices % len(labels)]
-    return own
+    found: NDArray[np.int64] = labels[indices % len(labels)]
+    return found

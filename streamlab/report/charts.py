@@ -95,7 +95,7 @@ def stream_chart(panel: Panel, styles: Styles, key: str, budget: str) -> Picture
     canvas = Canvas(key)
     axes = canvas.axes
     for row in panel.rows:
-        curves = [dict(own.curve) for own in panel.complete(budget, row) if own.curve]
+        curves = [dict(result.curve) for result in panel.complete(budget, row) if result.curve]
         if not curves:
             continue
         common = sorted(set.intersection(*(set(curve) for curve in curves)))
@@ -127,10 +127,10 @@ def kinds_chart(panel: Panel, key: str) -> Picture:
     shown = []
     for row in panel.rows:
         ways = {budget: panel.results.get((budget, row), ()) for budget in panel.budgets}
-        folders = [own[0].folder for own in ways.values() if own]
+        folders = [results[0].folder for results in ways.values() if results]
         same = len(folders) == len(ways) and len(set(folders)) == 1  # it keeps no exemplars
         for budget, results in list(ways.items())[: 1 if same else None]:
-            held = next((own.held for own in results if own.held), None)
+            held = next((result.held for result in results if result.held), None)
             if held:
                 shown.append((row, "every budget" if same and len(ways) > 1 else budget, held))
     canvas = Canvas(key, height=max(2.2, 0.24 * len(shown) + 1.4))
@@ -162,7 +162,7 @@ def heat_maps(panel: Panel, key: str, budget: str) -> Picture | None:
     """Accuracy on every task after every task, the mean over seeds, a map a row."""
     maps = {}
     for row in ranked(panel):
-        matrices = [own.matrix for own in panel.complete(budget, row) if own.matrix]
+        matrices = [result.matrix for result in panel.complete(budget, row) if result.matrix]
         if matrices and len(matrices[0]) > 1:
             maps[row] = [
                 [_mean([matrix[i][j] for matrix in matrices]) for j in range(len(matrices[0]))]
@@ -246,7 +246,7 @@ def paired_chart(gathered: Gathered, panel: Panel, key: str) -> Picture | None:
     drawn = {}
     for budget in budgets:
         reference = reference_of(gathered, panel, budget, "a_avg")
-        values = {row: own for row, own in by_row(panel, budget, "a_avg").items() if own}
+        values = {row: by_seed for row, by_seed in by_row(panel, budget, "a_avg").items() if by_seed}
         found = against(values, str(reference))
         if found:
             drawn[budget] = (str(reference), found)

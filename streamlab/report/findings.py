@@ -30,16 +30,16 @@ def _best(gathered: Gathered) -> str:
     for panel in gathered.panels:
         budget = panel.budgets[-1]
         metric = _main_metric(panel, budget)
-        values = {row: own for row, own in by_row(panel, budget, metric).items() if own}
+        values = {row: by_seed for row, by_seed in by_row(panel, budget, metric).items() if by_seed}
         found = standings(values, False)
         where = f"on {panel.label} at {budget_text(panel, budget)}"
         if not found:
             parts.append(f"{where} nothing is complete")
             continue
-        best = next(row for row, own in found.items() if own.best)
+        best = next(row for row, standing in found.items() if standing.best)
         half = found[best].mean.half_width
         shown = f"{100 * found[best].mean.mean:.1f}" + ("" if half is None else f" ± {100 * half:.1f}") + " %"
-        tied = [row for row, own in found.items() if own.tied]
+        tied = [row for row, standing in found.items() if standing.tied]
         others = [row for row in found if row != best]
         if not others:
             verdict = ""
@@ -61,10 +61,10 @@ def _over_memory(gathered: Gathered) -> str:
         small = panel.budgets[0]
         metric = _main_metric(panel, small)
         every = [by_row(panel, budget, metric) for budget in panel.budgets]
-        known = [row for row in every[0] if all(own.get(row) for own in every)]
+        known = [row for row in every[0] if all(at_budget.get(row) for at_budget in every)]
         if len(known) < 2:
             continue
-        least, most = (_leader({row: own[row] for row in known}) for own in (every[0], every[-1]))
+        least, most = (_leader({row: at_budget[row] for row in known}) for at_budget in (every[0], every[-1]))
         whole = _leader({row: areas(panel, row, metric) for row in by_row(panel, small, metric)})
         over = f", and {whole} has the largest area over all budgets" if whole else ""
         at = f"on {panel.label} {least} leads at the smallest budget ({small})"
@@ -84,9 +84,9 @@ def _cost_and_certainty(gathered: Gathered) -> str:
         metric = _main_metric(panel, budget)
         best = _leader(by_row(panel, budget, metric))
         costs = {
-            row: interval(list(own.values())).mean
-            for row, own in by_row(panel, budget, "flops").items()
-            if own
+            row: interval(list(by_seed.values())).mean
+            for row, by_seed in by_row(panel, budget, "flops").items()
+            if by_seed
         }
         if best in costs and len(costs) > 1 and min(costs.values()) > 0:
             cheapest = min(costs, key=lambda row: costs[row])
@@ -117,12 +117,14 @@ def _cost_and_certainty(gathered: Gathered) -> str:
 def _common_seeds(panel: Panel) -> int:
     """Seeds that are complete of every competing row at the largest budget, if a row has any there."""
     budget = panel.budgets[-1]
-    known = [set(own) for own in by_row(panel, budget, _main_metric(panel, budget)).values() if own]
+    known = [
+        set(by_seed) for by_seed in by_row(panel, budget, _main_metric(panel, budget)).values() if by_seed
+    ]
     return len(set.intersection(*known)) if known else 0
 
 
 def _leader(values: Mapping[str, Mapping[int, float]]) -> str:
-    means = {row: interval(list(own.values())).mean for row, own in values.items() if own}
+    means = {row: interval(list(by_seed.values())).mean for row, by_seed in values.items() if by_seed}
     return max(means, key=lambda row: means[row], default="")
 
 

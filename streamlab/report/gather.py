@@ -31,14 +31,14 @@ def gather(folders: Sequence[Path], reference: str | None = None) -> Gathered:
             for held in of_table:
                 result = _read(held)
                 place = (scenario, result.spec.source)
-                own = _budget_of(of_table, budget)
-                known = budgets.setdefault(place, {}).setdefault(budget, own)
-                if (known.bytes, known.exemplars) != (own.bytes, own.exemplars):
+                comes_to = _budget_of(of_table, budget)
+                known = budgets.setdefault(place, {}).setdefault(budget, comes_to)
+                if (known.bytes, known.exemplars) != (comes_to.bytes, comes_to.exemplars):
                     raise StreamlabError(
-                        f"{folder}: its budget {budget} of {scenario} comes to {own.bytes} bytes, "
+                        f"{folder}: its budget {budget} of {scenario} comes to {comes_to.bytes} bytes, "
                         f"and to {known.bytes} in another of these folders"
                     )
-                shown = within_budget(result, own) if held.budget == ANY else result
+                shown = within_budget(result, comes_to) if held.budget == ANY else result
                 found.setdefault(place, {}).setdefault((budget, held.label), []).append(shown)
         if (folder / FILE).exists():
             asked = read_experiment(folder)["request"]
@@ -46,8 +46,8 @@ def gather(folders: Sequence[Path], reference: str | None = None) -> Gathered:
             tuned += _tuned(folder) if asked["tune"] else []
     scenarios = [scenario for scenario, _ in found]
     labels = {panel: panel[0] if scenarios.count(panel[0]) == 1 else " on ".join(panel) for panel in found}
-    panels = tuple(_panel(labels[place], budgets[place], own) for place, own in found.items())
-    every = [result for panel in panels for own in panel.results.values() for result in own]
+    panels = tuple(_panel(labels[place], budgets[place], found_here) for place, found_here in found.items())
+    every = [result for panel in panels for results in panel.results.values() for result in results]
     if not any(result.status == "complete" for result in every):
         raise StreamlabError(f"{folders[0]} has no complete run to report")
     for panel in panels:
@@ -118,18 +118,18 @@ def within_budget(result: Result, budget: Budget) -> Result:
 
 def _panel(label: str, budgets: Mapping[str, Budget], found: Mapping[tuple[str, str], list[Result]]) -> Panel:
     ordered = sorted(budgets, key=lambda text: budgets[text].size)
-    bytes_of = {text: own.bytes for text, own in budgets.items() if own.bytes is not None}
+    bytes_of = {text: resolved.bytes for text, resolved in budgets.items() if resolved.bytes is not None}
     results = {}
     for budget in ordered:
-        for (column, row), own in found.items():
+        for (column, row), runs in found.items():
             if column == budget:
                 seen: dict[int, Result] = {}
-                for result in own:
+                for result in runs:
                     other = seen.setdefault(result.spec.seed, result)
                     if other is not result:
                         check_pair(other, result)
                         raise StreamlabError(
                             f"{row} at {budget} is there twice, in {other.folder} and {result.folder}"
                         )
-                results[column, row] = tuple(sorted(own, key=lambda result: result.spec.seed))
+                results[column, row] = tuple(sorted(runs, key=lambda result: result.spec.seed))
     return Panel(label, tuple(ordered), bytes_of, results)

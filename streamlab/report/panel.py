@@ -59,7 +59,7 @@ class Panel:
 
     def complete(self, budget: str, row: str) -> list[Result]:
         """A row's complete runs at a budget, seed by seed."""
-        return [own for own in self.results.get((budget, row), ()) if own.status == "complete"]
+        return [result for result in self.results.get((budget, row), ()) if result.status == "complete"]
 
     def is_ceiling(self, row: str) -> bool:
         """Whether a row is trained on everything at once, and not ranked."""
@@ -67,7 +67,7 @@ class Panel:
 
     def all_of(self, row: str) -> list[Result]:
         """All runs of a row."""
-        return [result for (_, own), results in self.results.items() if own == row for result in results]
+        return [result for (_, label), results in self.results.items() if label == row for result in results]
 
 
 @dataclass(frozen=True)
@@ -99,4 +99,4 @@ class Gathered:
     @property
     def seeds(self) -> int:
         """Seeds of the row that has most."""
-        return max((len(own) for panel in self.panels for own in panel.results.values()), default=0)
+        return max((len(results) for panel in self.panels for results in panel.results.values()), default=0)

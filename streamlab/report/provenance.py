@@ -14,30 +14,31 @@ def provenance_of(gathered: Gathered) -> list[tuple[str, str]]:
     pairs = [
         (
             "packages",
-            _each(", ".join(f"{n} {v}" for n, v in own.get("packages", {}).items()) for own in made),
+            _each(", ".join(f"{n} {v}" for n, v in about.get("packages", {}).items()) for about in made),
         ),
         (
             "machine",
             _each(
-                f"{own.get('system')}, {own.get('processors')} processors, Python {own.get('python')}"
-                for own in made
+                f"{about.get('system')}, {about.get('processors')} processors, Python {about.get('python')}"
+                for about in made
             ),
         ),
         ("device", _each(f"{spec.device}, {spec.compute.precision}" for spec in specs)),
         (
             "form",
             _each(
-                f"{own.get('threads')} thread, {own.get('layout')}, sgd of {own.get('sgd')}" for own in made
+                f"{about.get('threads')} thread, {about.get('layout')}, sgd of {about.get('sgd')}"
+                for about in made
             ),
         ),
-        ("made", _span(own.get("created", "") for own in made)),
+        ("made", _span(about.get("created", "") for about in made)),
         ("sources", _each(f"{spec.source} {spec.source_digest[:16]}" for spec in specs)),
     ]
     for panel in gathered.panels:
         plans = {
-            own.spec.seed: own.spec.plan_fingerprint[:16]
+            about.spec.seed: about.spec.plan_fingerprint[:16]
             for results in panel.results.values()
-            for own in results
+            for about in results
         }
         text = ", ".join(f"seed {seed}: {plan}" for seed, plan in sorted(plans.items()))
         pairs.append((f"plans of {panel.label}", text))

@@ -70,7 +70,7 @@ def areas(panel: Panel, row: str, metric: str) -> dict[int, float]:
 
 def standings(values: Mapping[str, BySeed], lower: bool) -> dict[str, Standing]:
     """Each row's mean, which is the best, and which are not told apart from that. values: by row and seed."""
-    means = {row: interval(list(own.values())) for row, own in values.items() if own}
+    means = {row: interval(list(by_seed.values())) for row, by_seed in values.items() if by_seed}
     if not means:
         return {}
     best = (min if lower else max)(means, key=lambda row: means[row].mean)
@@ -84,15 +84,15 @@ def standings(values: Mapping[str, BySeed], lower: bool) -> dict[str, Standing]:
 
 def against(values: Mapping[str, BySeed], reference: str) -> list[Paired]:
     """Every other row minus the reference, over the seeds that both have (at least two)."""
-    others = {row: own for row, own in values.items() if row != reference}
+    others = {row: by_seed for row, by_seed in values.items() if row != reference}
     found = paired_differences(values[reference], others)
     rows = []
     for row, difference in found.items():
-        own = difference.interval
-        narrow = t_quantile(0.95, own.n - 1)
-        wide = t_quantile(1 - 0.05 / len(found), own.n - 1)
-        half = (own.half_width or 0.0) * wide / narrow
-        rows.append(Paired(row, -own.mean, half, own.n, difference.p_holm))
+        spread = difference.interval
+        narrow = t_quantile(0.95, spread.n - 1)
+        wide = t_quantile(1 - 0.05 / len(found), spread.n - 1)
+        half = (spread.half_width or 0.0) * wide / narrow
+        rows.append(Paired(row, -spread.mean, half, spread.n, difference.p_holm))
     return rows
 
 
@@ -101,7 +101,7 @@ def ranked(panel: Panel) -> list[str]:
     return [
         row
         for row in panel.rows
-        if not panel.is_ceiling(row) and any(own.status == "complete" for own in panel.all_of(row))
+        if not panel.is_ceiling(row) and any(result.status == "complete" for result in panel.all_of(row))
     ]
 
 
@@ -112,7 +112,7 @@ def by_row(panel: Panel, budget: str, metric: str) -> dict[str, dict[int, float]
 
 def reference_of(gathered: Gathered, panel: Panel, budget: str, metric: str) -> str | None:
     """The row asked for, else the best at this budget."""
-    values = {row: own for row, own in by_row(panel, budget, metric).items() if own}
+    values = {row: by_seed for row, by_seed in by_row(panel, budget, metric).items() if by_seed}
     if gathered.reference in values:
         return gathered.reference
     return max(values, key=lambda row: interval(list(values[row].values())).mean, default=None)
@@ -136,11 +136,11 @@ def ranks(gathered: Gathered, metric: str) -> Ranks | str:
     ]
     for panel in gathered.panels:
         tables = {row: [panel.values(budget, row, metric) for budget in panel.budgets] for row in rows}
-        seeds = sorted({seed for own in tables.values() for table in own for seed in table})
+        seeds = sorted({seed for of_row in tables.values() for table in of_row for seed in table})
         for seed in seeds:
             values = [[table.get(seed, math.nan) for table in tables[row]] for row in rows]
             if np.isfinite(values).all():
-                blocks.append([float(np.mean(own)) for own in values])
+                blocks.append([float(np.mean(column)) for column in values])
     if len(rows) < 3 or len(blocks) < FEWEST_BLOCKS:
         return (
             f"a critical-difference diagram needs {FEWEST_BLOCKS} blocks (scenario x seed) and 3 rows that "

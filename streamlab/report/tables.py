@@ -124,7 +124,7 @@ def area_table(panel: Panel) -> Table:
     for row in panel.rows:
         cells = [Entry(row)]
         for metric in names.values():
-            competing = {r: own for r, own in values[metric].items() if not panel.is_ceiling(r)}
+            competing = {r: by_seed for r, by_seed in values[metric].items() if not panel.is_ceiling(r)}
             found = standings(competing, False)
             mark: Mark = "best" if row in found and found[row].best else ""
             mark = "tied" if row in found and found[row].tied else mark
@@ -150,7 +150,7 @@ def kinds_table(panel: Panel, budget: str) -> Table:
     """The most that each row held, by kind."""
     rows = [row for row in panel.rows if (budget, row) in panel.results]
     held = {row: _held(panel.results[budget, row]) for row in rows}
-    kinds = [kind for kind in KINDS if any(own.get(kind) for own in held.values())]
+    kinds = [kind for kind in KINDS if any(by_kind.get(kind) for by_kind in held.values())]
     body = []
     for row in rows:
         cells = [Entry(readable_bytes(held[row][kind]) if held[row].get(kind) else "–") for kind in kinds]
@@ -169,11 +169,11 @@ def kinds_table(panel: Panel, budget: str) -> Table:
 def difference_table(gathered: Gathered, panel: Panel, budget: str) -> Table:
     """Every row minus the reference, in points."""
     metric = "a_avg"
-    own = {row: panel.values(budget, row, metric) for row in panel.rows if not panel.is_ceiling(row)}
+    by_label = {row: panel.values(budget, row, metric) for row in panel.rows if not panel.is_ceiling(row)}
     reference = reference_of(gathered, panel, budget, metric)
     body = []
     if reference is not None:
-        for paired in against({row: seeds for row, seeds in own.items() if seeds}, reference):
+        for paired in against({row: seeds for row, seeds in by_label.items() if seeds}, reference):
             verdict = "not told apart" if paired.p_holm >= 0.05 else "above" if paired.mean > 0 else "below"
             body.append(
                 (
@@ -216,7 +216,9 @@ def failures(panel: Panel, budget: str) -> list[str]:
 def _standings(panel: Panel, budget: str, rows: list[str], metric: str) -> dict[str, Mark]:
     values = {row: panel.values(budget, row, metric) for row in rows if not panel.is_ceiling(row)}
     found = standings(values, lower_is_better(metric))
-    return {row: "best" if own.best else "tied" if own.tied else "" for row, own in found.items()}
+    return {
+        row: "best" if standing.best else "tied" if standing.tied else "" for row, standing in found.items()
+    }
 
 
 def _entry(
@@ -236,8 +238,8 @@ def _exemplars(done: list[Result]) -> Entry:
     if not done:
         return Entry("–")
     most, left = (
-        max(int(own.resources.get("exemplars", 0)) for own in done),
-        max(own.exemplars for own in done),
+        max(int(result.resources.get("exemplars", 0)) for result in done),
+        max(result.exemplars for result in done),
     )
     return Entry(f"{most:,}" if left >= 0.9 * most else f"{most:,} to {left:,}")
 

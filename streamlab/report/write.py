@@ -161,14 +161,15 @@ def csv_of(gathered: Gathered) -> str:
     writer.writerow([*head, *metrics, *resources, *(f"held {kind}" for kind in kinds)])
     for panel in gathered.panels:
         for (budget, row), results in panel.results.items():
-            for own in results:
+            for result in results:
                 about = [
-                    panel.label, own.spec.source, budget, panel.bytes_of.get(budget, ""), row, own.spec.seed,
-                    own.status, own.spec.plan_fingerprint, own.folder, own.message,
+                    panel.label, result.spec.source, budget, panel.bytes_of.get(budget, ""), row,
+                    result.spec.seed, result.status, result.spec.plan_fingerprint, result.folder,
+                    result.message,
                 ]  # fmt: skip
-                values: list[Any] = [own.metrics.get(name, "") for name in metrics]
-                values += [own.resources.get(name, "") for name in resources]
-                values += [own.held.get(kind, "") for kind in kinds]
+                values: list[Any] = [result.metrics.get(name, "") for name in metrics]
+                values += [result.resources.get(name, "") for name in resources]
+                values += [result.held.get(kind, "") for kind in kinds]
                 writer.writerow([*about, *values])
     return text.getvalue()
 
@@ -195,23 +196,23 @@ def _environment(html: bool) -> jinja2.Environment:
 def _tuned(gathered: Gathered) -> list[dict[str, Any]]:
     """What was tried and chosen, in words."""
     shown = []
-    for own in gathered.tuned:
-        scores = [trial["score"] for trial in own["trials"]]
+    for tuned in gathered.tuned:
+        scores = [trial["score"] for trial in tuned["trials"]]
         known = [score for score in scores if score is not None]
         shown.append(
             {
-                "scenario": own["scenario"],
-                "strategy": own["strategy"],
+                "scenario": tuned["scenario"],
+                "strategy": tuned["strategy"],
                 "trials": len(scores),
-                "chosen": _parameters(own["chosen"]) or "as it comes",
+                "chosen": _parameters(tuned["chosen"]) or "as it comes",
                 "best": f"{100 * max(known):.1f}",
                 "first": "failed" if scores[0] is None else f"{100 * scores[0]:.1f}",
-                "metric": own["metric"],
-                "budget": own["budget"],
+                "metric": tuned["metric"],
+                "budget": tuned["budget"],
                 "tried": [
                     (_parameters(trial["parameters"]) or "as it comes")
                     + (": failed" if trial["score"] is None else f": {100 * trial['score']:.1f}")
-                    for trial in own["trials"]
+                    for trial in tuned["trials"]
                 ],
             }
         )
@@ -231,10 +232,10 @@ def _markdown_tuning(tuned: Sequence[Mapping[str, Any]]) -> list[str]:
         "split was not read.",
         "",
     ]
-    for own in tuned:
-        found = f"{own['metric']} {own['best']} %, as it comes {own['first']} %"
-        where = f"{own['strategy']} on {own['scenario']}, {own['trials']} trials at {own['budget']}"
-        lines.append(f"- {where}: chosen {own['chosen']} ({found}). Tried: {'; '.join(own['tried'])}.")
+    for one in tuned:
+        found = f"{one['metric']} {one['best']} %, as it comes {one['first']} %"
+        where = f"{one['strategy']} on {one['scenario']}, {one['trials']} trials at {one['budget']}"
+        lines.append(f"- {where}: chosen {one['chosen']} ({found}). Tried: {'; '.join(one['tried'])}.")
     return lines
 
 
@@ -252,7 +253,7 @@ def _markdown_entry(entry: Entry) -> str:
 
 def _latex_entry(entry: Entry) -> str:
     text = _latex(entry.text) + (f" $\\pm$ {_latex(entry.half)}" if entry.half else "")
-    return _marked(entry, text, lambda own: f"\\textbf{{{own}}}", lambda own: f"\\emph{{{own}}}")
+    return _marked(entry, text, lambda cell: f"\\textbf{{{cell}}}", lambda cell: f"\\emph{{{cell}}}")
 
 
 def _marked(entry: Entry, text: str, best: Callable[[str], str], tied: Callable[[str], str]) -> str:

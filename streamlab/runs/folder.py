@@ -70,8 +70,8 @@ class RunFolder:
         if not (path / "run.json").exists():
             plan.save(path / "plan.safetensors")
             made_with = provenance()
-            own = identity(spec, made_with, strategy)
-            content = {"spec": spec.to_plain(), "provenance": made_with, "identity": own}
+            follows_from = identity(spec, made_with, strategy)
+            content = {"spec": spec.to_plain(), "provenance": made_with, "identity": follows_from}
             write_json(path / "run.json", content)
         return RunFolder(path)
 

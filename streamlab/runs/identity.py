@@ -26,7 +26,7 @@ def identity(
     The plan and the source are in the spec, by fingerprint and digest. strategy: the class itself, where it
     has no importable name.
     """
-    own = {name: value for name, value in spec.to_plain().items() if name not in _ELSEWHERE}
+    values = {name: value for name, value in spec.to_plain().items() if name not in _ELSEWHERE}
     forms = {name: provenance[name] for name in ("packages", "threads", "layout", "sgd")}
     backbone = str(spec.backbone.get("name", ""))
     sources = {
@@ -34,7 +34,7 @@ def identity(
         "backbone's source": _source("backbones", backbone) if backbone else "",
     }
     digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in sources.items()}
-    return {**own, **forms, **digests}
+    return {**values, **forms, **digests}
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

@@ -126,11 +126,11 @@ def load_strategy(name: str) -> type[Strategy]:
             raise StreamlabError(f"strategy {name!r} is {found!r}, and must be a class derived from Strategy")
         return found
     module = plugins.load_file(Path(name))
-    own = [
+    defined = [
         value
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Strategy) and value.__module__ == module.__name__
     ]
-    if len(own) != 1:
-        raise StreamlabError(f"strategy file {name} defines {len(own)} strategies, and must define one")
-    return own[0]
+    if len(defined) != 1:
+        raise StreamlabError(f"strategy file {name} defines {len(defined)} strategies, and must define one")
+    return defined[0]

@@ -141,10 +141,10 @@ def _split(view: View, config: BaseConfig, seed: int) -> tuple[Samples, Samples 
     labels = whole[1].cpu().numpy()
     held = np.zeros(len(labels), np.bool_)
     for label in np.unique(labels):
-        own = np.flatnonzero(labels == label)
+        members = np.flatnonzero(labels == label)
         draws = Draws(seed, "base", "validation", int(label))
-        most = min(round(config.validation * len(own)), len(own) - 1)
-        held[own[draws.permutation(len(own))[:most]]] = True
+        most = min(round(config.validation * len(members)), len(members) - 1)
+        held[members[draws.permutation(len(members))[:most]]] = True
     chosen = torch.from_numpy(held).to(whole[1].device)
     if not held.any():
         return whole, None

@@ -249,8 +249,8 @@ def _base(
     base = simulation.progress.base
     if base is None or not simulation.strategy.setting.base.paper_compat or isinstance(record, EpisodeRecord):
         return base
-    own = 100 * record.at_task_ends[0].accuracy
-    return {**base, "session_0_as_the_papers_report": max(base["accuracy"], own)}
+    by_prototypes = 100 * record.at_task_ends[0].accuracy
+    return {**base, "session_0_as_the_papers_report": max(base["accuracy"], by_prototypes)}
 
 
 def _plain(value: Any) -> float | None:

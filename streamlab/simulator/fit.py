@@ -234,9 +234,9 @@ def _follow(average: nn.Module | None, network: nn.Module, keep: float, step: in
     """Move the average; in the first steps faster, so that it forgets where training began."""
     if average is None:
         return
-    own: list[Tensor] = list(average.parameters())
+    followers: list[Tensor] = list(average.parameters())
     other: list[Tensor] = list(network.parameters())
-    torch._foreach_lerp_(own, other, 1 - min(keep, (1 + step) / (10 + step)))
+    torch._foreach_lerp_(followers, other, 1 - min(keep, (1 + step) / (10 + step)))
     for mine, its in zip(average.buffers(), network.buffers(), strict=True):
         mine.copy_(its)
 

@@ -90,12 +90,12 @@ class StreamSimulation(Simulation):
         """An experience begins, where boundaries are shown."""
         self._start_experiences(self.progress.samples_seen + 1)
         self.progress.measured_from = self.progress.steps
-        view, own = self.view(number), self.strategy.current_classes
+        view, current = self.view(number), self.strategy.current_classes
         if number == 0 and self.strategy.base is not None:
             with self.training(counted=False):
                 self._train_base(view)
-        own.zero_()[list(view.classes)] = True
-        own[view.labels] = True  # a blurry task shows samples of others' classes
+        current.zero_()[list(view.classes)] = True
+        current[view.labels] = True  # a blurry task shows samples of others' classes
         if not self.strategy.learns_jointly:
             self.strategy.account.allot(self.budget)
         with self.training():
