@@ -8,6 +8,9 @@ from .plans.episodes import EpisodePlan
 from .plans.stream import Plan, StreamPlan
 
 _KINDS = {"online": "an online stream", "sessions": "sessions", "episodes": "episodes"}
+STREAMS = frozenset({"online", "sessions"})
+EPISODES = frozenset({"episodes"})
+SESSIONS = frozenset({"sessions"})
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Needs:
     the way that it was trained in.
     """
 
-    kinds: frozenset[str] = frozenset({"online", "sessions"})
+    kinds: frozenset[str] = STREAMS
     boundaries: bool = False
     new_classes: bool = False
     learning_backbone: bool = False
@@ -61,10 +64,6 @@ class Needs:
             f"{name} has an output for each class of an episode, so that it must be tested as it is "
             f"trained: scenario.train_way is {train}, and scenario.way {test}"
         )
-
-
-EPISODES = frozenset({"episodes"})
-SESSIONS = frozenset({"sessions"})
 
 
 def new_classes(plan: StreamPlan) -> list[frozenset[int]]:

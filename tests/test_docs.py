@@ -180,7 +180,12 @@ def signature(name: str, value: object) -> list[str]:
     if inspect.isclass(value) and not dataclasses.is_dataclass(value):
         return []
     names = [str(parameter).split(" = <")[0] for parameter in inspect.signature(value).parameters.values()]
-    return ["```text", f"{name}({', '.join(names)})".replace("'", ""), "```", ""]
+    text = f"{name}({', '.join(names)})".replace("'", "")
+    # A set shows its members in another order in each process.
+    text = re.sub(
+        r"frozenset\({(.*?)}\)", lambda found: f"{{{', '.join(sorted(found[1].split(', ')))}}}", text
+    )
+    return ["```text", text, "```", ""]
 
 
 def quoted(value: object) -> list[str]:

@@ -60,7 +60,7 @@ def held_outside(subject: Subject) -> dict[str, str]:
 
 def other_bytes(subject: Subject, strategy: Any, name: str) -> int:
     """The bytes under one attribute that no kind claims."""
-    if name in ("setting", "options", "exposed", "current_classes", "net", "optimizer"):
+    if name in ("setting", "options", "account", "exposed", "current_classes", "net", "optimizer"):
         return 0
     claims = {"net": "model", **subject.strategy.ledger_kinds}
     alone = measure({"net": strategy.net, name: vars(strategy)[name]}, claims)

@@ -186,8 +186,7 @@ def check_every_byte_has_a_kind(subject: Subject) -> None:
     says what an attribute is (model, exemplars, statistics, extra models, prompts).
     """
     strategy = subject.run().strategy
-    ledger = strategy.account.ledger()
-    others = ledger.bytes_by_kind.get("other", 0)
+    others = strategy.account.ledger().bytes_by_kind.get("other", 0)
     if others:
         names = [name for name in vars(strategy) if other_bytes(subject, strategy, name)]
         where = subject.line_of(f"self.{names[0]}") if names else ""
@@ -376,9 +375,8 @@ def check_serves_other_networks(subject: Subject) -> None:
         for name, parameter in fresh.net.backbone.named_parameters():
             stays = name in frozen or not parameter.requires_grad
             if stays and (name not in learned or not torch.equal(learned[name], parameter)):
-                raise Broken(
-                    f"{name} of a frozen backbone is not what it was", subject.line_of("self.net.parameters")
-                )
+                where = subject.line_of("self.net.parameters")
+                raise Broken(f"{name} of a frozen backbone is not what it was", where)
 
 
 def check_stays_on_its_device(subject: Subject) -> None:

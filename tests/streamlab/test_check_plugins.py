@@ -52,7 +52,7 @@ class Refuses(Plain):
 
 class DrawsFromTheGlobalGenerator(Plain):
     def plan(self, labels: Labels, seed: int) -> StreamPlan:
-        return super().plan(labels, int(np.random.randint(1000)))
+        return super().plan(labels, int(np.random.randint(2**31 - 1)))
 
 
 class IgnoresTheSeed(Plain):
