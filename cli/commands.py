@@ -47,7 +47,7 @@ def _run(
     command: str, scenarios: list[str] | None, defaults: Any, options: dict[str, Any], report: bool
 ) -> None:
     """Run what is asked for, or say what would be run. defaults: of the command, where they are its own."""
-    from streamlab.experiments.prepare import check_names
+    from streamlab.experiments.names import check_names
 
     told = dict(defaults)
     if scenarios and scenarios[0].endswith(".toml"):

@@ -1,36 +1,18 @@
-"""`streamlab runs list` and `runs show`: what was run, and its tables again."""
+"""`streamlab runs show`: the tables of an experiment again."""
 
 from __future__ import annotations
 
 import math
-from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
 
 from streamlab.config import readable_bytes
-from streamlab.errors import StreamlabError
-from streamlab.experiments.held import FILE, HeldRun, read_experiment, read_runs, tables_of
+from streamlab.experiments.held import HeldRun, read_runs, tables_of
 
 from .lines import hanging
 from .live import LiveState, states_of
 from .table import accuracy_table
-
-
-def print_experiments(folder: Path) -> None:
-    """One line an experiment below `folder`, newest first."""
-    found = sorted(folder.glob(f"**/{FILE}"), key=lambda path: -path.stat().st_mtime)
-    if not found:
-        raise StreamlabError(f"no experiments lie below {folder}")
-    for path in found:
-        about = read_experiment(path.parent)
-        cells = about["cells"]
-        complete = sum((path.parent / cell["folder"] / "result.json").exists() for cell in cells)
-        labels = ", ".join(dict.fromkeys(cell["label"] for cell in cells))
-        scenarios = " and ".join(about["budgets"])
-        when = datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
-        state = "complete" if complete == len(cells) else f"{complete} of {len(cells)} complete"
-        print(f"{path.parent}  {when}  {scenarios} on {about['request']['source']}  {labels}  {state}")
 
 
 def print_experiment(folder: Path) -> None:

@@ -17,7 +17,7 @@ def list_runs(
     folder: Annotated[Path, typer.Argument(help="Where experiments lie.")] = Path("runs"),
 ) -> None:
     """List the experiments below a folder, newest first."""
-    from .results import print_experiments
+    from .listing import print_experiments
 
     print_experiments(folder)
 

@@ -18,6 +18,13 @@ Tree = dict[str, Any]
 
 _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
+# What a run can be asked to keep beside the rest (`--record`), and what it is for.
+RECORDABLE = {
+    "unexposed": "predictions without the class mask, before training and for classes not yet seen",
+    "neighbours": "distances to the nearest of 1,000 training samples, by feature",
+    "geometry": "how classes lie in feature space: ICNN score, intra/inter ratio, neural collapse",
+}
+
 
 @dataclass(frozen=True)
 class StreamConfig:

@@ -11,6 +11,7 @@ from .. import plugins
 from ..errors import StreamlabError
 from ..files import cache_folder
 from .joined import joined
+from .names import several
 from .source import Source
 
 
@@ -31,18 +32,6 @@ def load_source(name: str, data: str | None = None) -> Source:
         plugin, what = source_plugin(one)
         sources.append(plugin(data_folder(data), *what))
     return joined(sources)
-
-
-def several(name: str) -> list[str]:
-    """`glyphs-100+mnist` as its sources; what stands after a colon may hold a plus of its own."""
-    known = plugins.names("sources")
-    parts: list[str] = []
-    for part in name.split("+"):
-        if parts and part.partition(":")[0] not in known and ":" in parts[-1]:
-            parts[-1] += f"+{part}"
-        else:
-            parts.append(part)
-    return parts
 
 
 def source_plugin(name: str) -> tuple[Any, tuple[str, ...]]:

@@ -18,13 +18,6 @@ from ..plans.stream import StreamPlan
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# What a run can be asked to keep beside the rest (`--record`), and what it is for.
-RECORDABLE = {
-    "unexposed": "predictions without the class mask, before training and for classes not yet seen",
-    "neighbours": "distances to the nearest of 1,000 training samples, by feature",
-    "geometry": "how classes lie in feature space: ICNN score, intra/inter ratio, neural collapse",
-}
-
 
 @dataclass(frozen=True, eq=False)
 class Unexposed:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import plugins
-from ..data.load import several
+from ..data.names import several
 from ..runs.spec import load_strategy
 from .held import read_runs
 

@@ -16,7 +16,8 @@ from ..data.load import load_source
 from ..errors import StreamlabError
 from ..runs.spec import RunSpec, folder_name
 from .budgets import Need, fitting, need_of, resolve
-from .prepare import Prepared, check_names, prepare
+from .names import check_names
+from .prepare import Prepared, prepare
 from .request import ANY, AskedScenario, Request
 
 if TYPE_CHECKING:

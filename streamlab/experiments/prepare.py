@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import plugins
@@ -18,12 +17,10 @@ from ..config import (
     Tree,
     configure,
     merged,
-    parse_budget,
 )
-from ..data.load import data_folder, several
+from ..data.load import data_folder
 from ..device import chosen_device
 from ..errors import StreamlabError, unknown
-from ..evaluation.record import RECORDABLE
 from ..planning import make_plan
 from ..plans.episodes import EpisodePlan
 from ..runs.spec import RunSpec, check_strategy, load_strategy, settled_backbone
@@ -49,46 +46,6 @@ class Prepared:
     source: Source
     classes: Mapping[str, type[Strategy]]
     notes: tuple[str, ...] = ()
-
-
-def check_names(request: Request, known_sources: Sequence[str] = ()) -> None:
-    """Raise StreamlabError for a name that nothing has, before anything heavy is imported."""
-    for text in request.budgets:
-        if text[:1].isdigit():
-            parse_budget(text)
-    for name in request.record:
-        if name not in RECORDABLE:
-            raise unknown("thing to --record", name, RECORDABLE)
-    for asked in request.asked():
-        plugins.find("scenarios", asked.name)
-        source = asked.source or request.source
-        if source not in known_sources:
-            for one in several(source):
-                _check_source(one)
-    for text in request.strategies:
-        _check_strategy_name(parse_row(text).strategy)
-    for text in request.smaller:
-        plugins.find("backbones", parse_row(text).strategy)
-
-
-def _check_source(text: str) -> None:
-    """Raise for a source that is not installed; files get a hint of how they are named."""
-    head = text.partition(":")[0]
-    if head in plugins.names("sources"):
-        return
-    for prefix, there in (("folder", Path(head).is_dir()), ("npz", Path(head).suffix == ".npz")):
-        if there:
-            raise StreamlabError(f"unknown source {head!r}; did you mean '{prefix}:{head}'?")
-    plugins.find("sources", head)
-
-
-def _check_strategy_name(name: str) -> None:
-    """Raise for a strategy that is not installed; files get a hint of how they are named."""
-    if name.endswith(".py") or plugins.is_of_family(name):
-        return
-    if name not in plugins.names("strategies") and Path(f"{name}.py").is_file():
-        raise StreamlabError(f"unknown strategy {name!r}; did you mean './{name}.py'?")
-    plugins.find("strategies", name)
 
 
 def prepare(

@@ -40,7 +40,7 @@ class Request:
     the largest first, for those whose own does not fit a budget (`resnet32:width=8`). eval_every: samples
     between evaluations (None: 1000; of episodes, a tenth of those trained on). workers: processes (None:
     one a processor, or per_gpu on each GPU; 0: this process). record: what is kept beside the rest
-    (streamlab.evaluation.record.RECORDABLE). tune: trials that every strategy gets (0: none). engine: where
+    (streamlab.config.RECORDABLE). tune: trials that every strategy gets (0: none). engine: where
     runs are run; address: of a Ray cluster (None: one of this machine). intervals: refuse a single seed,
     which has none. settings: a tree of sections (scenario, stream, backbone, optimizer, compute, base, or a
     strategy's label).

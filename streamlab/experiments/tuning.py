@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import Choice, Searched, merged
-from ..data.load import load_source, several
+from ..data.load import load_source
+from ..data.names import several
 from ..data.source import Source
 from ..errors import StreamlabError
 from ..files import write_json

@@ -4,7 +4,8 @@
     events.jsonl    what happened, cut at the checkpoint   evaluations/       predictions
     checkpoint-*    the last two states                    result.json        when complete
 
-Everything but the event log is written under a temporary name, flushed to disk and renamed.
+Everything but the event log is written under a temporary name, flushed to disk and renamed. Plans and
+evaluations are imported where they are read: a list of runs needs no numpy.
 """
 
 from __future__ import annotations
@@ -21,8 +22,6 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ..errors import CorruptFile
 from ..files import locked, write_json
-from ..plans.episodes import EpisodePlan
-from ..plans.stream import Plan, StreamPlan, load_plan
 from .checkpoints import remove_checkpoints
 from .identity import identity
 from .spec import RunSpec
@@ -30,6 +29,7 @@ from .spec import RunSpec
 if TYPE_CHECKING:
     from ..evaluation.episode_record import EpisodeRecord
     from ..evaluation.record import Record
+    from ..plans.stream import Plan
     from ..strategy import Strategy
 
 
@@ -166,12 +166,12 @@ class RunFolder:
 
     def record(self) -> Record | EpisodeRecord:
         """The plan and all evaluations; raises CorruptFile."""
-        episodic = isinstance(self.plan(), EpisodePlan)
-        return self.episode_record() if episodic else self.stream_record()
+        return self.episode_record() if self.plan().kind == "episodes" else self.stream_record()
 
     def stream_record(self, count: int | None = None) -> Record:
         """Of a stream or of sessions; the first `count` evaluations (all of them by default)."""
         from ..evaluation.record import Record, load_evaluation
+        from ..plans.stream import StreamPlan
 
         plan, ceiling = StreamPlan.load(self._plan_path), self.spec.ceiling
         evaluations = tuple(load_evaluation(path) for path in self._evaluation_paths(count))
@@ -180,12 +180,15 @@ class RunFolder:
     def episode_record(self, count: int | None = None) -> EpisodeRecord:
         """Of episodes; the first `count` evaluations (all of them by default)."""
         from ..evaluation.episode_record import EpisodeRecord, load_episode_evaluation
+        from ..plans.episodes import EpisodePlan
 
         evaluations = tuple(load_episode_evaluation(path) for path in self._evaluation_paths(count))
         return EpisodeRecord(EpisodePlan.load(self._plan_path), evaluations, self._name)
 
     def plan(self) -> Plan:
         """The plan of the run; raises CorruptFile."""
+        from ..plans.stream import load_plan
+
         return load_plan(self._plan_path)
 
     @property

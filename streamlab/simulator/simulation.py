@@ -38,7 +38,7 @@ class Served:
     """How a plan is served and judged: the same for every strategy of a comparison.
 
     eval_every: samples between regular evaluations; record: what is kept beside predictions
-    (evaluation.record.RECORDABLE); cache_bytes: the most kept of test images' features; evaluation_batch:
+    (config.RECORDABLE); cache_bytes: the most kept of test images' features; evaluation_batch:
     test images predicted at a time.
     """
 

@@ -170,7 +170,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path)
     parser.add_argument(
         "--only",
-        choices=("prompts", "few-shot", "episodes", "compare", "bridge"),
+        choices=("prompts", "few-shot", "episodes", "compare", "bridge", "answers"),
         help="take one section anew, and leave the others",
     )
     given = parser.parse_args()
@@ -178,7 +178,7 @@ def main() -> None:
         sections = {"prompts": prompts.section, "few-shot": few_shot.section}
         sections["episodes"] = lambda: episodes.section(given.data)
         sections["compare"] = compare.section
-        sections["bridge"] = bridge.section
+        sections |= {"bridge": bridge.section, "answers": answers}
         lines = sections[given.only]()
         print("\n".join(lines))
         if given.write:
@@ -192,7 +192,7 @@ def main() -> None:
     lines += steps_section(measure("steps", "steps", given.data))
     lines += prompts.section() + few_shot.section() + episodes.section(given.data)
     lines += compare.section() + bridge.section()
-    lines += whole_commands(*grid(given.data))
+    lines += whole_commands(*grid(given.data)) + answers()
     live = measure("live share", "online-mlp", given.data)
     memory = [
         (measure("streamlab", "online-mlp", given.data), measure("bare memory", "online-mlp", given.data))
@@ -216,6 +216,33 @@ def replace_section(page: Path, lines: list[str]) -> None:
     else:
         parts.insert(len(parts) - 3, fresh)
     page.write_text("\n## ".join(parts), encoding="utf-8")
+
+
+def answers() -> list[str]:
+    """Commands that need no torch: wall seconds, each in a process of its own, beside an import of torch."""
+    command = str(Path(sys.executable).with_name("streamlab"))
+    asked = {
+        "`streamlab --help`": [command, "--help"],
+        "`streamlab runs list`": [command, "runs", "list"],
+        "`streamlab run --strategy err`, a mistyped name": [command, "run", "--strategy", "err"],
+        "`python -c 'import torch'`": [sys.executable, "-c", "import torch"],
+    }
+    lines = [
+        "## Commands that answer at once",
+        "",
+        "Wall time of a process from start to end, medians of 9 turns; they import no torch.",
+        "",
+        "| | seconds |",
+        "| --- | ---: |",
+    ]
+    seconds: dict[str, list[float]] = {name: [] for name in asked}
+    for _ in range(9):
+        for name, arguments in asked.items():
+            began = time.perf_counter()
+            subprocess.run(arguments, capture_output=True, check=False)
+            seconds[name].append(time.perf_counter() - began)
+    lines += [f"| {name} | {statistics.median(taken):.2f} |" for name, taken in seconds.items()]
+    return [*lines, ""]
 
 
 def head() -> list[str]:

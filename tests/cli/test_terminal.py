@@ -167,7 +167,7 @@ def test_describe_shows_a_plan_and_draws_it(tmp_path: Path) -> None:
     assert "unknown section 'stream'" in call("describe", "--set", "stream.batch_size=3").stderr
 
 
-def test_help_and_list_import_no_torch_and_no_plugin() -> None:
+def test_help_lists_and_mistyped_names_import_no_torch_and_no_plugin(tmp_path: Path) -> None:
     program = (
         "import sys; from streamlab.cli.main import app, plugins\n"
         "for kind in plugins.KINDS: assert all(p.description for p in plugins.installed(kind))\n"
@@ -177,6 +177,17 @@ def test_help_and_list_import_no_torch_and_no_plugin() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    for command in (["runs", "list"], ["run", "si-blurry", "--strategy", "err"]):
+        program = (
+            "import sys; from streamlab.cli.main import main\n"
+            f"sys.argv[1:] = {command}\n"
+            "try: main()\nexcept SystemExit: pass\n"
+            "print({'torch', 'numpy', 'rich.table', 'matplotlib'} & set(sys.modules) or 'none')"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path
+        )
+        assert done.stdout.endswith("none\n"), done
     listed = call("list").stdout
     for name in ("si-blurry", "er", "slda", "glyphs-100", "resnet18"):
         assert re.search(rf"^  {name} +\S", listed, re.MULTILINE)

@@ -171,7 +171,7 @@ def test_torchvisions_sets_are_read_where_it_puts_them(tmp_path: Path) -> None:
 
 
 def test_sources_named_with_a_plus_are_joined(tmp_path: Path) -> None:
-    from streamlab.data.load import several
+    from streamlab.data.names import several
 
     write_every_source(tmp_path)
     both = load_source("glyphs-100+fashion-mnist", str(tmp_path / "data"))
