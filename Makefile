@@ -11,8 +11,9 @@ DATA ?= $(or $(STREAMLAB_DATA),$(HOME)/.cache/streamlab/data)
 demo: setup
 	$(BIN)/streamlab run
 
+# A file's tests stay in one process, as its fixtures and its Ray do.
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 setup: $(READY)
 
