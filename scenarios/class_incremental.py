@@ -7,7 +7,7 @@ sessions of several epochs (stream.epochs); a large first session and one class 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from streamlab.errors import StreamlabError
 from streamlab.plans.stream import Experience, Labels, StreamPlan
 from streamlab.randomness import Draws
 
+from .class_orders import ClassOrder, class_order
 from .tasks import Boundaries, Kind, check_boundaries, of_classes, tasks_plan
 
 CITATION = """
@@ -35,13 +36,14 @@ class ClassIncremental:
     tasks: how many, as even as can be: 10 classes in 3 tasks are 4 + 3 + 3 (5 unless given, or what
     follows from the increment). base: classes of the first task (0: as many as the others).
     increment: classes of each later task; the last takes what is left. class_order: shuffled by
-    the seed, or sorted. kind: an online stream, or sessions. boundaries: shown, or hidden.
+    the seed, sorted, numpy:SEED, file:PATH or a list (class_orders.py). kind: an online stream, or
+    sessions. boundaries: shown, or hidden.
     """
 
     tasks: int | None = None
     base: int = 0
     increment: int = 0
-    class_order: Literal["shuffled", "sorted"] = "shuffled"
+    class_order: ClassOrder = "shuffled"
     kind: Kind = "online"
     boundaries: Boundaries = "shown"
 
@@ -62,9 +64,7 @@ class ClassIncremental:
         from base and increment.
         """
         sizes = self._sizes(labels.num_classes)
-        order = np.arange(labels.num_classes)
-        if self.class_order == "shuffled":
-            order = Draws(seed, "plan", self.name).permutation(labels.num_classes)
+        order = class_order(self.class_order, labels, Draws(seed, "plan", self.name), self.name)
         tasks = []
         for part in np.split(order, np.cumsum(sizes)[:-1]):
             classes = tuple(sorted(part.tolist()))

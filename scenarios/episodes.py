@@ -21,6 +21,8 @@ from streamlab.plans.episodes import EpisodePlan, Episodes, Phase
 from streamlab.plans.stream import Labels
 from streamlab.randomness import Draws
 
+from .class_orders import ClassOrder, class_order
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -50,7 +52,8 @@ class FewShotEpisodes:
 
     preset: the literature's numbers of classes, by data set. train_classes, validation_classes,
     test_classes: how many each phase has (none given: 64, 16 and 20 percent). class_order: shuffled by
-    the seed, or sorted. train_names, validation_names, test_names: or which classes, by name.
+    the seed, sorted, numpy:SEED, file:PATH or a list (class_orders.py).
+    train_names, validation_names, test_names: or which classes, by name.
     train_on, test_on: or, of joined sources (`--source a+b`), those whose classes are trained and
     tested on; validation is carved from the former.
     way, shot, query: classes, support images and query images of each, in testing and validation;
@@ -68,7 +71,7 @@ class FewShotEpisodes:
     train_classes: int = 0
     validation_classes: int = 0
     test_classes: int = 0
-    class_order: Literal["shuffled", "sorted"] = "shuffled"
+    class_order: ClassOrder = "shuffled"
     train_names: tuple[str, ...] = ()
     validation_names: tuple[str, ...] = ()
     test_names: tuple[str, ...] = ()
@@ -166,9 +169,8 @@ class FewShotEpisodes:
                     names = ", ".join(labels.class_names[label] for label in sorted(shared))
                     raise StreamlabError(f"{self.name}: meta-{one} and meta-{other} share classes: {names}")
             return _phases(*named.values())
-        order = np.arange(labels.num_classes)
-        if self.class_order == "shuffled":
-            order = Draws(seed, "plan", self.name, "classes").permutation(labels.num_classes)
+        draws = Draws(seed, "plan", self.name, "classes")
+        order = class_order(self.class_order, labels, draws, self.name)
         if self.train_on or self.test_on:
             return self._across(labels, order)
         counts = self._counts(labels.num_classes)

@@ -19,6 +19,7 @@ from streamlab.errors import StreamlabError
 from streamlab.plans.stream import Experience, Labels, StreamPlan
 from streamlab.randomness import Draws
 
+from .class_orders import ClassOrder, class_order
 from .tasks import of_classes
 
 if TYPE_CHECKING:
@@ -47,8 +48,9 @@ class FewShotSessions:
     """Options of the sessions.
 
     preset: the literature's numbers, by data set; else the four below it. class_order: shuffled by the
-    seed, or sorted (the literature's). index_lists: a folder of session_2.txt, session_3.txt …, a
-    sample a line (an index, or a file's path), for the official draw; else shots are drawn from the seed.
+    seed, sorted (the literature's), numpy:SEED, file:PATH or a list (class_orders.py).
+    index_lists: a folder of session_2.txt, session_3.txt …, a sample a line (an index, or a file's
+    path), for the official draw; else shots are drawn from the seed.
     """
 
     preset: Literal["", "cifar100", "miniimagenet", "cub200", "glyphs-100"] = ""
@@ -56,7 +58,7 @@ class FewShotSessions:
     sessions: int = 8
     way: int = 5
     shot: int = 5
-    class_order: Literal["shuffled", "sorted"] = "shuffled"
+    class_order: ClassOrder = "shuffled"
     index_lists: str = ""
 
     name: ClassVar[str] = "fscil"
@@ -64,7 +66,7 @@ class FewShotSessions:
     def __post_init__(self) -> None:
         for name in ("base_classes", "sessions", "way", "shot"):
             at_least(self.name, name, getattr(self, name), 1)
-        if self.index_lists and self.class_order != "sorted":
+        if self.index_lists and self.class_order == "shuffled":
             raise StreamlabError(f"{self.name}: index lists are of classes in order; set class_order=sorted")
 
     def plan(self, labels: Labels, seed: int) -> StreamPlan:
@@ -81,9 +83,8 @@ class FewShotSessions:
                 f"{self.name}: {base} base classes and {sessions} sessions of {way} make {needed} classes, "
                 f"and the source has {labels.num_classes}"
             )
-        order = np.arange(labels.num_classes)
-        if self.class_order == "shuffled":
-            order = Draws(seed, "plan", self.name, "classes").permutation(labels.num_classes)
+        draws = Draws(seed, "plan", self.name, "classes")
+        order = class_order(self.class_order, labels, draws, self.name)
         parts = np.split(order[:needed], base + way * np.arange(sessions))
         experiences = []
         for number, part in enumerate(parts):

@@ -16,7 +16,8 @@ from streamlab.data.glyphs_100 import load as load_glyphs
 from streamlab.data.source import Source
 from streamlab.data.split import Split
 from streamlab.errors import StreamlabError
-from streamlab.plans.stream import StreamPlan, labels_at
+from streamlab.planning import make_plan
+from streamlab.plans.stream import Labels, StreamPlan, labels_at
 
 LABELS = np.repeat(np.arange(10), 12)
 
@@ -79,6 +80,40 @@ def test_classes_can_come_in_order() -> None:
     assert [e.classes for e in plan.experiences] == [(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)]
     shuffled = {streamlab.plan("class-incremental", LABELS, seed).experiences[0].classes for seed in range(5)}
     assert len(shuffled) > 1
+
+
+def test_classes_can_come_in_numpys_order_in_a_files_and_in_a_list(tmp_path: Path) -> None:
+    """The first ten of CIFAR-100 are those that PyCIL's logs show for its seed, 1993."""
+
+    def order(labels: Labels, option: object) -> list[int]:
+        plan = make_plan("class-incremental", labels, 0, {"increment": 1, "class_order": option})
+        return [experience.classes[0] for experience in plan.experiences]
+
+    assert order(Labels.of(np.arange(100)), "numpy:1993")[:10] == [68, 56, 78, 8, 23, 84, 90, 65, 74, 76]
+    three = Labels(np.arange(3).repeat(4), np.arange(3), ("cat", "dog", "2"))
+    (tmp_path / "order.txt").write_text("dog\n\n 2 \ncat\n")
+    for asked in (f"file:{tmp_path}/order.txt", "dog, 2, cat", ["dog", 2, 0], ("1", "2", "0")):
+        assert order(three, asked) == [1, 2, 0], asked
+    named = Labels(np.arange(2).repeat(4), np.arange(2), ("1", "0"))
+    assert order(named, "1,0") == [0, 1], "a name counts before a number"
+
+
+@pytest.mark.parametrize(
+    ("order", "sentence"),
+    [
+        ("sortd", "unknown class in class-incremental's class_order 'sortd'; did you mean 'sorted'?"),
+        ("numpy:x", "class_order is 'numpy:x'; write numpy:SEED with a seed from 0 to 4294967295"),
+        ("numpy:4294967296", "write numpy:SEED"),
+        ("file:/nowhere/at/all", "class_order: /nowhere/at/all cannot be read: No such file or directory"),
+        ("0,1,1,3,4,5,6,7,8,9", "class_order names class 1 twice"),
+        ("0,1,3,4,5,6,7", "class_order names class 2 not at all, and 2 more"),
+        ([0, 10], "unknown class in class-incremental's class_order '10'"),
+    ],
+)
+def test_a_wrong_class_order_is_refused(order: object, sentence: str) -> None:
+    with pytest.raises(StreamlabError) as refused:
+        streamlab.plan("class-incremental", LABELS, class_order=order)
+    assert sentence in str(refused.value)
 
 
 @pytest.mark.parametrize(
