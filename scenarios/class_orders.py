@@ -25,7 +25,8 @@ def class_order(order: ClassOrder, labels: Labels, draws: Draws, scenario: str) 
     shuffled: by `draws`. sorted: by number. numpy:SEED: the permutation of numpy's legacy generator after
     numpy.random.seed(SEED), by which PyCIL and PILOT order classes (theirs is numpy:1993). file:PATH: a
     text file, a class a line. Else a list of all classes, by name or number, as a list or with commas
-    between; where a class is named as another is numbered, the name counts.
+    between. A number in a list is one; in text, where a class is named as another is numbered, the name
+    counts.
 
     Raises StreamlabError for a file that cannot be read, an unknown class, one that is named twice, or
     one that is left out.
@@ -61,11 +62,14 @@ def _listed(order: Sequence[int | str], labels: Labels, scenario: str) -> NDArra
     places = {str(number): number for number in range(labels.num_classes)}
     places |= {name: number for number, name in enumerate(labels.class_names)}
     found = []
-    for entry in (str(one).strip() for one in order):
-        if entry not in places:
+    for one in order:
+        place = places.get(one.strip(), -1) if isinstance(one, str) else one
+        if not 0 <= place < labels.num_classes:
             words = {*labels.class_names, "shuffled", "sorted"}
-            raise unknown(f"class in {scenario}'s class_order", entry, words, "numpy:SEED and file:PATH too")
-        found.append(places[entry])
+            raise unknown(
+                f"class in {scenario}'s class_order", str(one), words, "numpy:SEED and file:PATH too"
+            )
+        found.append(place)
     twice = [label for label, times in Counter(found).items() if times > 1]
     missing = sorted(set(range(labels.num_classes)).difference(found))
     for said, wrong in (("twice", twice), ("not at all", missing)):

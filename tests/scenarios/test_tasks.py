@@ -96,6 +96,7 @@ def test_classes_can_come_in_numpys_order_in_a_files_and_in_a_list(tmp_path: Pat
         assert order(three, asked) == [1, 2, 0], asked
     named = Labels(np.arange(2).repeat(4), np.arange(2), ("1", "0"))
     assert order(named, "1,0") == [0, 1], "a name counts before a number"
+    assert order(named, [1, 0]) == [1, 0], "a number is a number"
 
 
 @pytest.mark.parametrize(
