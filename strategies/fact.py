@@ -24,13 +24,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from streamlab.config import BaseConfig, at_least, within
+from streamlab.config import at_least, within
 from streamlab.needs import SESSIONS, Needs
 from streamlab.nets.network import CosineHead, Network
 from streamlab.nets.precision import full, in_precision
 from streamlab.parts.losses import cross_entropy
 from streamlab.parts.prototypes import class_means, set_rows
 from streamlab.strategy import Batch, ExperienceView, Strategy
+from streamlab.training import BaseConfig
 
 CITATION = """
 @inproceedings{zhou2022fact,

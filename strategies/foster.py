@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -26,10 +27,11 @@ from torch import Tensor, nn
 from streamlab.config import Choice, Range, Searched, at_least, within
 from streamlab.needs import SESSIONS, Needs
 from streamlab.nets.network import Network, frozen_copy
-from streamlab.nets.optimizer import build_optimizer
+from streamlab.nets.optimizer import build_optimizer, scale_rate
 from streamlab.parts.expansion import ExpandingBackbone
 from streamlab.parts.losses import cross_entropy, distillation
 from streamlab.parts.rehearsal import Rehearsal
+from streamlab.schedules import Moment, rate_factor
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
 CITATION = """
@@ -192,13 +194,21 @@ class FeatureBoosting(Strategy):
         self.old_classes = self.exposed.clone()
 
     def compress(self, student: Network, view: ExperienceView) -> None:
-        """One network, which begins as the old one, learns what the boosted one says; without decay."""
+        """One network, which begins as the old one, learns what the boosted one says; without decay.
+
+        A schedule of experiences begins anew for it, one that runs through the stream stays where it is.
+        """
         self.train_mode(False)
-        config = dataclasses.replace(self.setting.optimizer, lr=self.rate(), weight_decay=0.0)
+        config = dataclasses.replace(self.setting.optimizer, weight_decay=0.0)
+        epochs, size = self.options.compression_epochs, self.options.compression_batch
+        an_epoch = math.ceil(len(view) / size)
         optimizer = build_optimizer(config, [p for p in student.parameters() if p.requires_grad])
         weights = class_weights(self.counts, self.options.beta_compress)[self.exposed]
         student.train()
-        for batch in view.batches(self.options.compression_epochs, self.options.compression_batch):
+        for step, batch in enumerate(view.batches(epochs, size)):
+            moment = Moment(step, an_epoch * epochs, step // an_epoch, epochs)
+            through = config.over == "stream"
+            scale_rate(optimizer, self.rate_factor if through else rate_factor(config, moment))
             combined = batch.joined(self.buffer.draw(self.rehearsal.beside(batch)))
             if len(combined) == 1:
                 continue  # batch normalisation has no variance of one sample

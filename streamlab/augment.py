@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .config import Augmentation
+from .training import Augmentation
 
 
 def augmented(images: Tensor, chosen: Augmentation) -> Tensor:

@@ -10,9 +10,9 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from .config import BaseConfig
 from .nets.network import CosineHead, Network
 from .parts.losses import cross_entropy
+from .training import BaseConfig
 
 
 class BaseTraining(Protocol):

@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from .errors import StreamlabError, unknown
 
@@ -38,100 +38,9 @@ class StreamConfig:
     epochs: int = 1
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            if getattr(self, field.name) is not None:
-                at_least("stream", field.name, getattr(self, field.name), 1)
-
-
-@dataclass(frozen=True)
-class OptimizerConfig:
-    """The optimizer that a strategy's network is trained with (name: sgd, adam or adamw).
-
-    nesterov: of sgd's momentum. halve_every: steps after which the rate is halved, again and again (0:
-    never).
-    """
-
-    name: str = "sgd"
-    lr: float = 0.05
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    nesterov: bool = False
-    halve_every: int = 0
-
-    def __post_init__(self) -> None:
-        if self.name not in ("sgd", "adam", "adamw"):
-            raise unknown("optimizer", self.name, ("sgd", "adam", "adamw"))
-        if self.lr <= 0:
-            raise StreamlabError(f"optimizer: lr is {self.lr}, and must be above 0")
-        at_least("optimizer", "halve_every", self.halve_every, 0)
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How far an image may be moved; by default it is left as it is.
-
-    rotate, shear: degrees either way; scale: least and most size, 1 as it is; shift: share of a side,
-    either way; mirror: left for right, half of the time.
-    """
-
-    rotate: float = 0.0
-    shear: float = 0.0
-    scale: tuple[float, float] = (1.0, 1.0)
-    shift: float = 0.0
-    mirror: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("rotate", "shear", "shift"):
-            at_least("augment", name, getattr(self, name), 0)
-        within("augment", "shear", self.shear, 0, 80)
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise StreamlabError(f"augment: scale is {self.scale}, and must be two sizes above 0, in order")
-
-    @property
-    def moves(self) -> bool:
-        """Whether anything but the mirror is on."""
-        return bool(self.rotate or self.shear or self.shift) or self.scale != (1.0, 1.0)
-
-
-@dataclass(frozen=True)
-class BaseConfig:
-    """How a base session is trained on (section `base`).
-
-    SGD with Nesterov momentum, a cosine schedule whose rate falls once an epoch, as the papers' codes (or
-    with every step: rate_by), augmentation by one affine map; temperature: of the cosine classifier.
-    validation: share of each base class's images held out to choose the epoch by (0: the last epoch's
-    weights). paper_compat: choose it on the test images of the base classes, as the papers' code does; the
-    result says so.
-    """
-
-    epochs: int = 20
-    batch_size: int = 128
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    rate_by: Literal["epoch", "step"] = "epoch"
-    temperature: float = 16.0
-    validation: float = 0.1
-    rotate: float = 5.0
-    shear: float = 5.0
-    scale: tuple[float, float] = (0.9, 1.1)
-    shift: float = 0.08
-    mirror: bool = False
-    paper_compat: bool = False
-
-    def __post_init__(self) -> None:
-        at_least("base", "epochs", self.epochs, 1)
-        at_least("base", "batch_size", self.batch_size, 1)
-        within("base", "validation", self.validation, 0, 0.9)
-        _ = self.augmentation, self.optimizer  # what they refuse is refused here
-
-    @property
-    def augmentation(self) -> Augmentation:
-        return Augmentation(self.rotate, self.shear, self.scale, self.shift, self.mirror)
-
-    @property
-    def optimizer(self) -> OptimizerConfig:
-        return OptimizerConfig("sgd", self.lr, self.momentum, self.weight_decay, nesterov=True)
+        for name, value in vars(self).items():
+            if value is not None:
+                at_least("stream", name, value, 1)
 
 
 @dataclass(frozen=True)
@@ -247,7 +156,7 @@ def configure(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     for name, value in values.items():
         if name not in known:
             raise unknown(f"option of {where}", name, known)
-        if isinstance(value, str) and get_origin(hints[name]) is tuple:
+        if isinstance(value, str) and _is_row(hints[name]):
             value = [part.strip() for part in value.split(",") if part.strip()]
         try:
             settled[name] = TypeAdapter(hints[name]).validate_python(value)
@@ -255,6 +164,12 @@ def configure(cls: type[T], values: Mapping[str, Any], where: str) -> T:
             problem = error.errors()[0]["msg"].removeprefix("Input should be ").split(", unable to")[0]
             raise StreamlabError(f"{where}: {name} is {value!r}, and should be {problem}") from None
     return cls(**settled)
+
+
+def _is_row(hint: Any) -> bool:
+    """Whether an option is a row of values, or none, so that text is cut at commas."""
+    kinds = (hint,) if get_origin(hint) is tuple else get_args(hint)
+    return any(get_origin(kind) is tuple for kind in kinds) and str not in kinds
 
 
 def parse_settings(settings: Iterable[str]) -> Tree:

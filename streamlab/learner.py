@@ -18,10 +18,11 @@ from .memory.buffer import Buffer
 from .memory.policies import POLICIES, HerdedBuffer
 from .needs import Needs
 from .nets.network import Network, build_network
-from .nets.optimizer import Optimizer, build_optimizer, gradients_of, set_rate
+from .nets.optimizer import Optimizer, build_optimizer, gradients_of, parameters_of, retune, scale_rate
 from .nets.precision import LossScale
 from .randomness import global_randomness
 from .setting import NoOptions, Setting
+from .training import OptimizerConfig
 
 
 class Learner:
@@ -43,7 +44,7 @@ class Learner:
         self.account = self.accounting(self)
         self.exposed = torch.zeros(setting.num_classes, dtype=torch.bool, device=setting.device)
         self.current_classes = torch.ones_like(self.exposed)
-        self.steps = self.buffers_made = 0
+        self.rate_factor, self.buffers_made = 1.0, 0
         self.loss_scale = LossScale() if setting.precision == "float16" else None
         with global_randomness(setting.seed, "setup"):
             self.net = self.make_network()
@@ -101,24 +102,38 @@ class Learner:
         self.apply_gradients()
 
     def apply_gradients(self) -> None:
-        """One optimizer step by the gradients that the parameters hold; the rate falls where it is due."""
+        """One optimizer step by the gradients that the parameters hold, clipped where that is asked for."""
         assert self.optimizer is not None
+        if self.setting.optimizer.clip:
+            torch.nn.utils.clip_grad_norm_(parameters_of(self.optimizer), self.setting.optimizer.clip)
         self.optimizer.step()
-        self.steps += 1
-        every = self.setting.optimizer.halve_every
-        if every and self.steps % every == 0:
-            set_rate(self.optimizer, self.rate())
 
     def rate(self) -> float:
-        """The learning rate now: it falls where the configuration says so."""
-        config = self.setting.optimizer
-        return config.lr * 0.5 ** (self.steps // config.halve_every) if config.halve_every else config.lr
+        """The learning rate now, as the schedule has it."""
+        return self.setting.optimizer.lr * self.rate_factor
 
     def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
-        """The configured optimizer over these parameters, its rate as far down as the steps taken say."""
-        made = build_optimizer(self.setting.optimizer, list(parameters))
-        set_rate(made, self.rate())
+        """The configured optimizer over these parameters, its rate where the schedule is."""
+        made = build_optimizer(self.setting.optimizer, parameters, self.net.backbone.parameters())
+        scale_rate(made, self.rate_factor)
         return made
+
+    def schedule_rate(self, factor: float) -> None:
+        """The schedule has come to this share of the rate; called by the kernel before an update."""
+        if factor != self.rate_factor and self.optimizer is not None:
+            scale_rate(self.optimizer, factor)
+        self.rate_factor = factor
+
+    def tune(self, config: OptimizerConfig, restart: bool = False) -> None:
+        """An experience has an optimizer configuration of its own; called by the kernel before it begins.
+
+        restart: what the optimizer has gathered (momentum) is forgotten.
+        """
+        before, self.setting = self.setting.optimizer, dataclasses.replace(self.setting, optimizer=config)
+        if self.optimizer is not None and config != before:
+            retune(self.optimizer, before, config)
+        if self.optimizer is not None and restart:
+            self.optimizer.state.clear()
 
     # The network.
 

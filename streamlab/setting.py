@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from .batch import Batch
-from .config import BaseConfig, OptimizerConfig
 from .nets.network import PixelStatistics
 from .nets.precision import Precision
+from .training import BaseConfig, OptimizerConfig
 
 
 class Embeds(Protocol):

@@ -14,10 +14,11 @@ from making import VECTORS
 from torch import Tensor
 
 from streamlab.batch import Batch
-from streamlab.config import Budget, OptimizerConfig, configure
+from streamlab.config import Budget, configure
 from streamlab.nets.network import PixelStatistics
 from streamlab.runs.spec import load_strategy
 from streamlab.strategy import Setting
+from streamlab.training import OptimizerConfig
 
 
 def cases(name: str) -> list[str]:

@@ -147,9 +147,9 @@ PUBLIC = {
 streamlab.parts.losses streamlab.parts.heads streamlab.parts.teacher streamlab.parts.gradients
 streamlab.parts.regulariser streamlab.parts.prototypes streamlab.evaluation.features streamlab.parts.expansion
 streamlab.parts.rehearsal streamlab.parts.current_batch streamlab.parts.presets streamlab.parts.adapted streamlab.augment streamlab.memory.buffer streamlab.memory.policies streamlab.nets.network
-streamlab.nets.optimizer streamlab.randomness""".split()),
+streamlab.nets.optimizer streamlab.schedules streamlab.randomness""".split()),
     "api.md": ("Classes and functions", """
-streamlab.api streamlab.strategy streamlab.learner streamlab.needs streamlab.account streamlab.setting streamlab.base_training streamlab.batch streamlab.config streamlab.plans.stream streamlab.planning streamlab.data.source
+streamlab.api streamlab.strategy streamlab.learner streamlab.needs streamlab.account streamlab.setting streamlab.base_training streamlab.batch streamlab.config streamlab.training streamlab.plans.stream streamlab.planning streamlab.data.source
 streamlab.evaluation.record streamlab.evaluation.metrics streamlab.evaluation.intervals streamlab.memory.ledger
 streamlab.experiments.request streamlab.experiments.budgets streamlab.check.subject streamlab.check.plans streamlab.check.sources streamlab.check.outcomes streamlab.errors""".split()),
 }  # fmt: skip

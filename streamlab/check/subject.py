@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import BaseConfig, Budget, ComputeConfig, OptimizerConfig, StreamConfig, configure
+from ..config import Budget, ComputeConfig, StreamConfig, configure
 from ..data.source import SharedSource
 from ..errors import StreamlabError
 from ..experiments.rows import parse_row
@@ -30,6 +30,7 @@ from ..simulator.execute import assemble, assemble_episodes, deterministic, driv
 from ..simulator.simulation import Served
 from ..simulator.stream_simulation import StreamSimulation
 from ..strategy import Setting, Strategy
+from ..training import BaseConfig, FirstConfig, OptimizerConfig
 
 CLASSES, TRAIN, TEST, SIZE = 6, 8, 4, 28
 BATCH = 4
@@ -143,6 +144,7 @@ class Subject:
             strategy_options={},
             compute=ComputeConfig(),
             base=BaseConfig(),
+            first=FirstConfig(),
         )
 
     def run(self, **about: Any) -> StreamSimulation | EpisodeSimulation:

@@ -8,22 +8,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .. import plugins
-from ..config import (
-    BaseConfig,
-    Budget,
-    ComputeConfig,
-    OptimizerConfig,
-    StreamConfig,
-    Tree,
-    configure,
-    merged,
-)
+from ..config import Budget, ComputeConfig, StreamConfig, Tree, configure, merged
 from ..data.load import data_folder
 from ..device import chosen_device
 from ..errors import StreamlabError, unknown
+from ..nets.optimizer import torch_options
 from ..planning import make_plan
 from ..plans.episodes import EpisodePlan
+from ..plans.stream import StreamPlan
 from ..runs.spec import RunSpec, check_strategy, load_strategy, settled_backbone
+from ..simulator.pace import Pace, jointly
+from ..training import BaseConfig, FirstConfig, OptimizerConfig
 from .request import SECTIONS, AskedScenario, Request
 from .rows import Row, absolute, parse_row, unique_labels
 
@@ -76,6 +71,7 @@ def prepare(
         "scenario": asked.name,
         "record": request.record,
     }
+    shared["first"] = configure(FirstConfig, settings.get("first", {}), "first")
     configure(OptimizerConfig, settings.get("optimizer", {}), "optimizer")
     seeds = range(request.first_seed, request.first_seed + request.seeds)
     plan_seeds = [request.plan_seed if request.plan_seed is not None else seed for seed in seeds]
@@ -84,7 +80,7 @@ def prepare(
     specs = []
     for seed, plan_seed in zip(seeds, plan_seeds, strict=True):
         for row in rows:
-            values = _row_values(row, loaded[row.strategy], settings, plans[plan_seed], shared["stream"])
+            values = _row_values(row, loaded[row.strategy], settings, plans[plan_seed], shared)
             evaluated = request.eval_every or _regular(plans[plan_seed])
             specs.append(RunSpec(**shared, **values, seed=seed, plan_seed=plan_seed, eval_every=evaluated))
     notes = tuple(
@@ -117,7 +113,7 @@ def _check_sections(settings: Mapping[str, Any], rows: Sequence[Row]) -> None:
 
 
 def _row_values(
-    row: Row, cls: type[Strategy], settings: Mapping[str, Any], plan: Plan, stream: StreamConfig
+    row: Row, cls: type[Strategy], settings: Mapping[str, Any], plan: Plan, shared: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What is a row's own in the spec of a run: its options typed, its backbone, its optimizer."""
     given = merged(settings.get(row.strategy, {}), settings.get(row.label, {}), row.options)
@@ -125,23 +121,42 @@ def _row_values(
     backbone = _backbone(settings.get("backbone", {}), given.pop("backbone", {}))
     options: Any = configure(cls.options_type(), given, absolute(row.strategy))
     check_strategy(cls, options, row.label, plan)
+    stream: StreamConfig = shared["stream"]
     if plan.kind == "online" and stream.epochs > 1:
         raise StreamlabError(
             f"stream: epochs is {stream.epochs}, and {plan.scenario} is an online stream, which serves each "
             f"sample once; stream.updates_per_batch repeats batches"
         )
+    chosen = configure(OptimizerConfig, optimizer or cls.default_optimizer, "optimizer")
+    _check_training(cls, options, chosen, shared, plan)
     is_default = bool(backbone) and backbone == settled_backbone(cls.backbone)
     return {
         "strategy": absolute(row.strategy),
         "label": row.label,
         "ceiling": cls.learns_jointly,
         "budget": Budget(),
-        "optimizer": configure(OptimizerConfig, optimizer or cls.default_optimizer, "optimizer"),
+        "optimizer": chosen,
         "backbone": {} if is_default else backbone,
         "strategy_options": dataclasses.asdict(options),
         "scenario_options": dict(plan.options),
         "plan_fingerprint": plan.fingerprint,
     }
+
+
+def _check_training(
+    cls: type[Strategy], options: Any, optimizer: OptimizerConfig, shared: Mapping[str, Any], plan: Plan
+) -> None:
+    """Refuse options that torch's optimizer does not take, and a schedule that the plan has no room for."""
+    stream, first = shared["stream"], shared["first"]
+    if optimizer.name != "sgd" or optimizer.options:
+        torch_options(optimizer)
+    if first != FirstConfig() and (cls.base is not None or plan.kind == "episodes"):
+        raise StreamlabError(f"first: {plan.scenario} trains a base session, by the section base")
+    if first.epochs is not None and plan.kind == "online":
+        raise StreamlabError(f"first: epochs is {first.epochs}, and {plan.scenario} is an online stream")
+    if cls.learns_jointly and isinstance(plan, StreamPlan):
+        plan, stream, first = plan.merged(), jointly(options), FirstConfig()
+    Pace.of(plan, stream, first, cls.base is not None).check(optimizer, plan, first)
 
 
 def _backbone(shared: Mapping[str, Any], of_row: Mapping[str, Any]) -> Tree:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from .. import plugins
-from ..config import Augmentation, OptimizerConfig, configure, readable_bytes
+from ..config import configure, readable_bytes
 from ..data.joined import joined
 from ..data.load import load_source
 from ..data.source import Source
@@ -32,13 +32,21 @@ from ..runs.checkpoints import remove_checkpoints
 from ..runs.folder import provenance
 from ..simulator.execute import deterministic
 from ..simulator.fit import FitConfig, FitData, Fitted, fit
+from ..training import Augmentation, OptimizerConfig
 
 WEIGHTS = "weights.safetensors"
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "backbone": {"name": "vit"},
-    "optimizer": {"name": "adamw", "lr": 1e-3, "weight_decay": 0.05},
+    "optimizer": {
+        "name": "adamw",
+        "lr": 1e-3,
+        "weight_decay": 0.05,
+        "schedule": "cosine",
+        "unit": "share",
+        "warmup": 0.05,
+    },
     "augment": {"rotate": 10, "shear": 10, "scale": (0.8, 1.1), "shift": 0.08},
-}
+}  # fmt: skip
 SECTIONS = (*DEFAULTS, "fit")
 
 

@@ -6,6 +6,7 @@ and stepping it 25 µs; small networks on streams feel both. The update rule and
 
 from __future__ import annotations
 
+import inspect
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -13,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..config import OptimizerConfig
+from ..errors import StreamlabError
+from ..training import OptimizerConfig
 
 _HOOKS = (
     "_optimizer_step_pre_hooks",
@@ -88,12 +90,66 @@ class SGD(torch.optim.Optimizer):
 Optimizer = torch.optim.Optimizer
 
 
-def build_optimizer(config: OptimizerConfig, parameters: list[nn.Parameter]) -> Optimizer:
-    """The configured optimizer over these parameters."""
-    if config.name == "sgd":
-        return SGD(parameters, config.lr, config.momentum, config.weight_decay, config.nesterov)
-    make = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
-    return make(parameters, lr=config.lr, weight_decay=config.weight_decay)
+def build_optimizer(
+    config: OptimizerConfig, parameters: Iterable[nn.Parameter], backbone: Iterable[nn.Parameter] = ()
+) -> Optimizer:
+    """The configured optimizer over these parameters, those of a backbone at a rate of their own.
+
+    Each group of it keeps the rate that schedules are a share of as `full_lr`. Raises StreamlabError for what
+    torch's optimizer of this name does not take.
+    """
+    made: Optimizer
+    groups = _groups(config, parameters, {id(parameter) for parameter in backbone})
+    if config.name == "sgd" and not config.options:
+        made = SGD(groups, config.lr, config.momentum, config.weight_decay, config.nesterov)
+    else:
+        made = _torch_class(config.name)(groups, lr=config.lr, **torch_options(config))
+    for group in made.param_groups:
+        group["full_lr"] = group["lr"]
+    return made
+
+
+def _groups(
+    config: OptimizerConfig, parameters: Iterable[nn.Parameter], backbone: set[int]
+) -> list[dict[str, Any]]:
+    """Parameters of one rate and one decay together, in their order."""
+    found: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter in parameters:
+        rate = config.lr * (config.backbone_lr if id(parameter) in backbone else 1.0)
+        decays = config.decay_norms or parameter.ndim > 1
+        found.setdefault((rate, config.weight_decay if decays else 0.0), []).append(parameter)
+    return [
+        {"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in found.items()
+    ]
+
+
+def _torch_class(name: str) -> Any:
+    """torch's optimizer of a name in small letters."""
+    return next(cls for cls in vars(torch.optim).values() if getattr(cls, "__name__", "").lower() == name)
+
+
+def torch_options(config: OptimizerConfig) -> dict[str, Any]:
+    """What torch's optimizer of this name is given beside its groups and rate; raises StreamlabError."""
+    takes = inspect.signature(_torch_class(config.name)).parameters
+    given = {**config.options, "momentum": config.momentum, "nesterov": config.nesterov}
+    for name, value in given.items():
+        if value and name not in takes:
+            raise StreamlabError(f"optimizer: {config.name} takes no {name}")
+    return {name: value for name, value in given.items() if value and name in takes}
+
+
+def retune(optimizer: Optimizer, before: OptimizerConfig, now: OptimizerConfig) -> None:
+    """Give every group the rate and decay of another configuration of the same optimizer."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["full_lr"] = group["full_lr"] * now.lr / before.lr
+        if group["weight_decay"] == before.weight_decay:
+            group["weight_decay"] = now.weight_decay
+
+
+def scale_rate(optimizer: Optimizer, factor: float) -> None:
+    """Set every group's rate to this share of its full one."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["full_lr"] * factor
 
 
 def set_rate(optimizer: Optimizer, rate: float) -> None:
@@ -102,7 +158,11 @@ def set_rate(optimizer: Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
+def parameters_of(optimizer: Optimizer) -> list[nn.Parameter]:
+    """All that it moves."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
 def gradients_of(optimizer: Optimizer) -> list[Tensor]:
     """The gradients that its next step will follow."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    return [parameter.grad for parameter in parameters if parameter.grad is not None]
+    return [parameter.grad for parameter in parameters_of(optimizer) if parameter.grad is not None]

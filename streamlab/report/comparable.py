@@ -62,6 +62,7 @@ def _form(result: Result) -> dict[str, Any]:
         "strategy": spec.strategy,
         "options": dict(spec.strategy_options),
         "optimizer": dataclasses.asdict(spec.optimizer),
+        "first": dataclasses.asdict(spec.first),
         "base": dataclasses.asdict(spec.base),
     }
 

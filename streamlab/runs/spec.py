@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import plugins
-from ..config import BaseConfig, Budget, ComputeConfig, OptimizerConfig, StreamConfig, configure
+from ..config import Budget, ComputeConfig, StreamConfig, configure
 from ..errors import StreamlabError
+from ..training import BaseConfig, FirstConfig, OptimizerConfig
 
 if TYPE_CHECKING:
     from ..plans.stream import Plan
@@ -26,6 +27,7 @@ _SECTIONS: Mapping[str, type] = {
     "budget": Budget,
     "stream": StreamConfig,
     "optimizer": OptimizerConfig,
+    "first": FirstConfig,
     "compute": ComputeConfig,
     "base": BaseConfig,
 }
@@ -58,6 +60,7 @@ class RunSpec:
     stream: StreamConfig
     backbone: Mapping[str, Any]
     optimizer: OptimizerConfig
+    first: FirstConfig
     strategy_options: Mapping[str, Any]
     compute: ComputeConfig
     base: BaseConfig

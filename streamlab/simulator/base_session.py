@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from ..base_training import BaseTraining
-from ..config import BaseConfig
 from ..errors import StreamlabError
 from ..files import cache_folder, locked, write_bytes
 from ..nets.network import Network
 from ..nets.weights import as_weights, load_weights
 from ..randomness import Draws
 from ..runs.checkpoints import remove_checkpoints
+from ..training import BaseConfig
 from .fit import FitConfig, FitData, Fitted, Samples, fit
 
 if TYPE_CHECKING:
@@ -123,8 +123,8 @@ def _fit_into(
 ) -> list[tuple[float, float, float]]:
     """Train, or go on where it was cut, and keep the weights; returns the figures of each epoch."""
     settled = FitConfig(
-        epochs=config.epochs, batch_size=config.batch_size, warmup=0, smoothing=0, average=0,
-        keep="last" if data.held_out is None else "best", rate_by=config.rate_by,
+        epochs=config.epochs, batch_size=config.batch_size, smoothing=0, average=0,
+        keep="last" if data.held_out is None else "best",
     )  # fmt: skip
     how = (settled, config.optimizer, config.augmentation)
     trained, history = fit(network, data, *how, seed, place, hear)

@@ -18,6 +18,7 @@ from ..runs.folder import RunFolder
 from ..strategy import Strategy
 from . import events
 from .base_session import establish_base
+from .pace import Pace
 from .simulation import Served, Simulation
 from .view import View
 
@@ -38,9 +39,9 @@ class EpisodeSimulation(Simulation):
         emit: events.Listener,
         folder: RunFolder | None = None,
     ) -> None:
-        super().__init__(strategy, served.budget, images.device, emit, folder)
+        pace = Pace.of(plan, served.stream, served.first)
+        super().__init__(strategy, served, pace, images.device, emit, folder)
         self.plan, self.images, self.evaluator = plan, images, evaluator
-        self.stream, self.eval_every = served.stream, served.eval_every
         self.batch_size = self.stream.batch_size or 1
         self.evaluations: list[EpisodeEvaluation] = []
 
@@ -84,8 +85,7 @@ class EpisodeSimulation(Simulation):
         count = min(self.batch_size, len(self.plan.train) - number)
         batch = self.batch(number, count)
         began = time.perf_counter()
-        for _ in range(self.stream.updates_per_batch):
-            self.observe(lambda: self.strategy.observe_episodes(batch))
+        self.update(number // self.batch_size, lambda: self.strategy.observe_episodes(batch))
         self.count(count, began)
 
     def evaluate_if_due(self) -> None:

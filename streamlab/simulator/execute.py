@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..config import StreamConfig, configure
+from ..config import configure
 from ..data.source import SharedSource, open_shared
 from ..data.split import Split
 from ..errors import StreamlabError
@@ -32,10 +32,12 @@ from ..randomness import global_randomness
 from ..runs.folder import RunFolder
 from ..runs.spec import RunSpec, load_strategy
 from ..strategy import Setting, Strategy
+from ..training import FirstConfig
 from . import events
 from .episode_simulation import EpisodeSimulation
 from .episodes import run_episodes
 from .online import run_online
+from .pace import jointly
 from .resources import peak_memory, reset_peak_memory
 from .sessions import run_sessions
 from .simulation import Served, Simulation
@@ -96,7 +98,12 @@ def build(
     pixels = PixelStatistics(source.mean, source.deviation)
     made = make_strategy(spec, plan, source.image_shape, pixels, strategy)
     served = Served(
-        spec.stream, spec.eval_every, spec.budget, frozenset(spec.record), spec.compute.cache_bytes
+        spec.stream,
+        spec.eval_every,
+        spec.budget,
+        spec.first,
+        record=frozenset(spec.record),
+        cache_bytes=spec.compute.cache_bytes,
     )
     if isinstance(plan, EpisodePlan):
         return assemble_episodes(made, plan, source, served, emit, folder)
@@ -141,9 +148,8 @@ def assemble(
     """A strategy as it was made, its budget allotted, put before a plan; raises StreamlabError."""
     device = strategy.setting.device
     if strategy.learns_jointly:
-        plan = plan.merged()
-        stream = StreamConfig(strategy.options.batch_size, 1, strategy.options.epochs)
-        served = dataclasses.replace(served, stream=stream)
+        plan, stream = plan.merged(), jointly(strategy.options)
+        served = dataclasses.replace(served, stream=stream, first=FirstConfig())
     else:
         strategy.account.allot(served.budget)
     train = _split(source.train_images, source.train_labels, plan, device)

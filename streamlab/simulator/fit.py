@@ -23,48 +23,37 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..augment import augmented
-from ..config import Augmentation, OptimizerConfig, at_least, within
+from ..config import at_least, within
 from ..errors import StreamlabError
 from ..memory.state import StateReader, StateWriter
 from ..nets.network import Network
-from ..nets.optimizer import Optimizer, build_optimizer, set_rate
+from ..nets.optimizer import Optimizer, build_optimizer, parameters_of, scale_rate
 from ..randomness import Draws, global_randomness, key, seed_torch
 from ..runs.checkpoints import Checkpoint, load_checkpoint, patience, save_checkpoint
+from ..schedules import Moment, check_room, rate_factor
+from ..training import Augmentation, OptimizerConfig
 
 Samples = tuple[Tensor, Tensor]  # images (n, C, H, W) uint8, labels (n,) int64
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How long and how. warmup: share of all steps in which the rate rises; smoothing: of the labels;
-    average: how much of the weights' moving average each step keeps (0: none); keep: the last
-    epoch's weights, or those of the epoch that was best on held-out images; rate_by: whether the schedule
-    moves on with every step, or every epoch.
+    """How long and how; the rate's schedule is the optimizer's. smoothing: of the labels; average: how much
+    of the weights' moving average each step keeps (0: none); keep: the last epoch's weights, or those of
+    the epoch that was best on held-out images.
     """
 
     epochs: int = 30
     batch_size: int = 128
-    schedule: Literal["cosine", "constant"] = "cosine"
-    warmup: float = 0.05
     smoothing: float = 0.1
     average: float = 0.999
     keep: Literal["last", "best"] = "last"
-    rate_by: Literal["step", "epoch"] = "step"
 
     def __post_init__(self) -> None:
         at_least("fit", "epochs", self.epochs, 1)
         at_least("fit", "batch_size", self.batch_size, 1)
-        for name in ("warmup", "smoothing", "average"):
+        for name in ("smoothing", "average"):
             within("fit", name, getattr(self, name), 0, 1)
-
-    def rate(self, step: int, steps: int) -> float:
-        """The learning rate of a step (from 0), as a share of the configured one."""
-        rising = round(self.warmup * steps)
-        if step < rising:
-            return (step + 1) / rising
-        if self.schedule == "constant":
-            return 1.0
-        return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
 
 
 @dataclass(frozen=True)
@@ -119,10 +108,11 @@ def fit(
     """The trained network, and of each epoch (training loss, held-out loss, held-out accuracy in percent).
 
     folder: where checkpoints are written, and gone on from; killed and called again, it ends with the
-    same bits. Raises StreamlabError where the loss is no number.
+    same bits. Raises StreamlabError where the loss is no number, and for a milestone past the end.
     """
     state = _begin(network, config, optimizer, folder)
     steps = data_steps(data, config)
+    check_room(optimizer, Moment(0, steps, 0, config.epochs), "training")
     per_epoch = steps // config.epochs
     due = time.perf_counter() + patience()
     with global_randomness(seed, "fit"):
@@ -169,11 +159,13 @@ def _steps(
     for number in range(first, per_epoch):
         rows = order[number * batch : (number + 1) * batch]
         seed_torch(key(seed, "fit", "step", state.step))
-        moment = epoch * per_epoch if config.rate_by == "epoch" else state.step
-        set_rate(state.optimizer, optimizer.lr * config.rate(moment, steps))
+        moment = Moment(state.step, steps, epoch, config.epochs)
+        scale_rate(state.optimizer, rate_factor(optimizer, moment))
         loss = loss_of(state.network, augmented(images[rows], augment), labels[rows])
         state.optimizer.zero_grad()
         torch.autograd.backward(loss)
+        if optimizer.clip:
+            nn.utils.clip_grad_norm_(parameters_of(state.optimizer), optimizer.clip)
         state.optimizer.step()
         state.total += loss.detach()
         state.step += 1
@@ -214,7 +206,8 @@ def _begin(network: Network, config: FitConfig, optimizer: OptimizerConfig, fold
     average = copy.deepcopy(network) if config.average else None
     best = copy.deepcopy(network) if config.keep == "best" else None
     zero = torch.zeros((), device=next(network.parameters()).device)
-    state = _State(network, average, best, build_optimizer(optimizer, trained), zero)
+    made = build_optimizer(optimizer, trained, network.backbone.parameters())
+    state = _State(network, average, best, made, zero)
     checkpoint = load_checkpoint(folder) if folder is not None else None
     if checkpoint is not None:
         reader = StateReader(checkpoint.tensors)

@@ -24,8 +24,10 @@ from ..randomness import key, put_host_state, seed_torch, take_host_state
 from ..runs.checkpoints import Checkpoint, load_checkpoint, patience, save_checkpoint
 from ..runs.folder import RunFolder
 from ..strategy import Strategy
+from ..training import FirstConfig, OptimizerConfig
 from . import events
 from .fit import Fitted
+from .pace import Pace
 from .resources import FlopCounter, flops_of
 
 _FLUSH_EVERY = 64
@@ -45,6 +47,7 @@ class Served:
     stream: StreamConfig
     eval_every: int
     budget: Budget
+    first: FirstConfig = field(default_factory=FirstConfig)
     record: frozenset[str] = frozenset()
     cache_bytes: int = CACHE_BYTES
     evaluation_batch: int = BATCH_SIZE
@@ -94,12 +97,15 @@ class Simulation:
     def __init__(
         self,
         strategy: Strategy,
-        budget: Budget,
+        served: Served,
+        pace: Pace,
         device: torch.device,
         emit: events.Listener,
         folder: RunFolder | None,
     ) -> None:
-        self.strategy, self.budget, self.device, self.folder = strategy, budget, device, folder
+        self.strategy, self.budget, self.device, self.folder = strategy, served.budget, device, folder
+        self.stream, self.first, self.eval_every = served.stream, served.first, served.eval_every
+        self.later, self.pace = strategy.setting.optimizer, pace
         self.seed = strategy.setting.seed
         self.progress = Progress()
         self.best_tensors: dict[str, Tensor] = {}
@@ -116,12 +122,27 @@ class Simulation:
             self.best_tensors = {
                 name.removeprefix("best."): tensors.pop(name) for name in list(tensors) if name[:5] == "best."
             }
-            self.strategy.account.put_state(checkpoint.state, tensors)
             self.progress = Progress(**checkpoint.progress)
+            self.strategy.tune(self.optimizer_of(self.progress.segment))
+            self.strategy.account.put_state(checkpoint.state, tensors)
             put_host_state(self.progress.host_random)
         if self.folder:
             self.folder.open_log(self.progress.log_length)
         self._next_checkpoint = time.perf_counter() + patience()
+
+    def optimizer_of(self, number: int) -> OptimizerConfig:
+        """How the network is trained in an experience: in the first it may be otherwise."""
+        return self.first.of(self.later) if number == 0 else self.later
+
+    def update(self, batch: int, learn: Callable[[], Mapping[str, Tensor]]) -> None:
+        """The updates of one batch, the rate of each where the schedule is."""
+        progress, config = self.progress, self.strategy.setting.optimizer
+        for number in range(self.stream.updates_per_batch):
+            if config.moves:
+                self.strategy.schedule_rate(
+                    self.pace.factor(config, progress.segment, progress.epoch, batch, number)
+                )
+            self.observe(learn)
 
     def observe(self, learn: Callable[[], Mapping[str, Tensor]]) -> None:
         """One update of the strategy, its global draws named by the step, its numbers kept for the log."""

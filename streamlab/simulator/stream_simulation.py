@@ -26,6 +26,7 @@ from ..runs.folder import RunFolder
 from ..strategy import Strategy
 from . import events
 from .base_session import establish_base
+from .pace import BATCH_SIZE, Pace
 from .simulation import Served, Simulation
 from .view import Order, View
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _NEIGHBOURS = 1000
-_BATCH_SIZE = 10
 
 
 class StreamSimulation(Simulation):
@@ -49,15 +49,16 @@ class StreamSimulation(Simulation):
         emit: events.Listener,
         folder: RunFolder | None = None,
     ) -> None:
-        super().__init__(strategy, served.budget, train.device, emit, folder)
+        pace = Pace.of(plan, served.stream, served.first, strategy.base is not None)
+        super().__init__(strategy, served, pace, train.device, emit, folder)
         self.plan, self.evaluator = plan, evaluator
         self.train = train
-        self.stream, self.eval_every = served.stream, served.eval_every
-        self.batch_size = self.stream.batch_size or _BATCH_SIZE
+        self.batch_size = self.stream.batch_size or BATCH_SIZE
         self.evaluations: list[Evaluation] = []
         self.host_labels = train.labels.cpu().numpy()
-        self.epochs = 1 if plan.kind == "online" else self.stream.epochs
-        self.bounds = list(accumulate((len(e.indices) * self.epochs for e in plan.experiences), initial=0))
+        epochs = Pace.of(plan, served.stream, served.first).epochs
+        served_samples = (len(e.indices) * times for e, times in zip(plan.experiences, epochs, strict=True))
+        self.bounds = list(accumulate(served_samples, initial=0))
         self._train_cache: FeatureCache | None = None
         self._unexposed = set(range(plan.num_classes))
 
@@ -68,7 +69,7 @@ class StreamSimulation(Simulation):
 
     def epochs_of(self, number: int) -> int:
         """How often a session is served: never a base session that a network was trained on as such."""
-        return 0 if number == 0 and self.strategy.base is not None else self.epochs
+        return self.pace.epochs[number]
 
     # What a driver calls, in its order.
 
@@ -98,6 +99,8 @@ class StreamSimulation(Simulation):
         current[view.labels] = True  # a blurry task shows samples of others' classes
         if not self.strategy.learns_jointly:
             self.strategy.account.allot(self.budget)
+        self.strategy.tune(self.optimizer_of(number), restart=self.later.restart and number > 0)
+        self.strategy.schedule_rate(1.0)
         with self.training():
             self.strategy.begin_experience(view)
         self.measure_memory()
@@ -117,9 +120,10 @@ class StreamSimulation(Simulation):
         if self._unexposed:
             self._expose(served.host)
         began = time.perf_counter()
-        for _ in range(self.stream.updates_per_batch):
-            self.observe(lambda: strategy.observe(batch))
-        if progress.epoch == self.epochs - 1:  # so that no buffer is offered a sample twice
+        self.update(progress.offset // self.batch_size, lambda: strategy.observe(batch))
+        if (
+            progress.epoch == self.epochs_of(progress.segment) - 1
+        ):  # so that no buffer is offered a sample twice
             strategy.remember(batch)
         progress.offset += count
         self.count(count, began)

@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from streamlab.config import OptimizerConfig
 from streamlab.data.load import load_source
 from streamlab.nets.network import PixelStatistics
 from streamlab.nets.transformer import Appended, cosine_distances
 from streamlab.randomness import global_randomness
 from streamlab.strategies import mvp
 from streamlab.strategy import Batch, Setting
+from streamlab.training import OptimizerConfig
 
 BATCH, UPDATES, TURNS, TEST = 64, 3, 7, 2000
 

@@ -13,12 +13,13 @@ from authors import Experience, cases, close, each, float64, load, make, total
 from torch import Tensor, nn
 
 from streamlab.batch import Batch, EpisodeBatch
-from streamlab.config import Augmentation, BaseConfig
 from streamlab.nets.network import Backbone, CosineHead, Network
 from streamlab.nets.transformer import Prefixed, PromptedTransformer, PromptRows, cosine_distances
+from streamlab.schedules import Moment, rate_factor
 from streamlab.simulator.fit import FitConfig, FitData, fit
 from streamlab.strategies import baseline_plus_plus, fact
 from streamlab.strategy import Strategy
+from streamlab.training import Augmentation, BaseConfig
 
 
 @pytest.fixture(autouse=True)
@@ -266,9 +267,9 @@ def test_a_base_session_and_those_after_it_are_the_authors(file: str) -> None:
         return found
 
     batches = iter(rows for order in orders for rows in order.split(z["batch"]))
-    recipe = BaseConfig(epochs=len(z["orders"]), batch_size=z["batch"])
     rate_by = "step" if z["rate_by_step"] else "epoch"
-    settled = FitConfig(recipe.epochs, recipe.batch_size, warmup=0, smoothing=0, average=0, rate_by=rate_by)
+    recipe = BaseConfig(epochs=len(z["orders"]), batch_size=z["batch"], rate_by=rate_by)
+    settled = FitConfig(recipe.epochs, recipe.batch_size, smoothing=0, average=0)
     data = FitData((z["images"], z["labels"]), loss_of=loss)
     fit(net, data, settled, recipe.optimizer, Augmentation(), 0)
     close(torch.stack(losses), z["losses"])
@@ -294,9 +295,10 @@ def test_a_base_session_and_those_after_it_are_the_authors(file: str) -> None:
 
 
 def test_a_base_sessions_rate_falls_once_an_epoch() -> None:
-    by_epoch = FitConfig(epochs=4, warmup=0, rate_by="epoch")
-    assert BaseConfig().rate_by == "epoch"
-    assert [by_epoch.rate(step, 4) for step in (0, 2)] == pytest.approx([1.0, 0.5])
+    by_epoch, by_step = BaseConfig().optimizer, BaseConfig(rate_by="step").optimizer
+    moments = [Moment(step, 8, step // 2, 4) for step in (0, 4, 5)]
+    assert [rate_factor(by_epoch, moment) for moment in moments] == pytest.approx([1.0, 0.5, 0.5])
+    assert rate_factor(by_step, moments[2]) < 0.5
 
 
 class Staged(Backbone):

@@ -53,9 +53,9 @@ def test_foster_refuses_a_backbone_that_cannot_be_boosted(few: Source) -> None:
 @pytest.mark.parametrize("name", ["finetune", "gem", "agem", "expandable-der", "si"])
 def test_the_learning_rate_halves_whoever_steps(few: Source, name: str) -> None:
     """4 batches a task of 16 samples, and an optimizer made anew in the second for one that expands."""
-    optimizer = {"lr": 0.08, "halve_every": 3}
+    optimizer = {"lr": 0.08, "schedule": "step", "unit": "step", "every": 3, "gamma": 0.5, "over": "stream"}
     settings = {"optimizer": optimizer, "stream": {"batch_size": 4}}
     made = run(few, name, {"name": "mlp", "widths": "8"}, **settings).strategy.optimizer
     assert made is not None
     rates = [group["lr"] for group in made.param_groups]
-    assert rates == [0.08 / 4]  # after 8 steps
+    assert rates == [0.08 / 4]  # the eighth step's

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from making import VECTORS, laid_out, make_source, resolved
+from making import VECTORS, laid_out, make_source, resolved, simulate
 
 import streamlab
 from streamlab.batch import EpisodeBatch
@@ -312,18 +312,19 @@ def test_killed_at_any_instant_and_resumed_episodes_end_with_the_same_bits(
     assert events.from_plain(ours[-1] | {"resources": {}})
 
 
-def test_the_learning_rate_halves(source: Source) -> None:
-    import dataclasses
-
-    from streamlab.config import OptimizerConfig
-
-    setting = dataclasses.replace(_setting(source), optimizer=OptimizerConfig("adam", 0.01, halve_every=2))
-    strategy, batch = PrototypicalNetwork(setting), _batch(source)
+def test_the_learning_rate_halves_by_training_episodes(source: Source) -> None:
+    halving = {"lr": 0.01, "name": "adam", "schedule": "step", "unit": "step", "every": 2, "gamma": 0.5}
     rates = []
-    for _ in range(5):
-        rates.append(strategy.optimizer.param_groups[0]["lr"])  # type: ignore[union-attr]  # Adam's
-        strategy.observe_episodes(batch)
-    assert rates == [0.01, 0.01, 0.005, 0.005, 0.0025]
+
+    class Told(PrototypicalNetwork):
+        def episode_losses(self, episodes: EpisodeBatch) -> dict[str, torch.Tensor]:
+            assert self.optimizer is not None
+            rates.append(self.optimizer.param_groups[0]["lr"])
+            return super().episode_losses(episodes)
+
+    settings = {**SMALL, "optimizer": halving}
+    simulate(source, Told, scenario="episodes", settings=settings)
+    assert rates[:5] == [0.01, 0.01, 0.005, 0.005, 0.0025]
 
 
 @pytest.mark.parametrize("strategy", ["protonet", "simpleshot"])

@@ -9,7 +9,6 @@ import pytest
 import torch
 from making import VECTORS, make_source, simulate, write_cifar
 
-from streamlab.config import OptimizerConfig
 from streamlab.data.load import load_source
 from streamlab.data.source import Source
 from streamlab.errors import StreamlabError
@@ -18,6 +17,7 @@ from streamlab.nets.network import CosineHead
 from streamlab.nets.optimizer import build_optimizer
 from streamlab.simulator import events
 from streamlab.strategies.teen import calibrate_prototypes
+from streamlab.training import OptimizerConfig
 
 SESSIONS = {"base_classes": 6, "sessions": 2, "way": 2, "shot": 3}
 BASE = {"epochs": 3, "batch_size": 32}

@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from making import make_source, simulate
 from torch import Tensor
 
-from streamlab.config import OptimizerConfig
 from streamlab.errors import StreamlabError
 from streamlab.nets.network import PixelStatistics, build_network
 from streamlab.nets.precision import LossScale
 from streamlab.nets.transformer import as_transformer
 from streamlab.strategies.ranpac import best_ridge
 from streamlab.strategy import Batch, Setting, Strategy
+from streamlab.training import OptimizerConfig
 
 TINY = {"name": "vit", "patch_size": 4, "width": 16, "depth": 5, "heads": 2}
 PLAIN = {"name": "pixels"}

@@ -8,7 +8,6 @@ import pytest
 
 from streamlab.config import (
     Budget,
-    OptimizerConfig,
     StreamConfig,
     configure,
     merged,
@@ -18,6 +17,7 @@ from streamlab.config import (
 )
 from streamlab.errors import StreamlabError
 from streamlab.experiments.request import read_recipe
+from streamlab.training import OptimizerConfig
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ import streamlab
 from streamlab import plugins
 from streamlab.base_training import CosineBase
 from streamlab.batch import Batch
-from streamlab.config import Augmentation, BaseConfig, OptimizerConfig, StreamConfig
+from streamlab.config import StreamConfig
 from streamlab.data.source import Source
 from streamlab.errors import StreamlabError
 from streamlab.memory.ledger import measure
@@ -35,6 +35,9 @@ from streamlab.strategies.er import ExperienceReplay
 from streamlab.strategies.mir import MaximallyInterferedRetrieval
 from streamlab.strategies.teen import PrototypeCalibration
 from streamlab.strategy import Strategy
+from streamlab.training import Augmentation, OptimizerConfig
+
+HALVING = {"schedule": "step", "unit": "step", "every": 5, "gamma": 0.5, "over": "stream"}
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
@@ -116,7 +119,7 @@ def test_the_moving_average_moves() -> None:
     network = build_network({"name": "mlp", "widths": (4,)}, (1, 8, 8), 3, PixelStatistics(0.5, 0.3))
     began = network.head.weight.detach().clone()
     train = torch.from_numpy(source.train_images), torch.from_numpy(source.train_labels)
-    recipe = FitConfig(epochs=1, batch_size=24, warmup=0, average=0.9)
+    recipe = FitConfig(epochs=1, batch_size=24, average=0.9)
     shown, _ = fit(network, FitData(train), recipe, OptimizerConfig("sgd", 0.1), Augmentation(), 0)
     keep = min(0.9, (1 + 1) / (10 + 1))  # faster in the first steps
     torch.testing.assert_close(shown.head.weight, keep * began + (1 - keep) * network.head.weight)
@@ -185,7 +188,7 @@ def test_buffers_in_lists_and_dicts_get_room(tiny: Source) -> None:
 
 
 def test_mirs_virtual_step_is_of_the_rate_that_the_optimizer_has(tiny: Source) -> None:
-    settings = {"optimizer": {"lr": 0.4, "halve_every": 5}, "stream": {"batch_size": 10}}
+    settings = {"optimizer": {"lr": 0.4, **HALVING}, "stream": {"batch_size": 10}}
     strategy = simulate(tiny, "mir:replay_size=5,candidates=40", settings=settings).strategy
     assert isinstance(strategy, MaximallyInterferedRetrieval)
     assert strategy.rate() < 0.4 / 8
@@ -285,10 +288,6 @@ def test_the_reference_order_evaluates_strictly_past_a_multiple(order: str, expe
         dataclasses.replace(plan, points="at").fingerprint
         != dataclasses.replace(plan, points="past").fingerprint
     )
-
-
-def test_a_base_recipe_steps_its_rate_by_the_epoch_unless_told_otherwise() -> None:
-    assert (BaseConfig().rate_by, BaseConfig(rate_by="step").rate_by) == ("epoch", "step")
 
 
 def test_text_numbers_and_defaults_are_one_run(tiny: Source) -> None:

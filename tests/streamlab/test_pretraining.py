@@ -12,12 +12,14 @@ import torch
 from making import make_source, write_pictures
 
 from streamlab.augment import augmented
-from streamlab.config import Augmentation, OptimizerConfig
+from streamlab.config import configure
 from streamlab.data.joined import joined
 from streamlab.errors import StreamlabError
-from streamlab.experiments.pretraining import Pretraining, pretrain
+from streamlab.experiments.pretraining import DEFAULTS, Pretraining, pretrain
 from streamlab.nets.network import PixelStatistics, build_network
+from streamlab.schedules import Moment, rate_factor
 from streamlab.simulator.fit import FitConfig, FitData, Fitted, fit
+from streamlab.training import Augmentation, OptimizerConfig
 
 SMALL = {
     "backbone": {"patch_size": 4, "width": 16, "depth": 2, "heads": 2},
@@ -100,7 +102,7 @@ def test_the_best_epoch_is_kept_where_that_is_asked_for() -> None:
     judged = [torch.from_numpy(a) for a in (source.test_images, source.test_labels)]
     torch.manual_seed(0)
     net = build_network({"name": "mlp"}, (1, 8, 8), 4, PixelStatistics(0.5, 0.3))
-    recipe = FitConfig(epochs=12, batch_size=16, warmup=0, average=0, keep="best", schedule="constant")
+    recipe = FitConfig(epochs=12, batch_size=16, average=0, keep="best")
     kept, history = fit(
         net, FitData((samples[0], samples[1]), (judged[0], judged[1])), recipe, OptimizerConfig(lr=0.5), Augmentation(), 0
     )  # fmt: skip
@@ -112,7 +114,8 @@ def test_the_best_epoch_is_kept_where_that_is_asked_for() -> None:
 
 
 def test_the_rate_rises_and_falls() -> None:
-    rates = [FitConfig(warmup=0.1).rate(step, 100) for step in range(100)]
+    config = configure(OptimizerConfig, {**DEFAULTS["optimizer"], "warmup": 0.1}, "optimizer")
+    rates = [rate_factor(config, Moment(step, 100, 0, 1)) for step in range(100)]
     assert rates[:10] == pytest.approx([0.1 * n for n in range(1, 11)])
     assert all(a > b for a, b in pairwise(rates[10:]))
     assert rates[-1] < 0.001

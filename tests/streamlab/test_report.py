@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from making import carry_on, laid_out, resolved
 
-from streamlab.config import BaseConfig, Budget, ComputeConfig, OptimizerConfig, StreamConfig, parse_budget
+from streamlab.config import Budget, ComputeConfig, StreamConfig, parse_budget
 from streamlab.data.source import Source
 from streamlab.errors import StreamlabError
 from streamlab.evaluation.intervals import interval, t_quantile
@@ -43,6 +43,7 @@ from streamlab.report.statistics import (
 from streamlab.report.tables import main_table, tables_of
 from streamlab.report.write import csv_of, latex_of, markdown_of, write_report
 from streamlab.runs.spec import RunSpec
+from streamlab.training import BaseConfig, OptimizerConfig
 
 
 @pytest.fixture(scope="module")
