@@ -13,6 +13,8 @@ from streamlab.data.source import Source
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ["STREAMLAB_CHECKPOINT_SECONDS"] = "0.05"
+    for name in ("COLUMNS", "LINES"):  # set in workers of xdist; a terminal of a test has its own
+        os.environ.pop(name, None)
     os.environ["OMP_NUM_THREADS"] = "1"  # as in workers; on a busy machine more threads only wait
 
 
