@@ -201,7 +201,7 @@ class FeatureBoosting(Strategy):
         self.train_mode(False)
         config = dataclasses.replace(self.setting.optimizer, weight_decay=0.0)
         epochs, size = self.options.compression_epochs, self.options.compression_batch
-        an_epoch = math.ceil(len(view) / size)
+        an_epoch = max(1, math.ceil(len(view) / size))
         optimizer = build_optimizer(config, [p for p in student.parameters() if p.requires_grad])
         weights = class_weights(self.counts, self.options.beta_compress)[self.exposed]
         student.train()

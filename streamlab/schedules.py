@@ -54,7 +54,7 @@ def check_room(config: OptimizerConfig, moment: Moment, what: str) -> None:
     end = {"epoch": moment.epochs, "step": moment.steps, "share": 1}[config.unit]
     counts = {"epoch": "epochs", "step": "steps", "share": "as a share"}[config.unit]
     for name, places in (("milestone", config.milestones), ("warmup", (config.warmup,))):
-        past = [place for place in places if place >= end]
+        past = [place for place in places if place and place >= end]
         if past:
             raise StreamlabError(
                 f"optimizer: {name} {past[0]:g} lies past the end: {what} has {end:g} {counts}"

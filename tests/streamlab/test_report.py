@@ -43,7 +43,7 @@ from streamlab.report.statistics import (
 from streamlab.report.tables import main_table, tables_of
 from streamlab.report.write import csv_of, latex_of, markdown_of, write_report
 from streamlab.runs.spec import RunSpec
-from streamlab.training import BaseConfig, OptimizerConfig
+from streamlab.training import BaseConfig, FirstConfig, OptimizerConfig
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def result_of(folder: str, row: str, budget: str, seed: int, value: float) -> Re
         scenario="s", source="s", strategy=row, label=row, seed=seed, plan_seed=seed, budget=parse_budget(budget),
         eval_every=1000, device="cpu", source_digest="", plan_fingerprint=str(seed), ceiling=False, record=(),
         data="", scenario_options={}, stream=StreamConfig(), backbone={}, optimizer=OptimizerConfig(),
-        strategy_options={}, compute=ComputeConfig(), base=BaseConfig(),
+        strategy_options={}, first=FirstConfig(), compute=ComputeConfig(), base=BaseConfig(),
     )  # fmt: skip
     cost = {"flops": 1e12, "train_seconds": 1.0}
     return Result(folder, spec, "complete", "", {"a_avg": value, "a_last": value}, cost)
