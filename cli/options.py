@@ -86,6 +86,14 @@ REQUEST: Mapping[str, Any] = {
         int | None,
         typer.Option("--tune", metavar="N", help="Trials of each strategy, on validation images."),
     ],
+    "augment": Annotated[
+        str | None,
+        typer.Option(
+            "--augment",
+            metavar="NAME",
+            help="How training images are augmented: crop-flip, cifar, imagenet, pretrained. (default: none)",
+        ),
+    ],
     "settings": Setting,
     "eval_every": Annotated[
         int | None,
@@ -175,5 +183,7 @@ def make_request(command: str, told: Mapping[str, Any], options: Mapping[str, An
     given = {name: value for name, value in options.items() if value is not None and value != []}
     lines = given.pop("settings", ())
     asked = {**told, **given}
-    tree = merged(asked.pop("settings", {}), parse_settings(lines))
+    named = asked.pop("augment", None)
+    augment = {"augment": {"pipeline": named, "operations": ()}} if named else {}
+    tree = merged(asked.pop("settings", {}), parse_settings(lines), augment)
     return dataclasses.replace(configure(Request, asked, command), settings=tree)

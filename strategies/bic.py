@@ -145,7 +145,7 @@ class BiasCorrection(Strategy):
 
     def is_held_out(self, batch: Batch) -> Tensor:
         """(B,) bool: samples that the network does not learn from."""
-        return pixel_hash(batch.images, self.setting.seed) <= self.held_below[batch.labels]
+        return pixel_hash(batch.originals, self.setting.seed) <= self.held_below[batch.labels]
 
     def observe(self, batch: Batch) -> Mapping[str, Tensor]:
         """Learn from what is not held out of the batch and of what is replayed beside it."""

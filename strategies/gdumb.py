@@ -70,7 +70,7 @@ def train(
             if len(rows) == 1 < len(order):
                 continue  # batch normalisation has no variance of one sample
             optimizer.zero_grad()
-            torch.autograd.backward(F.cross_entropy(net(held.images[rows]), held.labels[rows]))
+            torch.autograd.backward(F.cross_entropy(net(held.at(rows).view()), held.labels[rows]))
             nn.utils.clip_grad_norm_(parameters, options.clip)
             optimizer.step()
     optimizer.zero_grad()

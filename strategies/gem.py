@@ -121,7 +121,7 @@ class GradientEpisodicMemory(Strategy):
             if self.options.reference_size is not None:
                 rows = rows[torch.randperm(len(rows), device=rows.device)[: self.options.reference_size]]
             if len(rows):
-                loss = F.cross_entropy(self.net(held.images[rows]), held.labels[rows])
+                loss = F.cross_entropy(self.net(held.at(rows).view()), held.labels[rows])
                 gradients.append(flat_gradient(loss, self.parameters))
         return torch.stack(gradients) if gradients else torch.zeros(0)
 

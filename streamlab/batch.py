@@ -1,21 +1,32 @@
-"""A batch: what a strategy sees of a stream. No source index travels with it."""
+"""A batch: what a strategy sees of a stream. No source index travels with it.
+
+Where a stream is augmented, a strategy learns from views, and keeps the images as they lie.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from .views import Views
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """images: (B, C, H, W) uint8; labels: (B,) int64; extras: (B, …) each; on one device."""
+    """images: (B, C, H, W) uint8, to be learned from; labels: (B,) int64; extras: (B, …) each; on one device.
+
+    lying: the same images as they lie in the source, which a buffer keeps (None: `images` are they). views:
+    what makes further views of them (None: there is no augmentation).
+    """
 
     images: Tensor
     labels: Tensor
     extras: dict[str, Tensor] = field(default_factory=dict)
+    lying: Tensor | None = None
+    views: Views | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -25,25 +36,39 @@ class Batch:
         """The labels as Python integers, fetched from the device once."""
         return self.labels.tolist()
 
+    @property
+    def originals(self) -> Tensor:
+        """(B, C, H, W) uint8: the images as they lie."""
+        return self.images if self.lying is None else self.lying
+
+    def view(self) -> Tensor:
+        """(B, C, H, W) uint8: another view of the same samples, by draws of its own."""
+        return self.images if self.views is None else self.views.of(self.originals)
+
+    def in_view(self) -> Batch:
+        """The same samples, to be learned from in another view."""
+        return self if self.views is None else replace(self, images=self.view(), lying=self.originals)
+
     def with_extras(self, **extras: Tensor) -> Batch:
         """The same samples with more beside them (logits, say)."""
-        return Batch(self.images, self.labels, {**self.extras, **extras})
+        return replace(self, extras={**self.extras, **extras})
 
     def at(self, rows: Tensor) -> Batch:
         """These rows (n,) of the batch, by number."""
         extras = {key: column[rows] for key, column in self.extras.items()}
-        return Batch(self.images[rows], self.labels[rows], extras)
+        lying = None if self.lying is None else self.lying[rows]
+        return Batch(self.images[rows], self.labels[rows], extras, lying, self.views)
 
     def joined(self, other: Batch) -> Batch:
         """This batch's samples, then the other's; extras that both have."""
         images = torch.cat([self.images, other.images])
         labels = torch.cat([self.labels, other.labels])
-        if not (self.extras and other.extras):
-            return Batch(images, labels)
-        shared = sorted(self.extras.keys() & other.extras.keys())
-        return Batch(
-            images, labels, {key: torch.cat([self.extras[key], other.extras[key]]) for key in shared}
-        )
+        shared = sorted(self.extras.keys() & other.extras.keys()) if self.extras and other.extras else []
+        extras = {key: torch.cat([self.extras[key], other.extras[key]]) for key in shared}
+        if self.lying is None and other.lying is None:
+            return Batch(images, labels, extras)
+        lying = torch.cat([self.originals, other.originals])
+        return Batch(images, labels, extras, lying, self.views or other.views)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +87,12 @@ class EpisodeBatch:
 
     def __len__(self) -> int:
         return len(self.support)
+
+    def viewed(self, views: Views) -> EpisodeBatch:
+        """The same episodes, each image in a view of its own."""
+        parts = (views.of(part.flatten(0, 1)).view_as(part) for part in (self.support, self.query))
+        support, query = parts
+        return replace(self, support=support, query=query)
 
     @property
     def images(self) -> Tensor:

@@ -23,13 +23,15 @@ from .nets.precision import LossScale
 from .randomness import global_randomness
 from .setting import NoOptions, Setting
 from .training import OptimizerConfig
+from .views import Views
 
 
 class Learner:
     """A network that learns by steps.
 
     What the kernel keeps up to date, each (classes,) bool: `exposed`, the classes seen so far;
-    `current_classes`, those of the current experience, where boundaries are shown (else all).
+    `current_classes`, those of the current experience, where boundaries are shown (else all). views: makes
+    further views of images, where the stream is augmented.
     """
 
     options: Any
@@ -45,6 +47,7 @@ class Learner:
         self.exposed = torch.zeros(setting.num_classes, dtype=torch.bool, device=setting.device)
         self.current_classes = torch.ones_like(self.exposed)
         self.rate_factor, self.buffers_made = 1.0, 0
+        self.views = Views(setting.augment.steps, setting.seed, "strategy", "view")
         self.loss_scale = LossScale() if setting.precision == "float16" else None
         with global_randomness(setting.seed, "setup"):
             self.net = self.make_network()
@@ -190,7 +193,10 @@ class Learner:
         name = f"buffer-{self.buffers_made}"
         self.buffers_made += 1
         setting = self.setting
-        return POLICIES[policy](setting.image_shape, setting.device, setting.seed, name, extras)
+        made = POLICIES[policy](setting.image_shape, setting.device, setting.seed, name, extras)
+        if setting.augment.steps:
+            made.views = Views(setting.augment.steps, setting.seed, name, "view")
+        return made
 
     def make_herded_buffer(self) -> HerdedBuffer:
         """A buffer that is filled by herding at the end of an experience."""

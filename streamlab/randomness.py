@@ -91,9 +91,9 @@ class Uniforms:
 
 
 def hashed(name: int, counters: Any) -> Any:
-    """Integers in [0, 2^63), each depending on `own` and its counter alone, the same on every device.
+    """Integers in [0, 2^63), each depending on `name` and its counter alone, the same on every device.
 
-    own: a key; counters: an int64 tensor or array of any shape, which is the result's. SplitMix64's
+    name: a key; counters: an int64 tensor or array of any shape, which is the result's. SplitMix64's
     output function (Steele et al. 2014) in wrapping 64-bit arithmetic.
     """
     state = counters * _signed(_GAMMA) + _signed(name & _MASK_64)

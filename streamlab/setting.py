@@ -12,6 +12,7 @@ from torch import Tensor
 from .batch import Batch
 from .nets.network import PixelStatistics
 from .nets.precision import Precision
+from .pipelines import AugmentConfig
 from .training import BaseConfig, OptimizerConfig
 
 
@@ -47,6 +48,7 @@ class Setting:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     precision: Precision = "float32"
     base: BaseConfig = field(default_factory=BaseConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     way: int = 0
     kind: str = "online"
     shows_boundaries: bool = False
@@ -73,11 +75,11 @@ class ExperienceView(Protocol):
     def __len__(self) -> int: ...
 
     def of_class(self, label: int) -> Batch:
-        """All its samples of one class."""
+        """All its samples of one class, as they lie."""
         ...
 
     def batches(self, epochs: int, size: int) -> Iterator[Batch]:
-        """Shuffled batches, every epoch in an order of its own."""
+        """Shuffled batches to learn from, every epoch in an order and in views of its own."""
         ...
 
     def embeddings(self, strategy: Embeds) -> Tensor:

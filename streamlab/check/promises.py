@@ -19,13 +19,12 @@ import numpy as np
 import torch
 
 from ..config import Budget
-from ..errors import BudgetExceeded, StreamlabError
+from ..errors import BudgetExceeded
 from ..plans.stream import StreamPlan
 from ..randomness import take_host_state
 from ..runs.folder import RunFolder
 from ..simulator.episode_simulation import EpisodeSimulation
 from ..simulator.execute import deterministic, drive
-from .devices import DeviceWatch
 from .probes import (
     KilledHalfWay,
     Weighed,
@@ -48,10 +47,13 @@ from .subject import (
     tiny_episodes,
     tiny_source,
 )
+from .surroundings import (
+    check_keeps_images_as_they_lie,
+    check_serves_other_networks,
+    check_stays_on_its_device,
+)
 
 Check = Callable[[Subject], None]
-SMALL_CONVNET = {"name": "convnet", "width": 8, "blocks": 2}
-SMALL_FROZEN = {"name": "vit", "patch_size": 7, "width": 16, "depth": 1, "heads": 2}
 
 
 def strategy_checks() -> Iterator[Check]:
@@ -73,6 +75,7 @@ def strategy_checks() -> Iterator[Check]:
     yield check_survives_small_experiences
     yield check_takes_labels_in_any_order
     yield check_serves_other_networks
+    yield check_keeps_images_as_they_lie
     yield check_stays_on_its_device
 
 
@@ -355,45 +358,3 @@ def check_takes_labels_in_any_order(subject: Subject) -> None:
             "a class of a high number, seen before lower ones, has no finite score",
             subject.line_of("def predict"),
         )
-
-
-def check_serves_other_networks(subject: Subject) -> None:
-    """It serves a network of convolutions, and one that is frozen stays so.
-
-    A comparison puts all strategies on one network. Sizes are in self.net.backbone.feature_size, and what
-    learns in self.trained_parameters(). A strategy that is made for one kind of network refuses others, with
-    a StreamlabError.
-    """
-    for backbone in (SMALL_CONVNET, SMALL_FROZEN):
-        try:
-            fresh = subject.make(backbone=backbone)
-        except StreamlabError:
-            continue
-        as_made = fresh.make_network().backbone.named_parameters()
-        frozen = {name for name, parameter in as_made if not parameter.requires_grad}
-        learned = dict(subject.run(backbone=backbone).strategy.net.backbone.named_parameters())
-        for name, parameter in fresh.net.backbone.named_parameters():
-            stays = name in frozen or not parameter.requires_grad
-            if stays and (name not in learned or not torch.equal(learned[name], parameter)):
-                where = subject.line_of("self.net.parameters")
-                raise Broken(f"{name} of a frozen backbone is not what it was", where)
-
-
-def check_stays_on_its_device(subject: Subject) -> None:
-    """Its tensors are made on the device that it runs on.
-
-    On a GPU a tensor made on the host fails in the first operation with one of the device:
-    torch.zeros(n, device=self.setting.device), or .to(...). Seen without a GPU as far as that can be.
-    """
-    watch = DeviceWatch(subject.file)
-    with watch:
-        simulation = subject.run()
-    if watch.found:
-        raise Broken(
-            "a tensor made without a device meets one of the device",
-            f"{Path(subject.file).name}, line {watch.found}",
-        )
-    device = simulation.strategy.setting.device
-    for name, value in vars(simulation.strategy).items():
-        if isinstance(value, torch.Tensor) and (watch.is_on_host(value) or value.device != device):
-            raise Broken(f"{name} lies on the host", subject.line_of(f"self.{name}"))

@@ -20,6 +20,7 @@ from ..data.source import SharedSource
 from ..errors import StreamlabError
 from ..experiments.rows import parse_row
 from ..nets.network import PixelStatistics
+from ..pipelines import AugmentConfig
 from ..plans.episodes import EpisodePlan, Episodes, Phase
 from ..plans.stream import Experience, Plan, StreamPlan
 from ..randomness import Draws, global_randomness
@@ -80,7 +81,12 @@ class Subject:
         """Whether it takes episodes, and no stream."""
         return self.strategy.needs.kinds == {"episodes"}
 
-    def make(self, seed: int = 0, backbone: Mapping[str, Any] | None = None) -> Strategy:
+    def make(
+        self,
+        seed: int = 0,
+        backbone: Mapping[str, Any] | None = None,
+        augment: AugmentConfig | None = None,
+    ) -> Strategy:
         """A fresh instance for the tiny source, its budget not yet allotted. backbone: not its own."""
         source, device = tiny_source(), "cuda" if torch.cuda.is_available() else "cpu"
         default = self.strategy.backbone
@@ -91,6 +97,7 @@ class Subject:
             configure(OptimizerConfig, self.strategy.default_optimizer, "optimizer"),
             kind="episodes" if self.episodic else self.stream().kind, shows_boundaries=True,
             base=BaseConfig(epochs=1, batch_size=BATCH, validation=0), way=WAY if self.episodic else 0,
+            augment=augment or AugmentConfig(),
         )  # fmt: skip
         return self.strategy(setting, self.options)
 
@@ -102,6 +109,7 @@ class Subject:
         folder: RunFolder | None = None,
         watch: type[Watch] | None = None,
         backbone: Mapping[str, Any] | None = None,
+        augment: AugmentConfig | None = None,
     ) -> StreamSimulation | EpisodeSimulation:
         """A run of at most 60 steps, ready to be driven. watch: what its steps are mixed with."""
         chosen = plan or self.plan()
@@ -113,7 +121,7 @@ class Subject:
             evaluation_batch=CLASSES * TEST,
         )
         given = (tiny_source(), served, lambda event: None, folder)
-        made = self.make(seed, backbone)
+        made = self.make(seed, backbone, augment)
         if isinstance(chosen, EpisodePlan):
             kind = EpisodeSimulation if watch is None else type("Watched", (watch, EpisodeSimulation), {})
             return assemble_episodes(made, chosen, *given, kind)
@@ -145,6 +153,7 @@ class Subject:
             compute=ComputeConfig(),
             base=BaseConfig(),
             first=FirstConfig(),
+            augment=AugmentConfig(),
         )
 
     def run(self, **about: Any) -> StreamSimulation | EpisodeSimulation:

@@ -13,6 +13,7 @@ from ..data.load import data_folder
 from ..device import chosen_device
 from ..errors import StreamlabError, unknown
 from ..nets.optimizer import torch_options
+from ..pipelines import AugmentConfig
 from ..planning import make_plan
 from ..plans.episodes import EpisodePlan
 from ..plans.stream import StreamPlan
@@ -71,6 +72,8 @@ def prepare(
         "scenario": asked.name,
         "record": request.record,
     }
+    shared["augment"] = configure(AugmentConfig, settings.get("augment", {}), "augment")
+    shared["augment"].check(source.image_shape)
     shared["first"] = configure(FirstConfig, settings.get("first", {}), "first")
     configure(OptimizerConfig, settings.get("optimizer", {}), "optimizer")
     seeds = range(request.first_seed, request.first_seed + request.seeds)

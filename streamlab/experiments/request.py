@@ -14,7 +14,7 @@ from ..config import Accounting, Tree, at_least, configure, merged
 from ..errors import StreamlabError, unknown
 
 ANY = "any-budget"  # where what keeps no exemplars, and no budget bounds, is run once
-SECTIONS = ("scenario", "stream", "backbone", "optimizer", "first", "compute", "base")
+SECTIONS = ("scenario", "stream", "augment", "backbone", "optimizer", "first", "compute", "base")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..batch import Batch
 from ..errors import StreamlabError
 from ..randomness import Uniforms
+from ..views import Views
 
 
 class Buffer(ABC):
@@ -23,7 +24,7 @@ class Buffer(ABC):
 
     One policy is one subclass that says which slots a batch takes, `choose_slots(batch)`, and which
     ones stay where fewer are left, `survivors(capacity)`. slots_of: class -> its slots, for policies
-    that keep count of classes.
+    that keep count of classes. views: how drawn exemplars are augmented (None: they are not).
     """
 
     ledger_kind: ClassVar[str] = "exemplars"
@@ -45,6 +46,7 @@ class Buffer(ABC):
         self.extras: dict[str, Tensor] = {
             key: torch.zeros((0, *shape), device=device) for key, shape in self.extra_shapes.items()
         }
+        self.views: Views | None = None
         self.write_draws = Uniforms(seed, name, "write")
         self.read_draws = Uniforms(seed, name, "read")
 
@@ -117,30 +119,31 @@ class Buffer(ABC):
             return
         slots = torch.tensor(list(taken), device=self.labels.device)
         rows = torch.tensor(list(taken.values()), device=self.labels.device)
-        self.images.index_copy_(0, slots, batch.images.index_select(0, rows))
+        self.images.index_copy_(0, slots, batch.originals.index_select(0, rows))
         self.labels.index_copy_(0, slots, batch.labels.index_select(0, rows))
         for key, column in self.extras.items():
             column.index_copy_(0, slots, batch.extras[key].index_select(0, rows).to(column.dtype))
 
     def draw(self, size: int) -> Batch:
-        """`size` different exemplars at random, all of them if there are fewer."""
+        """`size` different exemplars at random, all of them if there are fewer, in new views."""
         self._check_allocated()
-        return self.at(self.read_draws.choose(min(size, self.count), self.count))
+        return self.at(self.read_draws.choose(min(size, self.count), self.count)).in_view()
 
     def at(self, slots: Sequence[int]) -> Batch:
-        """The exemplars in these slots."""
+        """The exemplars in these slots, as they lie."""
         rows = torch.tensor(slots, dtype=torch.int64, device=self.labels.device)
         return Batch(
             self.images.index_select(0, rows),
             self.labels.index_select(0, rows),
             {key: column.index_select(0, rows) for key, column in self.extras.items()},
+            views=self.views,
         )
 
     def everything(self) -> Batch:
-        """All exemplars held, as views: for class means and the like."""
+        """All exemplars held, as they lie and without a copy: for class means and the like."""
         held = slice(0, self.count)
         extras = {key: column[held] for key, column in self.extras.items()}
-        return Batch(self.images[held], self.labels[held], extras)
+        return Batch(self.images[held], self.labels[held], extras, views=self.views)
 
     @abstractmethod
     def choose_slots(self, batch: Batch) -> dict[int, int]:

@@ -75,6 +75,7 @@ def _differing(one: RunSpec, other: RunSpec) -> list[str]:
         "the source's pixels": one.source_digest != other.source_digest,
         "the evaluation points": one.eval_every != other.eval_every,
         "how the stream is served": one.stream != other.stream,
+        "how the stream is augmented": one.augment != other.augment,
         "the precision": precisions[0] != precisions[1],
     }
     return [name for name, differs in checks.items() if differs]

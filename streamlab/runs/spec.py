@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .. import plugins
 from ..config import Budget, ComputeConfig, StreamConfig, configure
 from ..errors import StreamlabError
+from ..pipelines import AugmentConfig
 from ..training import BaseConfig, FirstConfig, OptimizerConfig
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _SECTIONS: Mapping[str, type] = {
     "stream": StreamConfig,
     "optimizer": OptimizerConfig,
     "first": FirstConfig,
+    "augment": AugmentConfig,
     "compute": ComputeConfig,
     "base": BaseConfig,
 }
@@ -61,6 +63,7 @@ class RunSpec:
     backbone: Mapping[str, Any]
     optimizer: OptimizerConfig
     first: FirstConfig
+    augment: AugmentConfig
     strategy_options: Mapping[str, Any]
     compute: ComputeConfig
     base: BaseConfig

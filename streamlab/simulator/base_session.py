@@ -11,7 +11,7 @@ import hashlib
 import inspect
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from ..errors import StreamlabError
 from ..files import cache_folder, locked, write_bytes
 from ..nets.network import Network
 from ..nets.weights import as_weights, load_weights
+from ..pipelines import Operation
 from ..randomness import Draws
 from ..runs.checkpoints import remove_checkpoints
 from ..training import BaseConfig
@@ -81,8 +82,10 @@ def train_base(
     if config.paper_compat and test is None:
         raise StreamlabError("base.paper_compat is of few-shot sessions: these classes have no test images")
     kept, held_out = _split(view, config, seed)
-    looked_at = (*kept, *((test if config.paper_compat else held_out) or ()))
-    place = cache_folder() / "base" / _fingerprint(training, network, backbone, looked_at, config, seed)[:24]
+    judged = test if config.paper_compat else held_out
+    operations = view.views.operations if view.views else ()
+    learned = (config, operations, (*kept, *(judged or ())))
+    place = cache_folder() / "base" / _fingerprint(training, network, backbone, *learned, seed)[:24]
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -94,12 +97,13 @@ def train_base(
     weights = place / _WEIGHTS
     with locked(place, wait=True):
         if not weights.exists():
-            judged = test if config.paper_compat else held_out
 
             def loss(net: Network, images: Tensor, labels: Tensor) -> Tensor:
                 return training.loss(net, images, labels, among)
 
-            history = _fit_into(place, network, FitData(kept, judged, loss, among), config, seed, hear)
+            history = _fit_into(
+                place, network, FitData(kept, judged, loss, among, operations), config, seed, hear
+            )
             about = {"training": training.name, "config": dataclasses.asdict(config), "seed": seed}
             about |= {"backbone": backbone, "history": history}
             write_bytes(place / "about.json", json.dumps(about, indent=1).encode())
@@ -155,8 +159,9 @@ def _fingerprint(
     training: BaseTraining,
     network: Network,
     backbone: dict[str, Any],
-    samples: tuple[Tensor, ...],
     config: BaseConfig,
+    operations: Sequence[Operation],
+    samples: tuple[Tensor, ...],
     seed: int,
 ) -> str:
     """SHA-256 of all that the trained weights follow from: pixels, labels and the loss's text too."""
@@ -165,6 +170,7 @@ def _fingerprint(
         described(training),
         backbone,
         dataclasses.asdict(config),
+        [repr(operation) for operation in operations],
         seed,
         samples[0].device.type,
     ]

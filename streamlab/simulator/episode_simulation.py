@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import numpy as np
 import torch
@@ -85,7 +86,11 @@ class EpisodeSimulation(Simulation):
         count = min(self.batch_size, len(self.plan.train) - number)
         batch = self.batch(number, count)
         began = time.perf_counter()
-        self.update(number // self.batch_size, lambda: self.strategy.observe_episodes(batch))
+        steps = self.strategy.setting.augment.steps
+        for update in range(self.stream.updates_per_batch):
+            served = batch.viewed(self.strategy.views) if steps else batch
+            learn = partial(self.strategy.observe_episodes, served)
+            self.update(number // self.batch_size, update, learn)
         self.count(count, began)
 
     def evaluate_if_due(self) -> None:
@@ -143,7 +148,8 @@ class EpisodeSimulation(Simulation):
         """The images of meta-training, for strategies that learn them at large."""
         train = self.plan.train
         indices = torch.from_numpy(np.sort(train.samples)).to(self.device)
-        return View(0, train.classes, indices, self.images, self.seed)
+        views = self.strategy.views if self.strategy.setting.augment.steps else None
+        return View(0, train.classes, indices, self.images, self.seed, views=views)
 
     def _judge(self, phase: Phase, environment: str = "") -> EpisodeEvaluation:
         progress, strategy = self.progress, self.strategy

@@ -127,6 +127,7 @@ def make_strategy(
         pixels=pixels,
         backbone=spec.backbone,
         optimizer=spec.optimizer,
+        augment=spec.augment,
         precision=spec.compute.precision,
         base=spec.base,
         way=plan.train.way if isinstance(plan, EpisodePlan) else 0,

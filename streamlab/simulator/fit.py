@@ -12,7 +12,7 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,10 +28,12 @@ from ..errors import StreamlabError
 from ..memory.state import StateReader, StateWriter
 from ..nets.network import Network
 from ..nets.optimizer import Optimizer, build_optimizer, parameters_of, scale_rate
+from ..pipelines import Operation
 from ..randomness import Draws, global_randomness, key, seed_torch
 from ..runs.checkpoints import Checkpoint, load_checkpoint, patience, save_checkpoint
 from ..schedules import Moment, check_room, rate_factor
 from ..training import Augmentation, OptimizerConfig
+from ..views import view
 
 Samples = tuple[Tensor, Tensor]  # images (n, C, H, W) uint8, labels (n,) int64
 
@@ -86,13 +88,15 @@ class FitData:
     """What is learned from, and how it is judged.
 
     loss_of: the loss of a batch by network, images and labels (None: cross-entropy). among: (classes,) bool,
-    those that compete on held-out images (None: all).
+    those that compete on held-out images (None: all). operations: of the stream's augmentation, which come
+    after a training's own.
     """
 
     train: Samples
     held_out: Samples | None = None
     loss_of: Callable[[Network, Tensor, Tensor], Tensor] | None = None
     among: Tensor | None = None
+    operations: Sequence[Operation] = ()
 
 
 def fit(
@@ -161,7 +165,9 @@ def _steps(
         seed_torch(key(seed, "fit", "step", state.step))
         moment = Moment(state.step, steps, epoch, config.epochs)
         scale_rate(state.optimizer, rate_factor(optimizer, moment))
-        loss = loss_of(state.network, augmented(images[rows], augment), labels[rows])
+        shown = augmented(images[rows], augment)
+        shown = view(shown, data.operations, key(seed, "fit", "view"), state.step * batch)
+        loss = loss_of(state.network, shown, labels[rows])
         state.optimizer.zero_grad()
         torch.autograd.backward(loss)
         if optimizer.clip:

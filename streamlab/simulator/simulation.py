@@ -134,15 +134,13 @@ class Simulation:
         """How the network is trained in an experience: in the first it may be otherwise."""
         return self.first.of(self.later) if number == 0 else self.later
 
-    def update(self, batch: int, learn: Callable[[], Mapping[str, Tensor]]) -> None:
-        """The updates of one batch, the rate of each where the schedule is."""
+    def update(self, batch: int, number: int, learn: Callable[[], Mapping[str, Tensor]]) -> None:
+        """One of several updates of a batch, its rate where the schedule is."""
         progress, config = self.progress, self.strategy.setting.optimizer
-        for number in range(self.stream.updates_per_batch):
-            if config.moves:
-                self.strategy.schedule_rate(
-                    self.pace.factor(config, progress.segment, progress.epoch, batch, number)
-                )
-            self.observe(learn)
+        if config.moves:
+            place = (progress.segment, progress.epoch, batch, number)
+            self.strategy.schedule_rate(self.pace.factor(config, *place))
+        self.observe(learn)
 
     def observe(self, learn: Callable[[], Mapping[str, Tensor]]) -> None:
         """One update of the strategy, its global draws named by the step, its numbers kept for the log."""

@@ -7,6 +7,7 @@ what the loop's words mean.
 from __future__ import annotations
 
 import time
+from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -21,9 +22,10 @@ from ..evaluation.features import FeatureCache
 from ..evaluation.metrics import LIVE, measure
 from ..evaluation.record import Evaluation, Record, save_evaluation
 from ..plans.stream import Experience, StreamPlan, labels_at
-from ..randomness import Draws, global_randomness
+from ..randomness import Draws, global_randomness, key
 from ..runs.folder import RunFolder
 from ..strategy import Strategy
+from ..views import view
 from . import events
 from .base_session import establish_base
 from .pace import BATCH_SIZE, Pace
@@ -54,6 +56,7 @@ class StreamSimulation(Simulation):
         self.plan, self.evaluator = plan, evaluator
         self.train = train
         self.batch_size = self.stream.batch_size or BATCH_SIZE
+        self.operations = strategy.setting.augment.steps
         self.evaluations: list[Evaluation] = []
         self.host_labels = train.labels.cpu().numpy()
         epochs = Pace.of(plan, served.stream, served.first).epochs
@@ -116,14 +119,16 @@ class StreamSimulation(Simulation):
         count = len(served)
         if progress.started < len(self.plan.experiences):
             self._start_experiences(progress.samples_seen + count)
-        batch = Batch(self.train.images_at(served.device), self.train.labels_at(served.device))
+        images, labels = self.train.images_at(served.device), self.train.labels_at(served.device)
+        batch = Batch(images, labels)
         if self._unexposed:
             self._expose(served.host)
         began = time.perf_counter()
-        self.update(progress.offset // self.batch_size, lambda: strategy.observe(batch))
-        if (
-            progress.epoch == self.epochs_of(progress.segment) - 1
-        ):  # so that no buffer is offered a sample twice
+        for number in range(self.stream.updates_per_batch):
+            if self.operations:
+                batch = self._viewed(images, labels, number)
+            self.update(progress.offset // self.batch_size, number, partial(strategy.observe, batch))
+        if progress.epoch == self.epochs_of(progress.segment) - 1:  # no buffer is offered a sample twice
             strategy.remember(batch)
         progress.offset += count
         self.count(count, began)
@@ -169,10 +174,17 @@ class StreamSimulation(Simulation):
 
     # Helpers
 
+    def _viewed(self, images: Tensor, labels: Tensor, update: int) -> Batch:
+        """A batch in new views for one of its updates."""
+        name = key(self.seed, "stream", "view", update)
+        views = view(images, self.operations, name, self.progress.samples_seen)
+        return Batch(views, labels, lying=images, views=self.strategy.views)
+
     def view(self, number: int) -> View:
         experience: Experience = self.plan.experiences[number]
         indices = torch.from_numpy(experience.indices).to(self.train.device)
-        return View(number, experience.classes, indices, self.train, self.seed, self._frozen_features)
+        views = self.strategy.views if self.operations else None
+        return View(number, experience.classes, indices, self.train, self.seed, self._frozen_features, views)
 
     @torch.no_grad()
     def _frozen_features(self, indices: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..batch import Batch
 from ..data.split import Split
 from ..randomness import Draws
+from ..views import Views
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,6 +45,7 @@ class View:
     split: Split
     seed: int
     cached: Callable[[Tensor], Tensor] | None = None
+    views: Views | None = None
 
     @property
     def labels(self) -> Tensor:
@@ -65,10 +67,12 @@ class View:
         return strategy.embeddings_of(self.split.images_at(self.indices))
 
     def batches(self, epochs: int, size: int) -> Iterator[Batch]:
-        """Shuffled batches, every epoch in an order of its own."""
+        """Shuffled batches to learn from, every epoch in an order and in views of its own."""
         for epoch in range(epochs):
             order = torch.from_numpy(
                 Draws(self.seed, "view", self.number, epoch).permutation(len(self.indices))
             )
             for rows in torch.split(self.indices[order.to(self.indices.device)], size):
-                yield Batch(self.split.images_at(rows), self.split.labels_at(rows))
+                yield Batch(
+                    self.split.images_at(rows), self.split.labels_at(rows), views=self.views
+                ).in_view()

@@ -114,7 +114,7 @@ def measure() -> dict[str, float]:
         ours, theirs = make(device), make(device)
     times: dict[str, list[float]] = {name: [] for name in ("ours", "theirs", "our test", "their test")}
     with torch.no_grad():
-        queries = [ours.query(part) for part in torch.split(test, 500)]
+        queries = [ours.embed(part) for part in torch.split(test, 500)]
     for turn in range(TURNS + 1):
         rows = order[turn * BATCH : (turn + 1) * BATCH]
         batch = Batch(images[rows].to(device), labels[rows].to(device))
@@ -130,7 +130,7 @@ def measure() -> dict[str, float]:
         @torch.no_grad()
         def our_test() -> list[Tensor]:
             parts = zip(torch.split(test, 500), queries, strict=True)
-            return [ours.predict_given(part, query).argmax(1) for part, query in parts]
+            return [ours.score(query, part).argmax(1) for part, query in parts]
 
         @torch.no_grad()
         def their_test() -> list[Tensor]:

@@ -257,7 +257,21 @@ class TrainsOnAnothersBase(Plain):
     base = SharedHead()
 
 
+class KeepsViews(Strategy):
+    """Its buffer keeps what was augmented."""
+
+    def setup(self) -> None:
+        self.buffer = self.make_buffer()
+
+    def losses(self, batch: Batch) -> dict[str, torch.Tensor]:
+        return {"task": F.cross_entropy(self.net(batch.images), batch.labels)}
+
+    def remember(self, batch: Batch) -> None:
+        self.buffer.add(Batch(batch.images, batch.labels))
+
+
 CULPRITS = [
+    ("check_keeps_images_as_they_lie", KeepsViews, "buffer-0 keeps an image that is none of the source's"),
     ("check_it_runs", MakesItsBufferLate, "a buffer was made after setup"),
     ("check_buffers_draw_apart", CopiesItsBuffer, "2 buffers are named 'buffer-0'"),
     ("check_resumes_mid_stream", HidesItsMoments, "resumed, it ends with another net than unbroken"),

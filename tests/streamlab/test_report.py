@@ -26,6 +26,7 @@ from streamlab.experiments.grid import prepare_grid
 from streamlab.experiments.held import read_request
 from streamlab.experiments.request import Request, read_recipe
 from streamlab.experiments.run import run_experiment
+from streamlab.pipelines import AugmentConfig
 from streamlab.report.charts import pictures_of
 from streamlab.report.findings import findings
 from streamlab.report.gather import gather, within_budget
@@ -77,7 +78,7 @@ def result_of(folder: str, row: str, budget: str, seed: int, value: float) -> Re
         scenario="s", source="s", strategy=row, label=row, seed=seed, plan_seed=seed, budget=parse_budget(budget),
         eval_every=1000, device="cpu", source_digest="", plan_fingerprint=str(seed), ceiling=False, record=(),
         data="", scenario_options={}, stream=StreamConfig(), backbone={}, optimizer=OptimizerConfig(),
-        strategy_options={}, first=FirstConfig(), compute=ComputeConfig(), base=BaseConfig(),
+        strategy_options={}, first=FirstConfig(), augment=AugmentConfig(), compute=ComputeConfig(), base=BaseConfig(),
     )  # fmt: skip
     cost = {"flops": 1e12, "train_seconds": 1.0}
     return Result(folder, spec, "complete", "", {"a_avg": value, "a_last": value}, cost)
@@ -255,6 +256,7 @@ def test_comparable_runs_of_two_folders_stand_in_one_table(pair: tuple[Path, Pat
         ({"source_digest": "0"}, "differ in the source's pixels$"),
         ({"eval_every": 17}, "differ in the evaluation points$"),
         ({"stream": {"epochs": 2}}, "differ in how the stream is served$"),
+        ({"augment": {"pipeline": "crop-flip"}}, "differ in how the stream is augmented$"),
         ({"compute": {"precision": "bfloat16"}}, "differ in the precision$"),
         ({"eval_every": 17, "plan_fingerprint": "0"}, "differ in the plan, the evaluation points$"),
     ],

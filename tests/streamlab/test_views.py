@@ -1,0 +1,303 @@
+"""Augmentation belongs to the stream: torchvision's pixels, an image's own draws, originals in buffers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from making import carry_on, laid_out, make_source, resolved, simulate
+from torch import Tensor
+from torchvision.transforms import functional as their
+from torchvision.transforms.v2 import functional as their_v2
+
+from streamlab.batch import Batch
+from streamlab.data.source import Source, share
+from streamlab.errors import StreamlabError
+from streamlab.pipelines import PIPELINES, Crop, Flip, Grey, Jitter, ResizedCrop
+from streamlab.randomness import hashed
+from streamlab.runs.folder import RunFolder
+from streamlab.simulator import events
+from streamlab.simulator.execute import execute
+from streamlab.strategy import Strategy
+from streamlab.views import Views, blended, resized, resized_crop_box, view
+
+COLOURED = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (64, 3, 32, 32), np.uint8))
+
+
+def uniforms(count: int, columns: int, name: int = 3, first: int = 0) -> Tensor:
+    counters = torch.arange(first * columns, (first + count) * columns)
+    return (hashed(name, counters).view(count, columns) >> 39).float() * 2.0**-24
+
+
+@settings(max_examples=30, deadline=None)
+@given(first=st.integers(0, 2**40), cut=st.integers(1, 63), pipeline=st.sampled_from(sorted(PIPELINES)))
+def test_a_view_depends_on_its_name_and_number_alone(first: int, cut: int, pipeline: str) -> None:
+    operations = PIPELINES[pipeline]
+    whole = view(COLOURED, operations, 7, first)
+    parts = [view(COLOURED[:cut], operations, 7, first), view(COLOURED[cut:], operations, 7, first + cut)]
+    assert torch.equal(whole, torch.cat(parts))
+    assert whole.dtype == torch.uint8
+    assert whole.shape == COLOURED.shape
+    if operations:
+        for other in (view(COLOURED, operations, 8, first), view(COLOURED, operations, 7, first + 64)):
+            assert not torch.equal(whole, other)
+    else:
+        assert whole is COLOURED
+
+
+def test_draws_are_uniform_and_do_not_follow_one_another() -> None:
+    drawn = uniforms(20_000, 3).double()
+    assert float(drawn.min()) >= 0
+    assert float(drawn.max()) < 1
+    torch.testing.assert_close(drawn.mean(0), torch.full((3,), 0.5).double(), atol=0.01, rtol=0)
+    together = torch.corrcoef(torch.cat([drawn[:-1].T, drawn[1:].T]))
+    assert float((together - torch.eye(6)).abs().max()) < 0.03
+
+
+def test_a_crop_is_torchvisions_at_the_same_place() -> None:
+    made, drawn = view(COLOURED, (Crop(4),), 3, 0), uniforms(64, 2)
+    places = (drawn * 9).long().tolist()
+    for image, mine, (top, left) in zip(COLOURED, made, places, strict=True):
+        assert torch.equal(mine, their.crop(their.pad(image, [4, 4]), top, left, 32, 32))
+    counts = np.bincount((uniforms(9000, 2) * 9).long().flatten().numpy(), minlength=9)
+    assert counts.min() > 1800  # every place is as likely as another
+
+
+def test_a_flip_is_of_half_of_the_images() -> None:
+    made = view(COLOURED, (Flip(),), 3, 0)
+    turned = uniforms(64, 1)[:, 0] < 0.5
+    for image, mine, flipped in zip(COLOURED, made, turned.tolist(), strict=True):
+        assert torch.equal(mine, their.hflip(image) if flipped else image)
+    assert 20 < int(turned.sum()) < 44
+
+
+@pytest.mark.parametrize("size", [(32, 32), (20, 40)])
+def test_a_resized_crop_is_torchvisions_of_the_same_box(size: tuple[int, int]) -> None:
+    images = COLOURED[:, :, : size[0]].repeat(1, 1, 1, 2)[..., : size[1]]
+    boxes = resized_crop_box(ResizedCrop(), size, uniforms(64, 40))
+    made = resized(images, boxes)
+    for image, mine, (top, left, high, wide) in zip(images, made, boxes.tolist(), strict=True):
+        theirs = their.resized_crop(image, top, left, high, wide, list(size), antialias=False)
+        assert int((mine.int() - theirs.int()).abs().max()) <= 1
+        assert top >= 0
+        assert left >= 0
+        assert top + high <= size[0]
+        assert left + wide <= size[1]
+
+
+def test_boxes_are_drawn_as_torchvisions() -> None:
+    """The same share of area and the same ratios, in distribution; what fits nowhere is cut in the middle."""
+    operation = ResizedCrop((0.05, 1.0))
+    boxes = resized_crop_box(operation, (64, 64), uniforms(4000, 40)).double()
+    torch.manual_seed(0)
+    from torchvision.transforms import RandomResizedCrop
+
+    image = torch.zeros(3, 64, 64)
+    params = [RandomResizedCrop.get_params(image, [0.05, 1.0], [3 / 4, 4 / 3]) for _ in range(4000)]
+    theirs = torch.tensor(params).double()
+    for moment in (1, 2):
+        torch.testing.assert_close(
+            (boxes**moment).mean(0), (theirs**moment).mean(0), rtol=0.05 * moment, atol=0.5
+        )
+    long = resized_crop_box(ResizedCrop((1.0, 1.0)), (10, 100), uniforms(8, 40))
+    assert long.tolist() == [[0, 43, 10, 13]] * 8
+
+
+@pytest.mark.parametrize(
+    ("change", "channels"),
+    [("brightness", 1), ("brightness", 3), ("contrast", 1), ("contrast", 3), ("saturation", 3)],
+)
+def test_colours_change_as_torchvisions(change: str, channels: int) -> None:
+    factors = torch.linspace(0, 2.5, 64)
+    made = blended(COLOURED[:, :channels], change, factors)
+    for image, mine, factor in zip(COLOURED[:, :channels], made, factors.tolist(), strict=True):
+        theirs = getattr(their_v2, f"adjust_{change}")(image, factor)
+        assert int((mine.int() - theirs.int()).abs().max()) <= 1, factor
+        assert (mine != theirs).float().mean() < 0.02, factor
+
+
+def test_a_jitter_takes_its_changes_in_a_drawn_order_and_grey_is_luminance() -> None:
+    jitter, drawn = Jitter(0.4, 0.4, 0.4), uniforms(64, 6)
+    made, names = view(COLOURED, (jitter,), 3, 0), ("brightness", "contrast", "saturation")
+    orders = set()
+    for row, (image, mine) in enumerate(zip(COLOURED, made, strict=True)):
+        order = drawn[row, 3:].argsort().tolist()
+        orders.add(tuple(order))
+        for number in order:
+            factor = 0.6 + 0.8 * drawn[row, number]
+            image = blended(image[None], names[number], factor[None])[0]
+        assert torch.equal(mine, image)
+    assert len(orders) == 6
+    grey = view(COLOURED, (Grey(1.0),), 3, 0)
+    theirs = their.rgb_to_grayscale(COLOURED, 3)
+    assert int((grey.int() - theirs.int()).abs().max()) <= 1
+
+
+class Looks(Strategy):
+    """Keeps all that it is shown, and offers it to a buffer."""
+
+    backbone: ClassVar[dict[str, Any]] = {"name": "mlp", "widths": "8"}
+
+    def setup(self) -> None:
+        self.buffer = self.make_buffer()
+        self.shown: list[Batch] = []
+        self.again: list[Tensor] = []
+        self.remembered: list[Batch] = []
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        self.shown.append(batch)
+        self.again.append(batch.view())
+        drawn = self.buffer.draw(4)
+        self.shown.append(batch.joined(drawn))
+        return {"task": F.cross_entropy(self.net(batch.images), batch.labels)}
+
+    def remember(self, batch: Batch) -> None:
+        self.remembered.append(batch)
+        self.buffer.add(batch)
+
+
+def looked(source: Source, pipeline: str, **stream: Any) -> Looks:
+    settings = {"stream": {"batch_size": 10, **stream}, "augment": {"pipeline": pipeline}}
+    strategy = simulate(source, Looks, settings=settings, budget="30ex").strategy
+    assert isinstance(strategy, Looks)
+    return strategy
+
+
+def among(images: Tensor, source: Source) -> bool:
+    there = {image.tobytes() for image in source.train_images}
+    return all(image.numpy().tobytes() in there for image in images)
+
+
+def test_a_strategy_learns_from_views_and_a_buffer_keeps_what_lies(tiny: Source) -> None:
+    seen = looked(tiny, "crop-flip", updates_per_batch=2)
+    plain = looked(tiny, "none", updates_per_batch=2)
+    assert among(seen.buffer.everything().images, tiny)
+    assert torch.equal(seen.buffer.images, plain.buffer.images)
+    assert all(torch.equal(a.labels, b.labels) for a, b in zip(seen.shown, plain.shown, strict=True))
+    for batch, lying in zip(seen.shown, plain.shown, strict=True):
+        assert torch.equal(batch.originals, lying.images)
+        assert not torch.equal(batch.images, batch.originals)
+    first, second = seen.shown[0], seen.shown[2]  # the two updates of one batch
+    assert torch.equal(first.originals, second.originals)
+    assert not torch.equal(first.images, second.images)
+    assert not torch.equal(first.images, seen.again[0])
+    replayed = defaultdict(set)
+    for batch in seen.shown[1::2]:
+        for image, lying in zip(batch.images[10:], batch.originals[10:], strict=True):
+            replayed[lying.numpy().tobytes()].add(image.numpy().tobytes())
+    assert max(map(len, replayed.values())) > 3, "an exemplar is augmented anew each time"
+
+
+def test_without_augmentation_everything_is_as_it_lies(tiny: Source) -> None:
+    seen = looked(tiny, "none")
+    assert all(batch.originals is batch.images for batch in seen.shown)
+    assert among(torch.cat([batch.images for batch in seen.shown]), tiny)
+
+
+@pytest.mark.parametrize("name", ["gdumb:passes=3", "gem:margin=0.1", "foster:compression_epochs=1"])
+def test_who_learns_from_held_samples_learns_from_views(
+    tiny: Source, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last images that each network was taught, which are no sample's own."""
+    taught: list[Tensor] = []
+    make = Views.of
+
+    def noted(views: Views, images: Tensor) -> Tensor:
+        made = make(views, images)
+        taught.append(made)
+        return made
+
+    monkeypatch.setattr(Views, "of", noted)
+    scenario = {"kind": "sessions", "tasks": 2}
+    given = {"scenario": scenario, "augment": {"pipeline": "crop-flip"}, "stream": {"batch_size": 32}}
+    simulate(tiny, name, scenario="class-incremental", settings=given, budget="30ex")
+    assert taught
+    assert not among(torch.cat(taught), tiny)
+
+
+def test_killed_and_resumed_views_are_the_same(
+    tiny: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STREAMLAB_CHECKPOINT_SECONDS", "0")
+    monkeypatch.setattr("streamlab.simulator.simulation.patience", lambda cost=0.0: 0.0)
+    own = {"augment": {"operations": [{"name": "crop", "padding": 1}, {"name": "jitter", "contrast": 0.5}]}}
+    request = {"settings": {**own, "stream": {"updates_per_batch": 2}}, "budget": "20ex"}
+    grid = resolved(tiny, "der++", **request)
+    (cell,) = grid.cells
+    assert carry_on(grid, tmp_path / "whole")
+    laid_out(grid, tmp_path / "cut")
+    count = 0
+
+    def hear(event: events.Event) -> None:
+        nonlocal count
+        count += isinstance(event, events.CheckpointWritten)
+        if count == 9:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(tmp_path / "cut" / cell.folder, share(tiny), hear)
+    assert carry_on(grid, tmp_path / "cut")
+    whole, cut = (RunFolder(tmp_path / name / cell.folder) for name in ("whole", "cut"))
+    for path in sorted((whole.path / "evaluations").iterdir()):
+        assert path.read_bytes() == (cut.path / "evaluations" / path.name).read_bytes(), path.name
+
+
+def test_training_episodes_are_views_and_tests_are_not(tiny: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = make_source(classes=20, train=12, test=4)
+    counts = defaultdict(int)
+    make = Views.of
+
+    def noted(views: Views, images: Tensor) -> Tensor:
+        counts["viewed"] += len(images)
+        return make(views, images)
+
+    monkeypatch.setattr(Views, "of", noted)
+    scenario = {"way": 3, "shot": 1, "query": 2, "episodes": 5, "validation_episodes": 4, "test_episodes": 4}
+    backbone = {"name": "convnet", "width": 8, "blocks": 2}
+    given = {"scenario": scenario, "augment": {"pipeline": "crop-flip"}, "backbone": backbone}
+    simulate(source, "protonet", scenario="episodes", settings=given)
+    assert counts["viewed"] == 5 * 3 * (1 + 2)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"pipeline": "ciphar"}, "unknown augmentation 'ciphar'; did you mean 'cifar'?"),
+        ({"pipeline": "cifar", "operations": [{"name": "flip"}]}, "it has a pipeline and operations; give one of them"),
+        ({"operations": [{"name": "flop"}]}, "unknown operation of augment 'flop'; did you mean 'flip'?"),
+        ({"operations": [{"name": "crop", "pading": 3}]}, "unknown option of augment crop 'pading'; did you mean 'padding'?"),
+        ({"operations": [{"name": "crop", "padding": 0}]}, "augment: crop's padding is 0"),
+        ({"operations": [{"name": "flip", "chance": 2}]}, "augment: flip's chance is 2"),
+        ({"operations": [{"name": "resized-crop", "scale": [0.5, 0.1]}]}, "augment: resized-crop's scale is 0.5, 0.1; give two, in order"),
+        ({"operations": [{"name": "grey"}]}, "augment: grey needs colour, and the images are grey"),
+        ({"operations": [{"name": "jitter", "saturation": 0.2}]}, "augment: jitter's saturation needs colour"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused(tiny: Source, given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(StreamlabError) as refused:
+        resolved(tiny, "finetune", settings={"augment": given})
+    assert sentence in str(refused.value)
+
+
+def test_a_base_session_is_augmented_and_kept_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two networks of one seed: one of plain images, one of views; each is found again by its own key."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    source = make_source(classes=8, train=20, test=4)
+    scenario = {"base_classes": 4, "sessions": 2, "way": 2, "shot": 2}
+    base = {"epochs": 2, "rotate": 0, "shear": 0, "scale": (1.0, 1.0), "shift": 0}
+    weights = []
+    for name in ("none", "crop-flip", "none", "crop-flip"):
+        given = {"scenario": scenario, "base": base, "augment": {"pipeline": name}}
+        made = simulate(source, "teen", scenario="fscil", settings=given).strategy
+        weights.append(torch.cat([p.flatten() for p in made.net.backbone.parameters()]))
+    assert torch.equal(weights[0], weights[2])
+    assert torch.equal(weights[1], weights[3])
+    assert not torch.equal(weights[0], weights[1])
+    assert len(list((tmp_path / "streamlab" / "base").iterdir())) == 2
