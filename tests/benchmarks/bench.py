@@ -19,6 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import augmentation
 import bridge
 import compare
 import episodes
@@ -170,7 +171,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path)
     parser.add_argument(
         "--only",
-        choices=("prompts", "few-shot", "episodes", "compare", "bridge", "answers"),
+        choices=("prompts", "few-shot", "episodes", "compare", "bridge", "answers", "augmentation"),
         help="take one section anew, and leave the others",
     )
     given = parser.parse_args()
@@ -178,7 +179,7 @@ def main() -> None:
         sections = {"prompts": prompts.section, "few-shot": few_shot.section}
         sections["episodes"] = lambda: episodes.section(given.data)
         sections["compare"] = compare.section
-        sections |= {"bridge": bridge.section, "answers": answers}
+        sections |= {"bridge": bridge.section, "answers": answers, "augmentation": augmentation.section}
         lines = sections[given.only]()
         print("\n".join(lines))
         if given.write:
@@ -191,7 +192,7 @@ def main() -> None:
         lines += section(job, take_turns(job, given.data, given.turns if job != "offline-convnet" else 3))
     lines += steps_section(measure("steps", "steps", given.data))
     lines += prompts.section() + few_shot.section() + episodes.section(given.data)
-    lines += compare.section() + bridge.section()
+    lines += compare.section() + bridge.section() + augmentation.section()
     lines += whole_commands(*grid(given.data)) + answers()
     live = measure("live share", "online-mlp", given.data)
     memory = [

@@ -51,10 +51,10 @@ def their_scores(
 
 
 def their_query(strategy: mvp.MaskAndVisualPrompts, scaled: Tensor) -> Tensor:
-    """The class token without prompts, every token through every whole block."""
+    """The class token without prompts, every token through every whole block but the last."""
     with torch.no_grad():
         tokens = strategy.transformer.tokens(scaled)
-        for block in strategy.transformer.model.blocks:
+        for block in strategy.transformer.model.blocks[:-1]:
             tokens = block(tokens)
     return tokens[:, 0]
 

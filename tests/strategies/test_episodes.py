@@ -156,6 +156,19 @@ def _setting(source: Source, way: int = 3) -> Setting:
     return Setting(20, source.image_shape, 0, torch.device("cpu"), pixels, SMALL["backbone"], way=way)
 
 
+def test_protonets_temperature_divides_squared_distances_in_its_loss_and_its_scores(source: Source) -> None:
+    batch = _batch(source)
+    plain, warm = (PrototypicalNetwork(_setting(source), Options(temperature=t)) for t in (1.0, 4.0))
+    with torch.no_grad():
+        distances, scores = (
+            one.predict_episodes(batch.support, batch.support_labels, batch.query).log_softmax(-1)
+            for one in (plain, warm)
+        )
+    torch.testing.assert_close(scores, (distances / 4).log_softmax(-1))
+    loss = F.nll_loss(scores.flatten(0, 1), batch.query_labels.flatten())
+    torch.testing.assert_close(warm.episode_losses(batch)["cross-entropy"], loss)
+
+
 def test_protonet_classifies_by_squared_distance_to_prototypes(source: Source) -> None:
     strategy, batch = PrototypicalNetwork(_setting(source)), _batch(source)
     with torch.no_grad():

@@ -19,10 +19,10 @@ import streamlab
 from streamlab import plugins
 from streamlab.base_training import CosineBase
 from streamlab.batch import Batch
-from streamlab.config import StreamConfig
+from streamlab.config import Budget, StreamConfig
 from streamlab.data.source import Source
 from streamlab.errors import StreamlabError
-from streamlab.memory.ledger import measure
+from streamlab.memory.ledger import Ledger, measure
 from streamlab.nets.network import PixelStatistics, build_network
 from streamlab.nets.optimizer import SGD, build_optimizer
 from streamlab.plans.stream import StreamPlan
@@ -184,7 +184,19 @@ def test_buffers_in_lists_and_dicts_get_room(tiny: Source) -> None:
 
     made = simulate(tiny, ABufferAClass, budget="12ex").strategy
     assert [len(buffer) for buffer in made.buffers_of.values()] == [2] * 6
-    assert made.account.ledger().exemplars_held == 12
+    ledger = made.account.ledger()
+    assert ledger.exemplars_held == 12
+    most = simulate(tiny, ABufferAClass, budget=f"{ledger.total}B").strategy  # what twelve need, in bytes
+    assert [len(buffer) for buffer in most.buffers_of.values()] == [2] * 6
+
+
+def test_the_survey_counts_prompts_beside_parameters_of_the_network_alone() -> None:
+    held = {"model": 400, "classifier head": 80, "prompts": 7, "keys": 11, "masks": 13, "exemplars": 990}
+    ledger = Ledger(held, 0, 0, exemplars_held=10, pixels=900, parameters=100, frozen_parameters=60)
+    survey = Budget(accounting="survey")
+    assert ledger.counted(survey) == 4 * 100 + 7 + 11 + 13 + 900
+    assert ledger.counted(dataclasses.replace(survey, count_frozen=False)) == 4 * 40 + 7 + 11 + 13 + 900
+    assert ledger.counted(Budget()) == sum(held.values())
 
 
 def test_mirs_virtual_step_is_of_the_rate_that_the_optimizer_has(tiny: Source) -> None:

@@ -21,7 +21,7 @@ from streamlab.batch import Batch
 from streamlab.data.source import Source, share
 from streamlab.errors import StreamlabError
 from streamlab.pipelines import PIPELINES, Crop, Flip, Grey, Jitter, ResizedCrop
-from streamlab.randomness import hashed
+from streamlab.randomness import hashed, key
 from streamlab.runs.folder import RunFolder
 from streamlab.simulator import events
 from streamlab.simulator.execute import execute
@@ -50,6 +50,13 @@ def test_a_view_depends_on_its_name_and_number_alone(first: int, cut: int, pipel
             assert not torch.equal(whole, other)
     else:
         assert whole is COLOURED
+
+
+def test_views_are_new_each_time_they_are_asked_for() -> None:
+    views = Views(PIPELINES["crop-flip"], 0, "test")
+    first, second = views.of(COLOURED), views.of(COLOURED)
+    assert not torch.equal(first, second)
+    assert torch.equal(second, view(COLOURED, PIPELINES["crop-flip"], key(0, "test"), 64))
 
 
 def test_draws_are_uniform_and_do_not_follow_one_another() -> None:
@@ -193,6 +200,19 @@ def test_a_strategy_learns_from_views_and_a_buffer_keeps_what_lies(tiny: Source)
         for image, lying in zip(batch.images[10:], batch.originals[10:], strict=True):
             replayed[lying.numpy().tobytes()].add(image.numpy().tobytes())
     assert max(map(len, replayed.values())) > 3, "an exemplar is augmented anew each time"
+
+
+def test_a_sample_is_offered_once_however_often_it_is_learned(tiny: Source) -> None:
+    settings = {
+        "stream": {"epochs": 3},
+        "augment": {"pipeline": "crop-flip"},
+        "scenario": {"kind": "sessions"},
+    }
+    strategy = simulate(tiny, Looks, scenario="class-incremental", settings=settings).strategy
+    assert isinstance(strategy, Looks)
+    assert sum(map(len, strategy.remembered)) == len(tiny.train_labels)
+    assert sum(map(len, strategy.shown[::2])) == 3 * len(tiny.train_labels)
+    assert among(torch.cat([batch.originals for batch in strategy.remembered]), tiny)
 
 
 def test_without_augmentation_everything_is_as_it_lies(tiny: Source) -> None:

@@ -1,0 +1,127 @@
+"""Breaks a line at a time and says which test falls: `python tests/mutants.py [NAME…]`, about ten minutes.
+
+Each mutant is a line of a method or of the kernel with a sign, a factor or a call changed. The project is
+copied to a temporary folder, so that nothing here is touched. A mutant that no test notices ends the program
+with an error, and so does one whose line is no longer there.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+METHODS = ["tests/strategies"]
+KERNEL = [f"tests/streamlab/test_{name}.py" for name in ("memory", "schedules", "views", "mended", "compare")]
+# name: file, what stands there, what stands there instead, which tests must notice
+MUTANTS = {
+    "agem never projects": ("strategies/agem.py", "torch.where(along < 0,", "torch.where(along < -1e30,", METHODS),
+    "anil without its mean": ("strategies/anil.py", "torch.stack(losses).mean()", "torch.stack(losses).sum()", METHODS),
+    "baseline++ by sums": ("strategies/baseline_plus_plus.py", "loss / rows.shape[1]", "loss", METHODS),
+    "bic's teacher uncorrected": ("strategies/bic.py", "self.corrected(self.teacher.logits(batch.images))", "self.teacher.logits(batch.images)", METHODS),
+    "bic without an offset": ("strategies/bic.py", "pair[0] * logits + pair[1]", "pair[0] * logits", METHODS),
+    "der++ without alpha": ("strategies/der_plus_plus.py", "self.options.alpha * F.mse_loss", "F.mse_loss", METHODS),
+    "der++ without beta": ("strategies/der_plus_plus.py", "self.options.beta * F.cross", "F.cross", METHODS),
+    "dualprompt pushes": ("strategies/dualprompt.py", "self.details.pull * distances", "-self.details.pull * distances", METHODS),
+    "er without replayed": ("strategies/er.py", "self.buffer.draw(self.rehearsal.beside(batch))", "self.buffer.draw(0)", METHODS),
+    "er-ace masks nothing": ("strategies/er_ace.py", "index_fill_(0, batch.labels, True)", "fill_(True)", METHODS),
+    "ewc by lambda": ("strategies/ewc.py", "self.options.strength / 2 *", "self.options.strength *", METHODS),
+    "ewc by |g|": ("strategies/ewc.py", "torch.square, self.options.samples", "torch.abs, self.options.samples", METHODS),
+    "expandable-der without auxiliary": ("streamlab/parts/expansion.py", "weight * self.auxiliary", "0 * self.auxiliary", METHODS),
+    "fact without eta": ("strategies/fact.py", "eta * (kept @ products).softmax(1) + (1 - eta) * cosines", "(kept @ products).softmax(1) + cosines", METHODS),
+    "finetune on scaled logits": ("strategies/finetune.py", 'return {"task": task,', 'return {"task": 2 * task,', METHODS),
+    "foster multiplies": ("strategies/foster.py", "cross_entropy(logits / weights", "cross_entropy(logits * weights", METHODS),
+    "foster's student unbalanced": ("strategies/foster.py", "F.softmax(teacher / temperature, 1) * weights", "F.softmax(teacher / temperature, 1)", METHODS),
+    "fscil-finetune among all": ("strategies/fscil_finetune.py", "batch.labels, self.exposed)", "batch.labels)", METHODS),
+    "gdumb without clipping": ("strategies/gdumb.py", "nn.utils.clip_grad_norm_(parameters, options.clip)", "pass", METHODS),
+    "gdumb at a constant rate": ("strategies/gdumb.py", "set_rate(optimizer, learning_rate(epoch, options))", "pass", METHODS),
+    "gem without a margin": ("strategies/gem.py", "v = margin + least", "v = least", METHODS),
+    "icarl without its teacher": ("strategies/icarl.py", "self.teacher.logits(combined.images).sigmoid()", "logits.detach().sigmoid()", METHODS),
+    "icarl's means unnormalised": ("strategies/icarl.py", "self.means.copy_(F.normalize(sums))", "self.means.copy_(sums)", METHODS),
+    "joint on scaled logits": ("strategies/joint.py", 'return {"task": F.cross', 'return {"task": 2 * F.cross', METHODS),
+    "l2p pushes": ("strategies/l2p.py", "self.details.pull * near", "-self.details.pull * near", METHODS),
+    "linear-probe among all": ("strategies/linear_probe.py", "combined.labels, self.exposed)", "combined.labels)", METHODS),
+    "lwf without its weight": ("strategies/lwf.py", "self.options.weight * kd_loss", "kd_loss", METHODS),
+    "maml by sums": ("strategies/maml.py", "torch.stack(losses).mean()", "torch.stack(losses).sum()", METHODS),
+    "mas by |o|": ("strategies/mas.py", "logits.square().sum()", "logits.abs().sum()", METHODS),
+    "memo's other classes": ("strategies/memo.py", "self.current_classes, seen,", "seen, seen,", METHODS),
+    "meta-sgd by sums": ("strategies/meta_sgd.py", "torch.stack(losses).mean()", "torch.stack(losses).sum()", METHODS),
+    "mir takes the least": ("strategies/mir.py", "(after - before).topk", "(before - after).topk", METHODS),
+    "mvp without compensation": ("strategies/mvp.py", "eps=1e-8) + margin", "eps=1e-8)", METHODS),
+    "mvp's choice by distance alone": ("strategies/mvp.py", "distance * (counts + 1) if contrastive", "distance if contrastive", METHODS),
+    "mvp's gamma": ("strategies/mvp.py", "alpha * scores**gamma", "alpha * scores", METHODS),
+    "ncm takes the farthest": ("streamlab/parts/prototypes.py", "- 2 * features @", "+ 2 * features @", METHODS),
+    "prototype-replay without weight": ("strategies/prototype_replay.py", "details.prototype_weight * replay", "replay", METHODS),
+    "proto-cosine's means are sums": ("streamlab/parts/prototypes.py", "sums / torch.bincount(place)[:, None]", "sums", METHODS),
+    "class means are sums": ("streamlab/parts/prototypes.py", "features.mean(0)", "features.sum(0)", METHODS),
+    "protonet without temperature": ("strategies/protonet.py", "_logits(query, prototypes) / self.options.temperature", "_logits(query, prototypes)", METHODS),
+    "ranpac without a square": ("strategies/ranpac.py", "/ freedom.square())", "/ freedom)", METHODS),
+    "si against the gradient": ("strategies/si.py", "gradients, moves, value=-1)", "gradients, moves, value=1)", METHODS),
+    "si without c": ("strategies/si.py", "self.options.strength * self.regulariser", "self.regulariser", METHODS),
+    "simpleshot uncentred": ("strategies/simpleshot.py", "features - self.mean if", "features if", METHODS),
+    "slda without shrinkage": ("strategies/slda.py", "+ self.options.shrinkage * identity", "+ 0 * identity", METHODS),
+    "teen without its shift": ("strategies/teen.py", "(1 - shift_weight) * p + shift_weight", "p + shift_weight", METHODS),
+    "wa never aligned": ("strategies/wa.py", "lambda_ * kd_loss", "kd_loss", METHODS),
+    "a budget whole to each buffer": ("streamlab/account.py", "(budget.bytes - needed) // len(buffers) // size", "(budget.bytes - needed) // size", KERNEL),
+    "exemplars whole to each buffer": ("streamlab/account.py", "total // len(buffers) + (number < total % len(buffers))", "total", KERNEL),
+    "the survey leaves prompts out": ("streamlab/memory/ledger.py", 'for kind in ("prompts", "keys", "masks")', 'for kind in ("keys", "masks")', KERNEL),
+    "a base's rate by the step": ("streamlab/training.py", "unit=self.rate_by", 'unit="step"', METHODS),
+    "a schedule is over the stream": ("streamlab/simulator/pace.py", 'if over == "experience":', "if False:", KERNEL),
+    "momentum is kept": ("streamlab/learner.py", "self.optimizer.state.clear()", "pass", KERNEL),
+    "the first session decays as all": ("streamlab/simulator/simulation.py", "self.first.of(self.later) if number == 0", "self.later if number == 0", KERNEL),
+    "buffers keep views": ("streamlab/memory/buffer.py", "batch.originals.index_select", "batch.images.index_select", KERNEL),
+    "an exemplar has one view": ("streamlab/views.py", "self.served + len(images)", "self.served", KERNEL),
+    "remembered in every epoch": ("streamlab/simulator/stream_simulation.py", "if progress.epoch == self.epochs_of(progress.segment) - 1:", "if True:", KERNEL),
+}  # fmt: skip
+
+
+def copied(place: Path) -> Path:
+    """The project in a folder of its own, whose packages are its own too."""
+    files = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    for name in files:
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, place / name)
+    for name in ("strategies", "scenarios", "cli"):
+        (place / "streamlab" / name).symlink_to(place / name)
+    return place
+
+
+def fallen(name: str) -> str:
+    """The first test that notices a mutant; nothing where none does."""
+    file, old, new, tests = MUTANTS[name]
+    with tempfile.TemporaryDirectory() as folder:
+        place = copied(Path(folder))
+        text = (place / file).read_text(encoding="utf-8")
+        if old not in text:
+            raise SystemExit(f"{name}: {file} has no {old!r}")
+        (place / file).write_text(text.replace(old, new), encoding="utf-8")
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            command, cwd=place, env=environment, capture_output=True, text=True, check=False
+        )
+        found = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+        return found[1] if found else ""
+
+
+def main() -> None:
+    names = sys.argv[1:] or list(MUTANTS)
+    survivors = []
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for name, found in zip(names, pool.map(fallen, names), strict=True):
+            print(f"{name}: {found or 'NO TEST NOTICES'}", flush=True)
+            survivors += [] if found else [name]
+    if survivors:
+        raise SystemExit(f"{len(survivors)} of {len(names)} mutants live")
+
+
+if __name__ == "__main__":
+    main()
