@@ -48,24 +48,25 @@ class ResizedCrop:
     draws: ClassVar[int] = 40
 
     def __post_init__(self) -> None:
-        for name, (low, high) in (("scale", self.scale), ("ratio", self.ratio)):
-            if not 0 < low <= high:
-                raise StreamlabError(f"augment: resized-crop's {name} is {low}, {high}; give two, in order")
-        within("augment", "resized-crop's largest scale", self.scale[1], 0, 1)
+        _check_parts("resized-crop", self.scale, self.ratio)
 
 
 @dataclass(frozen=True)
 class Jitter:
-    """Brightness, contrast and saturation times factors from 1 - x (or 0) to 1 + x, in a drawn order."""
+    """Brightness, contrast and saturation times factors from 1 - x (or 0) to 1 + x, and hue turned by up to
+    `hue` of the circle either way, in a drawn order.
+    """
 
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
-    draws: ClassVar[int] = 6
+    hue: float = 0.0
+    draws: ClassVar[int] = 8
 
     def __post_init__(self) -> None:
         for name in ("brightness", "contrast", "saturation"):
             at_least("augment", f"jitter's {name}", getattr(self, name), 0)
+        within("augment", "jitter's hue", self.hue, 0, 0.5)
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,38 @@ class Grey:
         within("augment", "grey's chance", self.chance, 0, 1)
 
 
-Operation = Crop | Flip | ResizedCrop | Jitter | Grey
+@dataclass(frozen=True)
+class Erasing:
+    """A part of `scale` of the area and `ratio` of height to width filled with `level`, with this chance.
+
+    Drawn as torchvision's RandomErasing: ten tries, then nothing is erased. Levels are pixels', before an
+    image is normalised.
+    """
+
+    chance: float = 0.5
+    scale: tuple[float, float] = (0.02, 0.33)
+    ratio: tuple[float, float] = (0.3, 3.3)
+    level: int = 0
+    draws: ClassVar[int] = 41
+
+    def __post_init__(self) -> None:
+        within("augment", "erasing's chance", self.chance, 0, 1)
+        within("augment", "erasing's level", self.level, 0, 255)
+        _check_parts("erasing", self.scale, self.ratio)
+
+
+def _check_parts(operation: str, scale: tuple[float, float], ratio: tuple[float, float]) -> None:
+    """Raise StreamlabError where shares of an area, or ratios of sides, are none."""
+    for name, (low, high) in (("scale", scale), ("ratio", ratio)):
+        if not 0 < low <= high:
+            raise StreamlabError(f"augment: {operation}'s {name} is {low}, {high}; give two, in order")
+    within("augment", f"{operation}'s largest scale", scale[1], 0, 1)
+
+
+Operation = Crop | Flip | ResizedCrop | Jitter | Grey | Erasing
 OPERATIONS: Mapping[str, type[Operation]] = {
     "crop": Crop, "flip": Flip, "resized-crop": ResizedCrop, "jitter": Jitter, "grey": Grey,
+    "erasing": Erasing,
 }  # fmt: skip
 
 # none: as the images lie. crop-flip: Mammoth's and most others' for 32 pixels. cifar, imagenet: PyCIL's.
@@ -128,9 +158,9 @@ class AugmentConfig:
         """Raise StreamlabError for what images of this shape (C, H, W) cannot bear."""
         channels = shape[0]
         for step in self.steps:
-            colours = isinstance(step, Grey) or (isinstance(step, Jitter) and step.saturation)
-            if colours and channels == 1:
-                name = "grey" if isinstance(step, Grey) else "jitter's saturation"
+            jitters = [f"jitter's {name}" for name in ("saturation", "hue") if getattr(step, name, 0)]
+            if channels == 1 and (isinstance(step, Grey) or jitters):
+                name = "grey" if isinstance(step, Grey) else jitters[0]
                 raise StreamlabError(f"augment: {name} needs colour, and the images are grey")
 
 

@@ -6,13 +6,14 @@ integer arithmetic: the same on every device, whatever was served beside it, and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .pipelines import Crop, Flip, Grey, Jitter, Operation, ResizedCrop
+from .pipelines import Crop, Erasing, Flip, Grey, Jitter, Operation, ResizedCrop
 from .randomness import hashed, key
 
 _LUMINANCE = (0.2989, 0.587, 0.114)  # ITU-R 601, in torchvision's digits
@@ -60,6 +61,8 @@ def _applied(images: Tensor, operation: Operation, uniforms: Tensor) -> Tensor:
         return resized(images, resized_crop_box(operation, images.shape[2:], uniforms))
     if isinstance(operation, Grey):
         return torch.where((uniforms[:, 0] < operation.chance)[:, None, None, None], _grey(images), images)
+    if isinstance(operation, Erasing):
+        return _erased(images, operation, uniforms)
     return _jitter(images, operation, uniforms)
 
 
@@ -82,20 +85,43 @@ def resized_crop_box(operation: ResizedCrop, size: Sequence[int], uniforms: Tens
     ratio is allowed.
     """
     height, width = size
-    tries = uniforms.view(-1, 10, 4)
-    least, most = operation.scale
-    area = height * width * (least + (most - least) * tries[..., 0])
-    low, high = (torch.log(torch.tensor(bound, device=uniforms.device)) for bound in operation.ratio)
-    ratio = torch.exp(low + (high - low) * tries[..., 1])
-    wide, high_ = (area * ratio).sqrt().round().long(), (area / ratio).sqrt().round().long()
-    fits = (wide > 0) & (wide <= width) & (high_ > 0) & (high_ <= height)
-    top = (tries[..., 2] * (height - high_ + 1)).long()
-    left = (tries[..., 3] * (width - wide + 1)).long()
-    chosen = fits.long().argmax(1, keepdim=True)
-    boxes = torch.stack([top, left, high_, wide], 2)
-    drawn = boxes.gather(1, chosen[..., None].expand(-1, 1, 4))[:, 0]
+    boxes, fits = _tried(operation.scale, operation.ratio, size, uniforms)
+    drawn = _first(boxes, fits & (boxes[..., 2] <= height) & (boxes[..., 3] <= width))
     middle = torch.tensor(_middle(operation, height, width), device=uniforms.device)
-    return torch.where(fits.any(1)[:, None], drawn, middle)
+    return torch.where((drawn[:, 2] > 0)[:, None], drawn, middle)
+
+
+def erasing_box(operation: Erasing, size: Sequence[int], uniforms: Tensor) -> Tensor:
+    """(n, 40) uniforms -> (n, 4) int64 top, left, height, width, as torchvision's RandomErasing draws.
+
+    Of ten tries the first that is smaller than `size` on both sides; where none is, of height 0.
+    """
+    height, width = size
+    boxes, fits = _tried(operation.scale, (1 / operation.ratio[1], 1 / operation.ratio[0]), size, uniforms)
+    return _first(boxes, fits & (boxes[..., 2] < height) & (boxes[..., 3] < width))
+
+
+def _tried(
+    scale: tuple[float, float], ratio: tuple[float, float], size: Sequence[int], uniforms: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Ten boxes (n, 10, 4) of uniform shares of the area and log-uniform ratios of width to height, each
+    anywhere where it fits; and which have an extent (n, 10).
+    """
+    height, width = size
+    tries = uniforms.view(-1, 10, 4)
+    area = height * width * (scale[0] + (scale[1] - scale[0]) * tries[..., 0])
+    low, high = (math.log(bound) for bound in ratio)
+    ratios = torch.exp(low + (high - low) * tries[..., 1])
+    wide, tall = (area * ratios).sqrt().round().long(), (area / ratios).sqrt().round().long()
+    top = (tries[..., 2] * (height - tall + 1)).long()
+    left = (tries[..., 3] * (width - wide + 1)).long()
+    return torch.stack([top, left, tall, wide], 2), (wide > 0) & (tall > 0)
+
+
+def _first(boxes: Tensor, fits: Tensor) -> Tensor:
+    """(n, 4) the first box of each that fits; zeros where none does."""
+    chosen = fits.long().argmax(1)[:, None, None].expand(-1, 1, 4)
+    return boxes.gather(1, chosen)[:, 0] * fits.any(1, keepdim=True)
 
 
 def _middle(operation: ResizedCrop, height: int, width: int) -> list[int]:
@@ -135,18 +161,26 @@ def _grey(images: Tensor) -> Tensor:
     return (images.float() * weights).sum(1, keepdim=True).to(torch.uint8).expand_as(images)
 
 
+def _erased(images: Tensor, operation: Erasing, uniforms: Tensor) -> Tensor:
+    """The box of some images in one level."""
+    top, left, tall, wide = erasing_box(operation, images.shape[2:], uniforms[:, 1:])[:, :, None].unbind(1)
+    rows = torch.arange(images.shape[2], device=images.device)
+    columns = torch.arange(images.shape[3], device=images.device)
+    high, broad = (rows >= top) & (rows < top + tall), (columns >= left) & (columns < left + wide)
+    inside = high[:, :, None] & broad[:, None, :] & (uniforms[:, 0] < operation.chance)[:, None, None]
+    return images.masked_fill(inside[:, None], operation.level)
+
+
 def _jitter(images: Tensor, operation: Jitter, uniforms: Tensor) -> Tensor:
     """Each change in a drawn order, in whole levels after each, as torchvision's on uint8 images."""
-    amounts = {
-        name: amount for name, amount in vars(operation).items() if amount
-    }  # brightness, contrast, saturation
-    order = uniforms[:, 3 : 3 + len(amounts)].argsort(1)
+    amounts = {name: amount for name, amount in vars(operation).items() if amount}
+    order = uniforms[:, 4 : 4 + len(amounts)].argsort(1)
     for place in range(len(amounts)):
         changed = images
         for number, (name, amount) in enumerate(amounts.items()):
-            least = max(0.0, 1 - amount)
-            factors = least + (1 + amount - least) * uniforms[:, number]
-            made = blended(images, name, factors)
+            least, most = (-amount, amount) if name == "hue" else (max(0.0, 1 - amount), 1 + amount)
+            factors = least + (most - least) * uniforms[:, number]
+            made = turned(images, factors) if name == "hue" else blended(images, name, factors)
             here = (order[:, place] == number)[:, None, None, None]
             changed = made if len(amounts) == 1 else torch.where(here, made, changed)
         images = changed
@@ -168,3 +202,24 @@ def blended(images: Tensor, change: str, factors: Tensor) -> Tensor:
             other = other.mean((1, 2, 3), keepdim=True)
     scale = factors[:, None, None, None]
     return (scale * pixels + (1 - scale) * other).clamp_(0, 255).to(torch.uint8)
+
+
+def turned(images: Tensor, turns: Tensor) -> Tensor:
+    """(n, 3, H, W) uint8, (n,) shares of the circle -> the images with their hue turned, by way of HSV."""
+    pixels = images.float() / 255
+    value, least = pixels.amax(1), pixels.amin(1)
+    span = value - least
+    some = torch.where(span > 0, span, 1.0)
+    red, green, blue = ((value[:, None] - pixels) / some[:, None]).unbind(1)
+    is_red, is_green = pixels[:, 0] == value, pixels[:, 1] == value
+    sector = torch.where(is_red, blue - green, torch.where(is_green, 2 + red - blue, 4 + green - red))
+    hue = (sector / 6 + turns[:, None, None]) % 1 * 6
+    saturation = torch.where(span > 0, span / torch.where(span > 0, value, 1.0), 0.0)
+
+    def channel(shift: int) -> Tensor:
+        """Full within a third of the circle around its own hue, nothing opposite, lines between."""
+        place = (shift + hue) % 6
+        return value * (1 - saturation * torch.minimum(place, 4 - place).clamp(0, 1))
+
+    made = torch.stack([channel(5), channel(3), channel(1)], 1)
+    return (made * 255.999).to(torch.uint8)

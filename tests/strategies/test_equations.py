@@ -56,6 +56,17 @@ def test_heads_say_which_classes_compete(name: str, heads: str) -> None:
     close(strategy.observe(batch)["task"], expected)
 
 
+def test_er_learns_from_the_batch_and_from_as_many_as_it_replays() -> None:
+    strategy = make("er", 6, SHAPE, {"replay_size": 3}, backbone=MLP)
+    strategy.buffer.add(drawn(0, 1, 1, 0, 1, seed=1))
+    batch, replayed = drawn(2, 3), drawn(0, 1, 0, seed=2)
+    sizes = []
+    strategy.buffer.draw = lambda size: sizes.append(size) or replayed
+    both = Batch(torch.cat([batch.images, replayed.images]), torch.cat([batch.labels, replayed.labels]))
+    close(strategy.losses(batch)["task"], cross_entropy(strategy, both, list(range(6))))
+    assert sizes == [3]
+
+
 def test_lwf_defaults_are_pycils() -> None:
     options = make("lwf", 3, SHAPE, backbone=MLP).options
     assert (options.weight, options.temperature, options.heads, options.among) == (3.0, 2.0, "own", "old")

@@ -20,13 +20,13 @@ from torchvision.transforms.v2 import functional as their_v2
 from streamlab.batch import Batch
 from streamlab.data.source import Source, share
 from streamlab.errors import StreamlabError
-from streamlab.pipelines import PIPELINES, Crop, Flip, Grey, Jitter, ResizedCrop
+from streamlab.pipelines import PIPELINES, Crop, Erasing, Flip, Grey, Jitter, ResizedCrop
 from streamlab.randomness import hashed, key
 from streamlab.runs.folder import RunFolder
 from streamlab.simulator import events
 from streamlab.simulator.execute import execute
 from streamlab.strategy import Strategy
-from streamlab.views import Views, blended, resized, resized_crop_box, view
+from streamlab.views import Views, blended, erasing_box, resized, resized_crop_box, turned, view
 
 COLOURED = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (64, 3, 32, 32), np.uint8))
 
@@ -130,12 +130,45 @@ def test_colours_change_as_torchvisions(change: str, channels: int) -> None:
         assert (mine != theirs).float().mean() < 0.02, factor
 
 
+def test_a_hue_is_turned_as_torchvisions() -> None:
+    turns = torch.linspace(-0.5, 0.5, 64)
+    made = turned(COLOURED, turns)
+    for image, mine, turn in zip(COLOURED, made, turns.tolist(), strict=True):
+        theirs = their_v2.adjust_hue(image, turn)
+        assert int((mine.int() - theirs.int()).abs().max()) <= 1, turn
+    grey = torch.full((1, 3, 2, 2), 90, dtype=torch.uint8)
+    assert torch.equal(turned(grey, torch.tensor([0.3])), grey)
+    drawn = uniforms(64, 8)
+    assert torch.equal(view(COLOURED, (Jitter(hue=0.2),), 3, 0), turned(COLOURED, 0.4 * drawn[:, 0] - 0.2))
+
+
+def test_what_is_erased_is_drawn_as_torchvisions() -> None:
+    """Some images whole, the others but for one box; boxes of the same share and ratio in distribution."""
+    from torchvision.transforms import RandomErasing
+
+    made = view(COLOURED, (Erasing(level=7),), 3, 0)
+    boxes = erasing_box(Erasing(), (32, 32), uniforms(64, 41)[:, 1:])
+    erased = uniforms(64, 41)[:, 0] < 0.5
+    for image, mine, box, is_erased in zip(COLOURED, made, boxes.tolist(), erased.tolist(), strict=True):
+        theirs = their.erase(image, *box, torch.tensor(7, dtype=torch.uint8)) if is_erased else image
+        assert torch.equal(mine, theirs)
+    torch.manual_seed(0)
+    image = torch.zeros(3, 64, 64)
+    params = [RandomErasing.get_params(image, (0.02, 0.33), (0.3, 3.3), [0.0])[:4] for _ in range(4000)]
+    ours, theirs = (
+        erasing_box(Erasing(), (64, 64), uniforms(4000, 40)).double(),
+        torch.tensor(params).double(),
+    )
+    for moment in (1, 2):
+        torch.testing.assert_close((ours**moment).mean(0), (theirs**moment).mean(0), rtol=0.07, atol=0.5)
+
+
 def test_a_jitter_takes_its_changes_in_a_drawn_order_and_grey_is_luminance() -> None:
-    jitter, drawn = Jitter(0.4, 0.4, 0.4), uniforms(64, 6)
+    jitter, drawn = Jitter(0.4, 0.4, 0.4), uniforms(64, 8)
     made, names = view(COLOURED, (jitter,), 3, 0), ("brightness", "contrast", "saturation")
     orders = set()
     for row, (image, mine) in enumerate(zip(COLOURED, made, strict=True)):
-        order = drawn[row, 3:].argsort().tolist()
+        order = drawn[row, 4:7].argsort().tolist()
         orders.add(tuple(order))
         for number in order:
             factor = 0.6 + 0.8 * drawn[row, number]
@@ -298,6 +331,9 @@ def test_training_episodes_are_views_and_tests_are_not(tiny: Source, monkeypatch
         ({"operations": [{"name": "resized-crop", "scale": [0.5, 0.1]}]}, "augment: resized-crop's scale is 0.5, 0.1; give two, in order"),
         ({"operations": [{"name": "grey"}]}, "augment: grey needs colour, and the images are grey"),
         ({"operations": [{"name": "jitter", "saturation": 0.2}]}, "augment: jitter's saturation needs colour"),
+        ({"operations": [{"name": "jitter", "hue": 0.2}]}, "augment: jitter's hue needs colour"),
+        ({"operations": [{"name": "jitter", "hue": 0.7}]}, "augment: jitter's hue is 0.7"),
+        ({"operations": [{"name": "erasing", "level": 300}]}, "augment: erasing's level is 300"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(tiny: Source, given: dict[str, Any], sentence: str) -> None:
