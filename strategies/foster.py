@@ -202,7 +202,8 @@ class FeatureBoosting(Strategy):
         config = dataclasses.replace(self.setting.optimizer, weight_decay=0.0)
         epochs, size = self.options.compression_epochs, self.options.compression_batch
         an_epoch = max(1, math.ceil(len(view) / size))
-        optimizer = build_optimizer(config, [p for p in student.parameters() if p.requires_grad])
+        learned = [parameter for parameter in student.parameters() if parameter.requires_grad]
+        optimizer = build_optimizer(config, learned, student.backbone.parameters())
         weights = class_weights(self.counts, self.options.beta_compress)[self.exposed]
         student.train()
         for step, batch in enumerate(view.batches(epochs, size)):
@@ -220,6 +221,8 @@ class FeatureBoosting(Strategy):
             )  # fmt: skip
             optimizer.zero_grad()
             torch.autograd.backward(loss)
+            if config.clip:
+                nn.utils.clip_grad_norm_(learned, config.clip)
             optimizer.step()
         optimizer.zero_grad()
 

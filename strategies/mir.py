@@ -1,9 +1,9 @@
 """Maximally interfered retrieval (Aljundi et al., NeurIPS 2019): replay what the next step would hurt most.
 
 As the paper's algorithm 1 with its first criterion: of `candidates` exemplars drawn, the `replay_size`
-whose loss rises most under a plain gradient step on the incoming batch (of the rate that the optimizer has
-then) are replayed beside it, and one step is taken on both. The authors' code sums the two means
-(`combine = sum`), a step twice as long; it also replays from the second task on alone, and leaves out
+whose loss rises most under a plain gradient step on the incoming batch (of the rate that the optimizer
+gives the head then) are replayed beside it, and one step is taken on both. The authors' code sums the two
+means (`combine = sum`), a step twice as long; it also replays from the second task on alone, and leaves out
 the current task's exemplars, which a stream without tasks has no way to do.
 """
 

@@ -66,7 +66,7 @@ class Batch:
         shared = sorted(self.extras.keys() & other.extras.keys()) if self.extras and other.extras else []
         extras = {key: torch.cat([self.extras[key], other.extras[key]]) for key in shared}
         if self.lying is None and other.lying is None:
-            return Batch(images, labels, extras)
+            return Batch(images, labels, extras, views=self.views or other.views)
         lying = torch.cat([self.originals, other.originals])
         return Batch(images, labels, extras, lying, self.views or other.views)
 

@@ -75,6 +75,7 @@ MUTANTS = {
     "a schedule is over the stream": ("streamlab/simulator/pace.py", 'if over == "experience":', "if False:", KERNEL),
     "momentum is kept": ("streamlab/learner.py", "self.optimizer.state.clear()", "pass", KERNEL),
     "the first session decays as all": ("streamlab/simulator/simulation.py", "self.first.of(self.later) if number == 0", "self.later if number == 0", KERNEL),
+    "resumed between sessions at the later rate": ("streamlab/simulator/simulation.py", "progress.segment - between", "progress.segment", KERNEL),
     "buffers keep views": ("streamlab/memory/buffer.py", "batch.originals.index_select", "batch.images.index_select", KERNEL),
     "an exemplar has one view": ("streamlab/views.py", "self.served + len(images)", "self.served", KERNEL),
     "remembered in every epoch": ("streamlab/simulator/stream_simulation.py", "if progress.epoch == self.epochs_of(progress.segment) - 1:", "if True:", KERNEL),

@@ -131,7 +131,7 @@ def _row_values(
             f"sample once; stream.updates_per_batch repeats batches"
         )
     chosen = configure(OptimizerConfig, optimizer or cls.default_optimizer, "optimizer")
-    _check_training(cls, options, chosen, shared, plan)
+    _check_training(row.label, cls, options, chosen, shared, plan)
     is_default = bool(backbone) and backbone == settled_backbone(cls.backbone)
     return {
         "strategy": absolute(row.strategy),
@@ -147,10 +147,25 @@ def _row_values(
 
 
 def _check_training(
-    cls: type[Strategy], options: Any, optimizer: OptimizerConfig, shared: Mapping[str, Any], plan: Plan
+    label: str,
+    cls: type[Strategy],
+    options: Any,
+    optimizer: OptimizerConfig,
+    shared: Mapping[str, Any],
+    plan: Plan,
 ) -> None:
     """Refuse options that torch's optimizer does not take, and a schedule that the plan has no room for."""
     stream, first = shared["stream"], shared["first"]
+    plain = OptimizerConfig(
+        optimizer.name, optimizer.lr, optimizer.momentum, optimizer.weight_decay, optimizer.nesterov,
+        options=optimizer.options,
+    )  # fmt: skip
+    beside = optimizer != plain or first != FirstConfig() or shared["augment"].steps
+    if cls.needs_with(options).plain_training and beside:
+        raise StreamlabError(
+            f"{label} trains by a loop of its own, at one rate on images as they lie; leave out augment, "
+            f"first, and of optimizer the schedule, clip, restart, backbone_lr and decay_norms"
+        )
     if optimizer.name != "sgd" or optimizer.options:
         torch_options(optimizer)
     if first != FirstConfig() and (cls.base is not None or plan.kind == "episodes"):

@@ -30,6 +30,7 @@ from ..batch import Batch
 from ..config import Budget, Searched
 from ..errors import StreamlabError, unknown
 from ..memory.ledger import Ledger, measure
+from ..needs import Needs
 from ..nets.network import Network
 from ..nets.optimizer import SGD
 from ..strategy import ExperienceView, Strategy
@@ -47,6 +48,7 @@ class AvalancheStrategy(Strategy):
     """One of Avalanche's strategies, fed by the kernel; the first `allot` makes it (`theirs`)."""
 
     theirs_class: ClassVar[Any] = None
+    needs = Needs(plain_training=True)
     search_space: ClassVar[Mapping[str, Searched]] = {}
 
     def setup(self) -> None:

@@ -113,13 +113,13 @@ def _groups(
     config: OptimizerConfig, parameters: Iterable[nn.Parameter], backbone: set[int]
 ) -> list[dict[str, Any]]:
     """Parameters of one rate and one decay together, in their order."""
-    found: dict[tuple[float, float], list[nn.Parameter]] = {}
+    found: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for parameter in parameters:
         rate = config.lr * (config.backbone_lr if id(parameter) in backbone else 1.0)
-        decays = config.decay_norms or parameter.ndim > 1
-        found.setdefault((rate, config.weight_decay if decays else 0.0), []).append(parameter)
+        found.setdefault((rate, config.decay_norms or parameter.ndim > 1), []).append(parameter)
     return [
-        {"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in found.items()
+        {"params": members, "lr": rate, "weight_decay": config.weight_decay * decays, "decays": decays}
+        for (rate, decays), members in found.items()
     ]
 
 
@@ -131,19 +131,23 @@ def _torch_class(name: str) -> Any:
 def torch_options(config: OptimizerConfig) -> dict[str, Any]:
     """What torch's optimizer of this name is given beside its groups and rate; raises StreamlabError."""
     takes = inspect.signature(_torch_class(config.name)).parameters
-    given = {**config.options, "momentum": config.momentum, "nesterov": config.nesterov}
-    for name, value in given.items():
-        if value and name not in takes:
+    named = {name: getattr(config, name) for name in ("momentum", "nesterov", "weight_decay")}
+    for name in config.options:
+        if name in ("params", "lr", *named):
+            raise StreamlabError(f"optimizer: {name} is no option of options; set optimizer.{name}")
+    given = {**config.options, **{name: value for name, value in named.items() if value}}
+    for name in given:
+        if name not in takes:
             raise StreamlabError(f"optimizer: {config.name} takes no {name}")
-    return {name: value for name, value in given.items() if value and name in takes}
+    given.pop("weight_decay", None)  # a group's
+    return given
 
 
 def retune(optimizer: Optimizer, before: OptimizerConfig, now: OptimizerConfig) -> None:
     """Give every group the rate and decay of another configuration of the same optimizer."""
     for group in optimizer.param_groups:
-        group["lr"] = group["full_lr"] = group["full_lr"] * now.lr / before.lr
-        if group["weight_decay"] == before.weight_decay:
-            group["weight_decay"] = now.weight_decay
+        group["lr"] = group["full_lr"] = group["full_lr"] * (now.lr / before.lr)
+        group["weight_decay"] = now.weight_decay if group["decays"] else 0.0
 
 
 def scale_rate(optimizer: Optimizer, factor: float) -> None:

@@ -81,14 +81,18 @@ class Pace:
                 f"{plan.scenario} hides where experiences begin, and {asked} would tell; a schedule can run "
                 f"through the stream: optimizer.over=stream"
             )
-        if not config.moves:
-            return
-        if config.unit == "epoch" and online:
+        configs = [first.of(config), *[config] * (len(self.batches) - 1)]
+        for one in configs[:2]:
+            if one.milestones and one.schedule != "multistep":
+                raise StreamlabError(
+                    f"optimizer: milestones are of the schedule multistep, not {one.schedule}"
+                )
+        if config.unit == "epoch" and online and any(one.moves for one in configs):
             raise StreamlabError(
                 f"optimizer: {plan.scenario} is served once, so that a schedule cannot count epochs; "
                 f"set optimizer.unit to step or share"
             )
-        for number, one in enumerate([first.of(config), config][: len(self.batches)]):
-            if self.epochs[number]:
+        for number, one in enumerate(configs):
+            if self.steps(number):
                 what = "the stream" if one.over == "stream" else f"experience {number + 1}"
                 check_room(one, self.moment(number, 0, 0, 0, one.over), what)

@@ -123,12 +123,19 @@ class Simulation:
                 name.removeprefix("best."): tensors.pop(name) for name in list(tensors) if name[:5] == "best."
             }
             self.progress = Progress(**checkpoint.progress)
-            self.strategy.tune(self.optimizer_of(self.progress.segment))
+            self.strategy.tune(self.optimizer_of(self.begun))
             self.strategy.account.put_state(checkpoint.state, tensors)
             put_host_state(self.progress.host_random)
         if self.folder:
             self.folder.open_log(self.progress.log_length)
         self._next_checkpoint = time.perf_counter() + patience()
+
+    @property
+    def begun(self) -> int:
+        """The experience that began last; between two, the earlier one."""
+        progress = self.progress
+        between = progress.segment > 0 and progress.epoch == 0 and progress.offset == 0
+        return progress.segment - between
 
     def optimizer_of(self, number: int) -> OptimizerConfig:
         """How the network is trained in an experience: in the first it may be otherwise."""

@@ -18,7 +18,7 @@ from torch.optim import lr_scheduler
 from streamlab.batch import Batch
 from streamlab.data.source import Source, share
 from streamlab.errors import StreamlabError
-from streamlab.nets.optimizer import build_optimizer
+from streamlab.nets.optimizer import build_optimizer, retune, torch_options
 from streamlab.randomness import Draws
 from streamlab.runs.folder import RunFolder
 from streamlab.schedules import Moment, rate_factor
@@ -146,7 +146,7 @@ def test_killed_anywhere_a_run_with_a_schedule_ends_with_the_same_bits(
     (cell,) = grid.cells
     assert carry_on(grid, tmp_path / "whole")
     whole = RunFolder(tmp_path / "whole" / cell.folder)
-    for after in (2, 14, 25):
+    for after in (2, 8, 9, 10, 25):  # the ninth stands between the first session and the second
         out = tmp_path / str(after)
         laid_out(grid, out)
         count = 0
@@ -183,6 +183,10 @@ def test_optimizers_are_torchs_by_name() -> None:
     assert isinstance(made, torch.optim.AdamW)
     assert [(group["lr"], group["weight_decay"]) for group in made.param_groups] == [(0.001, 0.3), (0.1, 0.0)]
     assert made.param_groups[0]["betas"] == (0.5, 0.75)
+    retune(made, config, dataclasses.replace(config, lr=0.2, weight_decay=0.0))
+    retune(made, dataclasses.replace(config, lr=0.2), dataclasses.replace(config, lr=0.1, weight_decay=0.5))
+    assert [(group["lr"], group["weight_decay"]) for group in made.param_groups] == [(0.001, 0.5), (0.1, 0.0)]
+    assert torch_options(OptimizerConfig("rmsprop", options={"alpha": 0.0})) == {"alpha": 0.0}
     for name in OPTIMIZERS:
         assert type(build_optimizer(OptimizerConfig(name), [weight])).__name__.lower() == name
 
@@ -221,6 +225,12 @@ def test_gradients_are_clipped_to_a_norm(tiny: Source) -> None:
         ("sessions", {"optimizer": {"name": "adam", "momentum": 0.9}}, "optimizer: adam takes no momentum"),
         ("sessions", {"optimizer": {"options": {"betas": "0.9,0.99"}}}, "optimizer: sgd takes no betas"),
         ("sessions", {"optimizer": {"gamma": 2}}, "optimizer: gamma is 2"),
+        ("sessions", {"optimizer": {"milestones": "2"}}, "milestones are of the schedule multistep, not constant"),
+        ("sessions", {"first": {"milestones": "2"}}, "milestones are of the schedule multistep, not constant"),
+        ("class-incremental", {"first": {"warmup": 3}}, "so that a schedule cannot count epochs"),
+        ("sessions", {"optimizer": {"options": {"lr": 1}}}, "lr is no option of options; set optimizer.lr"),
+        ("sessions", {"optimizer": {"name": "rprop", "weight_decay": 0.1}}, "optimizer: rprop takes no weight_decay"),
+        ("sessions", {"optimizer": {"name": "adam", "options": {"nonsense": 0}}}, "optimizer: adam takes no nonsense"),
     ],
 )  # fmt: skip
 def test_what_has_no_room_is_refused(
@@ -248,3 +258,36 @@ def test_fosters_compression_begins_the_schedule_of_experiences_anew(
         foster = "foster:compression_epochs=2,compression_batch=25"
         simulate(tiny, foster, scenario="class-incremental", settings=settings, budget="30ex")
         assert factors == pytest.approx(expected), over
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"optimizer": {"schedule": "cosine", "unit": "step"}},
+        {"optimizer": {"clip": 1.0}},
+        {"first": {"lr": 0.1}},
+        {"augment": {"pipeline": "crop-flip"}},
+    ],
+)
+def test_who_trains_by_a_loop_of_its_own_is_refused_what_it_would_not_do(
+    tiny: Source, given: dict[str, Any]
+) -> None:
+    pytest.importorskip("avalanche")
+    settings = {"scenario": SESSIONS["scenario"], **given}
+    with pytest.raises(
+        StreamlabError, match="avalanche:Naive trains by a loop of its own, at one rate on images"
+    ):
+        resolved(tiny, "avalanche:Naive", scenario="class-incremental", settings=settings)
+    resolved(
+        tiny, "avalanche:Naive", scenario="class-incremental", settings={"scenario": SESSIONS["scenario"]}
+    )
+
+
+def test_a_later_session_that_is_too_short_for_a_milestone_is_refused(tiny: Source) -> None:
+    settings = {
+        "scenario": {"kind": "sessions", "base": 4, "tasks": 2},
+        "stream": {"batch_size": 10},
+        "optimizer": {"schedule": "multistep", "unit": "step", "milestones": [10]},
+    }
+    with pytest.raises(StreamlabError, match="milestone 10 lies past the end: experience 2 has 8 steps"):
+        resolved(tiny, "finetune", scenario="class-incremental", settings=settings)

@@ -59,6 +59,17 @@ def test_views_are_new_each_time_they_are_asked_for() -> None:
     assert torch.equal(second, view(COLOURED, PIPELINES["crop-flip"], key(0, "test"), 64))
 
 
+def test_originals_that_are_joined_can_still_be_viewed() -> None:
+    views = Views(PIPELINES["crop-flip"], 0, "test")
+    one, other = (
+        Batch(COLOURED[rows], torch.zeros(8).long(), views=views) for rows in (slice(8), slice(8, 16))
+    )
+    joined = one.joined(other)
+    assert torch.equal(joined.originals, COLOURED[:16])
+    assert not torch.equal(joined.view(), COLOURED[:16])
+    assert torch.equal(joined.in_view().originals, COLOURED[:16])
+
+
 def test_draws_are_uniform_and_do_not_follow_one_another() -> None:
     drawn = uniforms(20_000, 3).double()
     assert float(drawn.min()) >= 0
