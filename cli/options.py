@@ -164,7 +164,9 @@ def takes_a_request(command: Callable[..., None]) -> Callable[..., None]:
         for name, (annotation, default) in SHOWING.items()
     ]
     named = [p for p in declared.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    command.__signature__ = declared.replace(parameters=[*named, *added])  # type: ignore[attr-defined]  # Typer's
+    told = declared.replace(parameters=[*named, *added])
+    # inspect.signature, by which Typer reads a command, looks at this attribute; functions declare none.
+    command.__signature__ = told  # type: ignore[attr-defined]  # PEP 362's, undeclared
     command.__annotations__ = {p.name: p.annotation for p in (*named, *added)}
     return command
 

@@ -47,7 +47,9 @@ class Batch:
 
     def in_view(self) -> Batch:
         """The same samples, to be learned from in another view."""
-        return self if self.views is None else replace(self, images=self.view(), lying=self.originals)
+        if self.views is None or not self.views.operations:
+            return self
+        return replace(self, images=self.view(), lying=self.originals)
 
     def with_extras(self, **extras: Tensor) -> Batch:
         """The same samples with more beside them (logits, say)."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from streamlab.data.idx import IDX_FILES
@@ -18,7 +19,7 @@ from streamlab.experiments.grid import Grid, prepare_grid
 from streamlab.experiments.layout import hold, settle, write_experiment
 from streamlab.experiments.request import Request
 from streamlab.simulator import events
-from streamlab.simulator.execute import build, deterministic, drive
+from streamlab.simulator.execute import build, deterministic, drive, execute
 from streamlab.simulator.stream_simulation import StreamSimulation
 from streamlab.strategy import Strategy
 
@@ -104,6 +105,21 @@ def laid_out(grid: Grid, out: Path) -> None:
     with hold(out):
         write_experiment(grid, out)
         settle(grid, out)
+
+
+def broken_off(grid: Grid, out: Path, after: int) -> None:
+    """Run in this process, and stop like a kill after this many checkpoints."""
+    laid_out(grid, out)
+    count = 0
+
+    def hear(event: events.Event) -> None:
+        nonlocal count
+        count += isinstance(event, events.CheckpointWritten)
+        if count == after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(out / grid.cells[0].folder, share(grid.cells[0].source), hear)
 
 
 def carry_on(grid: Grid, out: Path) -> bool:

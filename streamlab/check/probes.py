@@ -111,7 +111,7 @@ class Weighed(Watch):
     """Held to its budget after every batch, not only where the kernel looks."""
 
     def learn(self, served: Any) -> None:
-        super().learn(served)  # type: ignore[misc]  # the simulation's, which this is mixed into
+        super().learn(served)
         running = cast(Simulation, self)
         check_budget(running.strategy.account.ledger(), running.budget)
 
@@ -121,11 +121,11 @@ def weighing(sizes: list[int]) -> type[Watch]:
 
     class Weighing(Watch):
         def end(self, number: int) -> None:
-            super().end(number)  # type: ignore[misc]  # the simulation's, which this is mixed into
+            super().end(number)
             sizes.append(cast(Simulation, self).strategy.account.ledger().total)
 
         def learn(self, served: Any) -> None:
-            super().learn(served)  # type: ignore[misc]  # the same
+            super().learn(served)
             if isinstance(self, EpisodeSimulation):
                 sizes.append(self.strategy.account.ledger().total)
 

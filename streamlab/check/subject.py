@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -215,7 +215,13 @@ class Subject:
 
 
 class Watch:
-    """What a check mixes into a simulation: it sees every step."""
+    """What a check mixes into a simulation, before it in the order of bases: it sees every step."""
+
+    if TYPE_CHECKING:  # the simulation's own, which `super()` finds
+
+        def learn(self, served: Any) -> None: ...
+
+        def end(self, number: int) -> None: ...
 
 
 def tiny_episodes(query: int = 2, count: int = 8) -> EpisodePlan:

@@ -34,28 +34,30 @@ LIVE = ("a_auc", "a_avg", "a_last", "f_last", "harmonic_mean", "performance_drop
 CEILING = NotDefined("trained once on everything and evaluated at the end: it has no curve")
 
 
+def _marked(metric: M, **marks: Any) -> M:
+    """The same function with attributes of its own, which those who show it look at."""
+    vars(metric).update(marks)
+    return metric
+
+
 def lower_is_better(metric: M) -> M:
     """Mark a metric whose best value is its least."""
-    metric.lower_is_better = True  # type: ignore[attr-defined]  # a function's own mark
-    return metric
+    return _marked(metric, lower_is_better=True)
 
 
 def of_episodes(metric: M) -> M:
     """Mark a metric that takes an EpisodeRecord; without a mark it takes the Record of a stream."""
-    metric.takes = ("episodes",)  # type: ignore[attr-defined]  # a function's own mark
-    return metric
+    return _marked(metric, takes=("episodes",))
 
 
 def of_any(metric: M) -> M:
     """Mark a metric that takes the record of a stream or of episodes."""
-    metric.takes = ("stream", "episodes")  # type: ignore[attr-defined]  # a function's own mark
-    return metric
+    return _marked(metric, takes=("stream", "episodes"))
 
 
 def plain_number(metric: M) -> M:
     """Mark a metric that is no share: it is not shown in percent."""
-    metric.plain = True  # type: ignore[attr-defined]  # a function's own mark
-    return metric
+    return _marked(metric, plain=True)
 
 
 def is_share(name: str) -> bool:

@@ -46,7 +46,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "warmup": 0.05,
     },
     "augment": {"rotate": 10, "shear": 10, "scale": (0.8, 1.1), "shift": 0.08},
-}  # fmt: skip
+}
 SECTIONS = (*DEFAULTS, "fit")
 
 

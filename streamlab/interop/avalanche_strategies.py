@@ -245,8 +245,8 @@ def strategy(name: str) -> type[Strategy]:
             required.append(parameter.name)
         kind = Any if parameter.annotation is parameter.empty else parameter.annotation
         fields.append((parameter.name, kind | None if default is None else kind, default))
-    options = dataclasses.make_dataclass(f"{name}Options", fields, frozen=True)
-    options.required = tuple(required)  # type: ignore[attr-defined]  # what has no default
+    beside = {"required": tuple(required)}  # those that have no default
+    options = dataclasses.make_dataclass(f"{name}Options", fields, frozen=True, namespace=beside)
     anew = "" if name == "Naive" else AvalancheAccount.begins_anew
     attributes = {
         "theirs_class": theirs,

@@ -29,7 +29,7 @@ def library() -> Any:
     """learn2learn itself, imported without its dependencies' notices; raises StreamlabError for none."""
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
         try:
-            import learn2learn  # type: ignore[import-untyped]  # it has no stubs
+            import learn2learn  # type: ignore[import-untyped]  # it ships no annotations, and has no stub package
         except ImportError as error:
             raise StreamlabError(
                 f"learn2learn cannot be imported ({error}); docs/how-to/install.md says how to install it"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
@@ -58,9 +58,19 @@ class SGD(torch.optim.Optimizer):
             for parameter in group["params"]:
                 parameter.grad = None
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # no closures
-        """Move every parameter that has a gradient."""
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Move every parameter that has a gradient; closure: computes the gradients first, and the loss."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             moved: list[Tensor] = [parameter for parameter in group["params"] if parameter.grad is not None]
             steps = [parameter.grad for parameter in moved if parameter.grad is not None]
@@ -71,6 +81,7 @@ class SGD(torch.optim.Optimizer):
             if group["momentum"]:
                 steps = self._through_velocities(moved, steps, group)
             torch._foreach_add_(moved, steps, alpha=-group["lr"])
+        return loss
 
     def _through_velocities(
         self, moved: list[Tensor], steps: list[Tensor], group: dict[str, Any]

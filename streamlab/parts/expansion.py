@@ -41,8 +41,9 @@ class ExpandingBackbone(Backbone):
             self.general, self.newest = backbone.split()
         self.earlier = _Earlier()
 
+    # Backbone declares an attribute that is set; here it follows from how many extractors there are.
     @property
-    def feature_size(self) -> int:  # type: ignore[override]  # a backbone's is an attribute
+    def feature_size(self) -> int:  # type: ignore[override]  # derived, so that it cannot go stale
         """Features of all extractors."""
         return self.extractor_size * (1 + len(self.earlier))
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 def class_means(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """(N, D) features, (N,) labels -> the classes there are (C,), ascending, and their means (C, D)."""
-    classes, place = labels.unique(return_inverse=True)  # type: ignore[no-untyped-call]  # torch's is untyped
+    classes, place = torch.unique(labels, return_inverse=True)
     sums = features.new_zeros(len(classes), features.shape[1]).index_add_(0, place, features)
     return classes, sums / torch.bincount(place)[:, None]
 

@@ -86,9 +86,9 @@ class EpisodeSimulation(Simulation):
         count = min(self.batch_size, len(self.plan.train) - number)
         batch = self.batch(number, count)
         began = time.perf_counter()
-        steps = self.strategy.setting.augment.steps
+        views = self.strategy.views
         for update in range(self.stream.updates_per_batch):
-            served = batch.viewed(self.strategy.views) if steps else batch
+            served = batch.viewed(views) if views.operations else batch
             learn = partial(self.strategy.observe_episodes, served)
             self.update(number // self.batch_size, update, learn)
         self.count(count, began)
@@ -148,8 +148,7 @@ class EpisodeSimulation(Simulation):
         """The images of meta-training, for strategies that learn them at large."""
         train = self.plan.train
         indices = torch.from_numpy(np.sort(train.samples)).to(self.device)
-        views = self.strategy.views if self.strategy.setting.augment.steps else None
-        return View(0, train.classes, indices, self.images, self.seed, views=views)
+        return View(0, train.classes, indices, self.images, self.seed, views=self.strategy.views)
 
     def _judge(self, phase: Phase, environment: str = "") -> EpisodeEvaluation:
         progress, strategy = self.progress, self.strategy

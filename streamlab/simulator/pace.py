@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
@@ -51,12 +52,17 @@ class Pace:
         """Steps of an experience."""
         return self.batches[number] * self.epochs[number] * self.updates
 
+    @cached_property
+    def ends(self) -> list[int]:
+        """Steps of the stream before each experience, and in all."""
+        return list(accumulate(map(self.steps, range(len(self.batches))), initial=0))
+
     def moment(self, number: int, epoch: int, batch: int, update: int, over: str) -> Moment:
         """The place of a step in its experience, or over the stream."""
         step = (epoch * self.batches[number] + batch) * self.updates + update
         if over == "experience":
             return Moment(step, self.steps(number), epoch, self.epochs[number])
-        ends = list(accumulate(map(self.steps, range(len(self.batches))), initial=0))
+        ends = self.ends
         return Moment(ends[number] + step, ends[-1], sum(self.epochs[:number]) + epoch, sum(self.epochs))
 
     def factor(self, config: OptimizerConfig, number: int, epoch: int, batch: int, update: int) -> float:

@@ -56,7 +56,7 @@ class StreamSimulation(Simulation):
         self.plan, self.evaluator = plan, evaluator
         self.train = train
         self.batch_size = self.stream.batch_size or BATCH_SIZE
-        self.operations = strategy.setting.augment.steps
+        self.operations = strategy.views.operations
         self.evaluations: list[Evaluation] = []
         self.host_labels = train.labels.cpu().numpy()
         epochs = Pace.of(plan, served.stream, served.first).epochs
@@ -183,7 +183,7 @@ class StreamSimulation(Simulation):
     def view(self, number: int) -> View:
         experience: Experience = self.plan.experiences[number]
         indices = torch.from_numpy(experience.indices).to(self.train.device)
-        views = self.strategy.views if self.operations else None
+        views = self.strategy.views
         return View(number, experience.classes, indices, self.train, self.seed, self._frozen_features, views)
 
     @torch.no_grad()

@@ -169,6 +169,22 @@ def test_bytearrays_are_counted_one_by_one() -> None:
     assert measure(held, dict.fromkeys(held, "statistics")).total == 3000
 
 
+def test_a_closure_is_called_as_torchs_optimizer_calls_it() -> None:
+    losses = []
+    for make in (SGD, torch.optim.SGD):
+        weight = torch.nn.Parameter(torch.tensor([3.0]))
+        optimizer = make([weight], lr=0.1)
+
+        def loss(weight: torch.nn.Parameter = weight, optimizer: Any = optimizer) -> Any:
+            optimizer.zero_grad()
+            square = weight.square().sum()
+            square.backward()
+            return square.detach()
+
+        losses.append((float(optimizer.step(loss)), float(weight)))
+    assert losses[0] == losses[1] == (9.0, pytest.approx(2.4))
+
+
 def test_buffers_in_lists_and_dicts_get_room(tiny: Source) -> None:
     class ABufferAClass(Strategy):
         def setup(self) -> None:

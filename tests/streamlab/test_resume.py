@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from making import carry_on, laid_out, make_source, resolved, simulate
+from making import broken_off, carry_on, laid_out, make_source, resolved, simulate
 
 import streamlab
 from streamlab.data.source import Source, share
@@ -124,21 +124,6 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_chain_of_twenty_kills_ends_in_the_same_bits(tmp_path: Path) -> None:
     kill_chain(tmp_path, kills=20, repeats=20)
-
-
-def broken_off(grid: Grid, out: Path, after: int) -> None:
-    """Run in this process, and stop like a kill after this many checkpoints."""
-    laid_out(grid, out)
-    count = 0
-
-    def hear(event: events.Event) -> None:
-        nonlocal count
-        count += isinstance(event, events.CheckpointWritten)
-        if count == after:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        execute(out / grid.cells[0].folder, share(grid.cells[0].source), hear)
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "flip the tensors", "unfinished"])

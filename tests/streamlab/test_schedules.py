@@ -11,19 +11,17 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from making import carry_on, laid_out, resolved, simulate
+from making import broken_off, carry_on, resolved, simulate
 from torch import nn
 from torch.optim import lr_scheduler
 
 from streamlab.batch import Batch
-from streamlab.data.source import Source, share
+from streamlab.data.source import Source
 from streamlab.errors import StreamlabError
 from streamlab.nets.optimizer import build_optimizer, retune, torch_options
 from streamlab.randomness import Draws
 from streamlab.runs.folder import RunFolder
 from streamlab.schedules import Moment, rate_factor
-from streamlab.simulator import events
-from streamlab.simulator.execute import execute
 from streamlab.strategy import Strategy
 from streamlab.training import OPTIMIZERS, OptimizerConfig
 
@@ -148,17 +146,7 @@ def test_killed_anywhere_a_run_with_a_schedule_ends_with_the_same_bits(
     whole = RunFolder(tmp_path / "whole" / cell.folder)
     for after in (2, 8, 9, 10, 25):  # the ninth stands between the first session and the second
         out = tmp_path / str(after)
-        laid_out(grid, out)
-        count = 0
-
-        def hear(event: events.Event, after: int = after) -> None:
-            nonlocal count
-            count += isinstance(event, events.CheckpointWritten)
-            if count == after:
-                raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt):
-            execute(out / cell.folder, share(tiny), hear)
+        broken_off(grid, out, after)
         assert carry_on(grid, out)
         broken = RunFolder(out / cell.folder)
         for path in sorted((whole.path / "evaluations").iterdir()):

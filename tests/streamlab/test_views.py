@@ -12,19 +12,17 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from making import carry_on, laid_out, make_source, resolved, simulate
+from making import broken_off, carry_on, make_source, resolved, simulate
 from torch import Tensor
 from torchvision.transforms import functional as their
 from torchvision.transforms.v2 import functional as their_v2
 
 from streamlab.batch import Batch
-from streamlab.data.source import Source, share
+from streamlab.data.source import Source
 from streamlab.errors import StreamlabError
 from streamlab.pipelines import PIPELINES, Crop, Erasing, Flip, Grey, Jitter, ResizedCrop
 from streamlab.randomness import hashed, key
 from streamlab.runs.folder import RunFolder
-from streamlab.simulator import events
-from streamlab.simulator.execute import execute
 from streamlab.strategy import Strategy
 from streamlab.views import Views, blended, erasing_box, resized, resized_crop_box, turned, view
 
@@ -296,17 +294,7 @@ def test_killed_and_resumed_views_are_the_same(
     grid = resolved(tiny, "der++", **request)
     (cell,) = grid.cells
     assert carry_on(grid, tmp_path / "whole")
-    laid_out(grid, tmp_path / "cut")
-    count = 0
-
-    def hear(event: events.Event) -> None:
-        nonlocal count
-        count += isinstance(event, events.CheckpointWritten)
-        if count == 9:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        execute(tmp_path / "cut" / cell.folder, share(tiny), hear)
+    broken_off(grid, tmp_path / "cut", after=9)
     assert carry_on(grid, tmp_path / "cut")
     whole, cut = (RunFolder(tmp_path / name / cell.folder) for name in ("whole", "cut"))
     for path in sorted((whole.path / "evaluations").iterdir()):
