@@ -14,7 +14,7 @@ from .config import Budget, readable_bytes
 from .errors import StreamlabError
 from .memory.buffer import Buffer
 from .memory.ledger import Ledger, measure
-from .memory.state import StateReader, StateWriter, reachable
+from .memory.state import StateReader, StateWriter, walk
 from .needs import Needs
 from .setting import Setting
 
@@ -46,20 +46,15 @@ class Account:
     @property
     def buffers(self) -> list[Buffer]:
         """The buffers that it holds, in lists and other objects too, in order."""
-        # An abstract class may be no type[T], lest it be called; `reachable` only compares with it.
-        return list(reachable(self.attributes(), Buffer))  # type: ignore[type-abstract]  # never called
+        return [held.value for held in walk(self.attributes()) if isinstance(held.value, Buffer)]
 
     def ledger(self) -> Ledger:
         """What it holds now, in bytes by kind."""
-        buffers = self.buffers
-        held = sum(len(buffer) for buffer in buffers)
-        pixels = sum(len(buffer) * buffer.pixel_bytes for buffer in buffers)
-        return measure(self.attributes(), {"net": "model", **self.strategy.ledger_kinds}, held, pixels)
+        return measure(self.attributes(), {"net": "model", **self.strategy.ledger_kinds})
 
     def exemplar_sizes(self, budget: Budget) -> list[int]:
         """Bytes that one exemplar of each of its buffers counts against a budget; empty: it keeps none."""
-        survey = budget.accounting == "survey"
-        return [buffer.pixel_bytes if survey else buffer.exemplar_bytes for buffer in self.buffers]
+        return [_exemplar_size(buffer, budget) for buffer in self.buffers]
 
     def bytes_needed(self, budget: Budget, experiences: int = 1) -> int:
         """Bytes that count against a budget in so many coming experiences, exemplars left out."""
@@ -81,10 +76,10 @@ class Account:
                 f"it needs {readable_bytes(needed)} for its own state, and the budget is {budget}: "
                 f"{self.ledger().describe()}"
             )
-        buffers, sizes = self.buffers, self.exemplar_sizes(budget)
-        for number, (buffer, size) in enumerate(zip(buffers, sizes, strict=True)):
+        buffers = self.buffers
+        for number, buffer in enumerate(buffers):
             if budget.bytes is not None:
-                capacity = (budget.bytes - needed) // len(buffers) // size
+                capacity = (budget.bytes - needed) // len(buffers) // _exemplar_size(buffer, budget)
             else:
                 total = 500 if budget.exemplars is None else budget.exemplars
                 capacity = total // len(buffers) + (number < total % len(buffers))
@@ -120,3 +115,8 @@ class Account:
         """Its attributes by name, without the kernel's; everything: all that a checkpoint needs."""
         kernel = ("setting", "options", "account") + (() if everything else ("exposed", "current_classes"))
         return {name: value for name, value in vars(self.strategy).items() if name not in kernel}
+
+
+def _exemplar_size(buffer: Buffer, budget: Budget) -> int:
+    """Bytes that one exemplar counts: the survey's accounting knows pixels alone."""
+    return buffer.pixel_bytes if budget.accounting == "survey" else buffer.exemplar_bytes

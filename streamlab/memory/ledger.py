@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from ..config import Budget, readable_bytes
 from ..errors import BudgetExceeded
-from .state import Held, walk
+from .buffer import Buffer
+from .state import LEAVES, walk
 
 KINDS = (
     "model",
@@ -75,9 +76,7 @@ class Ledger:
         return ", ".join(f"{kind} {readable_bytes(count)}" for kind, count in ranked)
 
 
-def measure(
-    attributes: Mapping[str, Any], claims: Mapping[str, str], exemplars_held: int = 0, pixels: int = 0
-) -> Ledger:
+def measure(attributes: Mapping[str, Any], claims: Mapping[str, str]) -> Ledger:
     """The ledger of a strategy's attributes.
 
     claims: kind of an attribute, by its name. A buffer claims "exemplars" for itself; of a network
@@ -86,7 +85,7 @@ def measure(
     """
     by_kind = dict.fromkeys(KINDS, 0)
     storages: set[tuple[str, int]] = set()
-    gradients = optimizer = parameters = frozen = 0
+    gradients = optimizer = parameters = frozen = exemplars = pixels = 0
     seen: set[int] = set()
     for name, value in attributes.items():
         if isinstance(value, torch.optim.Optimizer):
@@ -99,9 +98,14 @@ def measure(
             continue
         parts = _parts_of_network(value) if claims.get(name) == "model" else {}
         for held in walk(value, name, claims.get(name), seen):
+            if isinstance(held.value, Buffer):
+                exemplars += len(held.value)
+                pixels += len(held.value) * held.value.pixel_bytes
+            if not isinstance(held.value, LEAVES):
+                continue
             kind = held.kind if held.kind in by_kind else "other"
             kind = parts.get(id(held.value), kind)
-            place, size = _storage(held)
+            place, size = _storage(held.value)
             if place not in storages:
                 storages.add(place)
                 by_kind[str(kind)] += size
@@ -111,7 +115,7 @@ def measure(
                 parameters += held.value.numel()
                 frozen += held.value.numel() if kind == "frozen backbone" else 0
     counted = {kind: size for kind, size in by_kind.items() if size}
-    return Ledger(counted, optimizer, gradients, exemplars_held, pixels, parameters, frozen)
+    return Ledger(counted, optimizer, gradients, exemplars, pixels, parameters, frozen)
 
 
 def _parts_of_network(value: Any) -> dict[int, str]:
@@ -127,9 +131,8 @@ def _parts_of_network(value: Any) -> dict[int, str]:
     return kinds
 
 
-def _storage(held: Held) -> tuple[tuple[str, int], int]:
+def _storage(value: Any) -> tuple[tuple[str, int], int]:
     """A storage's identity and its whole size in bytes."""
-    value = held.value
     if isinstance(value, Tensor):
         storage = value.untyped_storage()
         return ("tensor", storage.data_ptr() if storage.nbytes() else id(value)), storage.nbytes()

@@ -1,6 +1,6 @@
 """One walk over an object's attributes: it finds what is held, and takes it down and up again.
 
-`walk` yields every tensor for the ledger; `take` turns state into plain values plus named
+`walk` yields every tensor and every buffer for the ledger; `take` turns state into plain values plus named
 tensors for a checkpoint; `put` rebuilds it inside a new instance, grown heads and teachers
 included. Nothing is pickled: an object is its class's name (already imported) and its attributes.
 """
@@ -12,7 +12,8 @@ import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from ..errors import CorruptFile, StreamlabError
 
 Plain = Any
 _PLAIN = (type(None), bool, int, float, str)
+LEAVES = (Tensor, np.ndarray, bytes, bytearray)
+_CLOSED = (type, torch.optim.Optimizer, np.random.Generator, torch.Generator)  # the walk goes past these
 _MODULE_BOOKKEEPING = (
     "hooks",
     "_is_full_backward_hook",
@@ -32,13 +35,14 @@ _MODULE_BOOKKEEPING = (
 
 @dataclass(frozen=True)
 class Held:
-    """One tensor or array found by the walk: where, and the ledger kind claimed by its holder."""
+    """One thing found by the walk: where, and the ledger kind claimed by its holder."""
 
     path: str
-    value: Tensor | np.ndarray[Any, Any] | bytes | bytearray
+    value: Any
     kind: str | None
 
 
+@cache
 def _is_bookkeeping(name: str) -> bool:
     return any(part in name for part in _MODULE_BOOKKEEPING)
 
@@ -51,48 +55,34 @@ def _attributes(thing: object) -> dict[str, Any]:
         for slot in getattr(cls, "__slots__", ()):
             if hasattr(thing, slot) and not slot.startswith("__"):
                 held[slot] = getattr(thing, slot)
-    transient: frozenset[str] = getattr(type(thing), "transient", frozenset())
-    held = {name: value for name, value in held.items() if name not in transient}
+    for name in getattr(type(thing), "transient", ()):
+        held.pop(name, None)
     if isinstance(thing, nn.Module):
         held = {name: value for name, value in held.items() if not _is_bookkeeping(name)}
     return held
 
 
-def walk(
-    value: Any, path: str = "", kind: str | None = None, _seen: set[int] | None = None
-) -> Iterator[Held]:
-    """Every tensor, array and bytes reachable from `value`, each object once.
+def walk(value: Any, path: str = "", kind: str | None = None, seen: set[int] | None = None) -> Iterator[Held]:
+    """Every tensor, array and bytes reachable from `value`, each object once, in order; and before its
+    own tensors every object whose class claims a kind for itself (`ledger_kind`: a buffer does).
 
-    Optimizers are not entered: what they hold is reported beside the ledger.
+    seen: ids of what was found before and is not found again, filled by the walk. Optimizers are not
+    entered: what they hold is reported beside the ledger.
     """
-    seen = set() if _seen is None else _seen
-    if isinstance(value, (*_PLAIN, type)) or id(value) in seen:
+    seen = set() if seen is None else seen
+    if isinstance(value, _PLAIN) or id(value) in seen:
         return
     seen.add(id(value))
-    if isinstance(value, (Tensor, np.ndarray, bytes, bytearray)):
+    if isinstance(value, LEAVES):
         yield Held(path, value, kind)
-    elif isinstance(value, (torch.optim.Optimizer, np.random.Generator, torch.Generator)):
-        return
-    else:
-        kind = getattr(type(value), "ledger_kind", None) or kind
+    elif not isinstance(value, _CLOSED):
+        claimed = getattr(type(value), "ledger_kind", None)
+        if claimed:
+            kind = claimed
+            yield Held(path, value, kind)
         for name, child in _children(value):
-            yield from walk(child, f"{path}.{name}" if path else str(name), kind, seen)
-
-
-T = TypeVar("T")
-
-
-def reachable(value: Any, kind: type[T], _seen: set[int] | None = None) -> Iterator[T]:
-    """Every object of a class that is reachable from `value`, each once, in order."""
-    seen = set() if _seen is None else _seen
-    if isinstance(value, (*_PLAIN, type, Tensor, np.ndarray, bytes, bytearray)) or id(value) in seen:
-        return
-    seen.add(id(value))
-    if isinstance(value, kind):
-        yield value
-    elif not isinstance(value, (torch.optim.Optimizer, np.random.Generator, torch.Generator)):
-        for _, child in _children(value):
-            yield from reachable(child, kind, seen)
+            if not isinstance(child, _PLAIN):
+                yield from walk(child, f"{path}.{name}" if path else name, kind, seen)
 
 
 def _children(value: Any) -> list[tuple[str, Any]]:

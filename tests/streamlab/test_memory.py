@@ -153,13 +153,14 @@ def test_the_ledger_tells_kinds_apart() -> None:
     net = nn.Linear(10, 4)
     buffer = ReservoirBuffer((1, 2, 2), CPU, 0)
     buffer.allocate(100)
+    buffer.add(Batch(torch.zeros(7, 1, 2, 2, dtype=torch.uint8), torch.zeros(7, dtype=torch.int64)))
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
     net(torch.ones(1, 10)).sum().backward()
     optimizer.step()
     held = {"net": net, "buffer": buffer, "teacher": frozen_copy(net), "optimizer": optimizer}
-    ledger = measure(held, {"net": "model", "teacher": "extra models"}, 7)
+    ledger = measure(held, {"net": "model", "teacher": "extra models"})
     assert ledger.bytes_by_kind == {"model": 176, "exemplars": 100 * 12, "extra models": 176}
-    assert (ledger.optimizer, ledger.gradients, ledger.exemplars_held) == (176, 176, 7)
+    assert (ledger.optimizer, ledger.gradients, ledger.exemplars_held, ledger.pixels) == (176, 176, 7, 28)
 
 
 def test_over_budget_names_who_holds_what() -> None:
