@@ -49,14 +49,17 @@ def _run(
     """Run what is asked for, or say what would be run. defaults: of the command, where they are its own."""
     from streamlab.experiments.names import check_names
 
-    told = dict(defaults)
-    if scenarios and scenarios[0].endswith(".toml"):
+    told, protocol = dict(defaults), None
+    if scenarios and (scenarios[0].endswith(".toml") or scenarios[0].startswith("recipe:")):
+        from streamlab import recipes
         from streamlab.experiments.request import read_recipe
 
         if len(scenarios) > 1:
             raise StreamlabError(f"beside a recipe no scenario is named, and {scenarios[1]} is")
         told.pop("strategies", None)
-        told |= read_recipe(Path(scenarios[0]))
+        path = recipes.path_of(scenarios[0])
+        told |= recipes.of_rows(read_recipe(path), options["strategies"] or ())
+        protocol = recipes.about(path)
     elif scenarios:
         told["scenarios"] = scenarios
     request = make_request(command, told, {name: options[name] for name in REQUEST})
@@ -66,9 +69,15 @@ def _run(
 
         print_dry_run(request, options["out"])
         return
+    if protocol is not None:
+        from .recipes import check_protocol, print_beside
+
+        check_protocol(protocol, request)
     from .watch import watch_experiment
 
-    watch_experiment(request, options["out"], options["json_lines"], report, options["tensorboard"])
+    folder = watch_experiment(request, options["out"], options["json_lines"], report, options["tensorboard"])
+    if protocol is not None and not options["json_lines"]:
+        print_beside(protocol, folder)
 
 
 def report(

@@ -149,14 +149,34 @@ def fetch(
     fetch_source(name, data)
 
 
+@app.command()
+def recipes(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="One of them, as survey/cifar-100-b0-inc10.", show_default=False),
+    ] = None,
+    times: Annotated[
+        bool, typer.Option("--times", help="And how long a run of each row takes here.")
+    ] = False,
+    data: Data = None,
+) -> None:
+    """List the published protocols that ship, and what was published with them."""
+    from .recipes import print_recipe, print_recipes
+
+    if name is None:
+        print_recipes()
+    else:
+        print_recipe(name, data, times)
+
+
 @app.command(name="list")
 def list_plugins(
     kind: Annotated[
         str | None,
-        typer.Argument(help="scenarios, strategies, sources, backbones or metrics.", show_default=False),
+        typer.Argument(help="scenarios, strategies, sources, augmentations …", show_default=False),
     ] = None,
 ) -> None:
-    """List what is installed: scenarios, strategies, sources, backbones, metrics."""
+    """List what is installed: scenarios, strategies, sources, backbones, augmentations, metrics …"""
     if kind is not None and kind not in plugins.KINDS:
         raise unknown("kind of plugin", kind, plugins.KINDS)
     for number, shown in enumerate([kind] if kind else plugins.KINDS):

@@ -15,9 +15,12 @@ from .completion import complete
 
 
 def scenario_or_recipe(incomplete: str) -> list[str]:
-    """What the shell offers: scenarios, and recipes that lie in this folder."""
-    recipes = [str(path) for path in Path().glob(f"{incomplete}*.toml")]
-    return [name for name in plugins.names("scenarios") if name.startswith(incomplete)] + recipes
+    """What the shell offers: scenarios, recipes that lie in this folder, and those that ship."""
+    from streamlab.recipes import PREFIX, shipped
+
+    there = [str(path) for path in Path().glob(f"{incomplete}*.toml")]
+    names = [*plugins.names("scenarios"), *(PREFIX + name for name in shipped())]
+    return [name for name in names if name.startswith(incomplete)] + there
 
 
 SourceName = Annotated[
@@ -91,7 +94,7 @@ REQUEST: Mapping[str, Any] = {
         typer.Option(
             "--augment",
             metavar="NAME",
-            help="How training images are augmented: crop-flip, cifar, imagenet, pretrained. (default: none)",
+            help="How training images are augmented (streamlab list augmentations). (default: none)",
         ),
     ],
     "settings": Setting,

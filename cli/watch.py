@@ -21,8 +21,11 @@ from .views import fitting_view
 
 def watch_experiment(
     request: Request, out: Path | None, json_lines: bool, report: bool, tensorboard: Path | None = None
-) -> None:
-    """Run an experiment, or what is left of it, and write its report where wanted; exit 1 if a run failed."""
+) -> Path:
+    """Run an experiment, or what is left of it, and write its report where wanted; exit 1 if a run failed.
+
+    Returns the folder.
+    """
     folder = out or new_folder(request)
     make = fitting_view(json_lines)
 
@@ -44,6 +47,7 @@ def watch_experiment(
     if not complete:
         print(f"\nnot complete; go on with: streamlab resume {folder}", file=sys.stderr)
         raise SystemExit(1)
+    return folder
 
 
 class _Listener:

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from streamlab.config import at_least
@@ -54,11 +53,11 @@ class AveragedGEM(Strategy):
         self.buffer = self.make_buffer("reservoir")
 
     def observe(self, batch: Batch) -> Mapping[str, Tensor]:
-        loss = F.cross_entropy(self.net(batch.images), batch.labels)
+        loss = self.cross_entropy(self.net(batch.images), batch.labels)
         gradient = flat_gradient(loss, self.parameters)
         drawn = self.buffer.draw(self.options.reference_size)
         if len(drawn):
-            reference = F.cross_entropy(self.net(drawn.images), drawn.labels)
+            reference = self.cross_entropy(self.net(drawn.images), drawn.labels)
             gradient = project(gradient, flat_gradient(reference, self.parameters))
         set_gradient(self.parameters, gradient)
         self.apply_gradients()

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from streamlab.config import Choice, Range, Searched, at_least, within
 from streamlab.needs import SESSIONS, Needs
-from streamlab.parts.losses import cross_entropy, distillation
+from streamlab.parts.losses import distillation
 from streamlab.parts.rehearsal import Rehearsal
 from streamlab.parts.teacher import Teacher
 from streamlab.randomness import hashed, key
@@ -156,7 +156,7 @@ class BiasCorrection(Strategy):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Eq. 1 to 3, of samples that are not held out."""
         logits = self.corrected(self.net(batch.images))
-        task = cross_entropy(logits, batch.labels, self.exposed | self.current_classes)
+        task = self.cross_entropy(logits, batch.labels, self.exposed | self.current_classes)
         if not self.teacher:
             return {"task": task}
         old = self.teacher.classes

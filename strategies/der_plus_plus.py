@@ -55,10 +55,10 @@ class DarkExperienceReplay(Strategy):
         logits = self.net(batch.joined(dark).joined(plain).images)
         new, dark_logits, plain_logits = logits.split([len(batch), len(dark), len(plain)])
         self.fresh_logits = new.detach()
-        losses = {"task": F.cross_entropy(new, batch.labels)}
+        losses = {"task": self.cross_entropy(new, batch.labels)}
         if len(dark):
             losses["logits"] = self.options.alpha * F.mse_loss(dark_logits, dark.extras["logits"])
-            losses["replay"] = self.options.beta * F.cross_entropy(plain_logits, plain.labels)
+            losses["replay"] = self.options.beta * self.cross_entropy(plain_logits, plain.labels)
         return losses
 
     def remember(self, batch: Batch) -> None:

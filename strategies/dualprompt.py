@@ -40,7 +40,6 @@ from streamlab.nets.transformer import (
     cosine_distances,
 )
 from streamlab.parts.current_batch import CurrentBatch
-from streamlab.parts.losses import cross_entropy
 from streamlab.parts.presets import settled
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
@@ -208,7 +207,7 @@ class DualPrompt(Strategy):
             experts = torch.full_like(experts, self.task)
         masked = self.details.class_mask and self.setting.shows_boundaries and self.buffer is None
         among = self.current_classes if masked else self.exposed
-        task = cross_entropy(self.logits(combined.images, experts), combined.labels, among)
+        task = self.cross_entropy(self.logits(combined.images, experts), combined.labels, among)
         return {"task": task, "pull": self.details.pull * distances.gather(1, experts[:, None]).mean()}
 
     def apply_gradients(self) -> None:

@@ -12,7 +12,6 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from streamlab.config import at_least
@@ -71,7 +70,7 @@ class ExperienceReplay(Strategy):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         combined = batch.joined(self.buffer.draw(self.rehearsal.beside(batch)))
         features = self.net.features(combined.images)
-        task = F.cross_entropy(self.net.head(features), combined.labels)
+        task = self.cross_entropy(self.net.head(features), combined.labels)
         return {"task": task, **self.options.of(features, combined.labels)}
 
     def remember(self, batch: Batch) -> None:

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from streamlab.config import at_least
 from streamlab.nets.network import CosineHead
-from streamlab.parts.losses import cross_entropy
 from streamlab.parts.metric_losses import MetricTerms
 from streamlab.strategy import Batch, Strategy
 
@@ -62,9 +61,9 @@ class AsymmetricReplay(Strategy):
         features = self.net.features(combined.images)
         logits = self.net.head(features)
         present = torch.zeros_like(self.exposed).index_fill_(0, batch.labels, True)
-        losses = {"task": cross_entropy(logits[: len(batch)], batch.labels, present)}
+        losses = {"task": self.cross_entropy(logits[: len(batch)], batch.labels, present)}
         if len(replayed):
-            losses["replay"] = cross_entropy(logits[len(batch) :], replayed.labels, self.exposed)
+            losses["replay"] = self.cross_entropy(logits[len(batch) :], replayed.labels, self.exposed)
         return {**losses, **self.options.of(features, combined.labels)}
 
     def remember(self, batch: Batch) -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from streamlab.parts.heads import Heads, competing
-from streamlab.parts.losses import cross_entropy
 from streamlab.parts.metric_losses import MetricTerms
 from streamlab.strategy import Batch, Strategy
 
@@ -32,5 +31,5 @@ class Finetune(Strategy):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         features = self.net.features(batch.images)
         among = competing(self.current_classes, self.options.heads)
-        task = cross_entropy(self.net.head(features), batch.labels, among)
+        task = self.cross_entropy(self.net.head(features), batch.labels, among)
         return {"task": task, **self.options.of(features, batch.labels)}

@@ -29,7 +29,7 @@ from streamlab.needs import SESSIONS, Needs
 from streamlab.nets.network import Network, frozen_copy
 from streamlab.nets.optimizer import build_optimizer, scale_rate
 from streamlab.parts.expansion import ExpandingBackbone
-from streamlab.parts.losses import cross_entropy, distillation
+from streamlab.parts.losses import distillation
 from streamlab.parts.rehearsal import Rehearsal
 from streamlab.schedules import Moment, rate_factor
 from streamlab.strategy import Batch, ExperienceView, Strategy
@@ -177,13 +177,13 @@ class FeatureBoosting(Strategy):
         features = self.net.features(combined.images)
         logits = self.net.head(features)
         if self.old_head is None:
-            return {"task": cross_entropy(logits, labels, seen)}
+            return {"task": self.cross_entropy(logits, labels, seen)}
         old_features, new_features = torch.split(features, self.feature_size, dim=1)
         old_logits, old = self.old_head(old_features), self.old_classes
         weights = class_weights(self.counts, self.options.beta_boost)
         return {
-            "task": cross_entropy(logits / weights, labels, seen),
-            "enhancement": cross_entropy(self.enhancement(new_features), labels, seen),
+            "task": self.cross_entropy(logits / weights, labels, seen),
+            "enhancement": self.cross_entropy(self.enhancement(new_features), labels, seen),
             "distillation": distillation(logits[:, old], old_logits[:, old], self.options.temperature),
         }
 

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from streamlab.base_training import CosineBase
 from streamlab.needs import SESSIONS, Needs
-from streamlab.parts.losses import cross_entropy
 from streamlab.strategy import Batch, Strategy
 
 
@@ -25,4 +24,4 @@ class FewShotFinetuning(Strategy):
     base = CosineBase()
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        return {"task": cross_entropy(self.net(batch.images), batch.labels, self.exposed)}
+        return {"task": self.cross_entropy(self.net(batch.images), batch.labels, self.exposed)}

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from streamlab.config import at_least
@@ -99,7 +98,7 @@ class GradientEpisodicMemory(Strategy):
         self.task = view.number
 
     def observe(self, batch: Batch) -> Mapping[str, Tensor]:
-        loss = F.cross_entropy(self.net(batch.images), batch.labels)
+        loss = self.cross_entropy(self.net(batch.images), batch.labels)
         gradient = flat_gradient(loss, self.parameters)
         references = self._references()
         clashes = loss.new_zeros(())
@@ -121,7 +120,7 @@ class GradientEpisodicMemory(Strategy):
             if self.options.reference_size is not None:
                 rows = rows[torch.randperm(len(rows), device=rows.device)[: self.options.reference_size]]
             if len(rows):
-                loss = F.cross_entropy(self.net(held.at(rows).view()), held.labels[rows])
+                loss = self.cross_entropy(self.net(held.at(rows).view()), held.labels[rows])
                 gradients.append(flat_gradient(loss, self.parameters))
         return torch.stack(gradients) if gradients else torch.zeros(0)
 

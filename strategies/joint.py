@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from streamlab.config import at_least
@@ -33,4 +32,4 @@ class Joint(Strategy):
     learns_jointly = True
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        return {"task": F.cross_entropy(self.net(batch.images), batch.labels)}
+        return {"task": self.cross_entropy(self.net(batch.images), batch.labels)}

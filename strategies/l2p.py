@@ -34,7 +34,6 @@ from streamlab.config import at_least
 from streamlab.errors import StreamlabError
 from streamlab.nets.transformer import as_transformer, begin_as_timm, cosine_distances
 from streamlab.parts.current_batch import CurrentBatch
-from streamlab.parts.losses import cross_entropy
 from streamlab.parts.presets import settled
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
@@ -183,7 +182,7 @@ class LearningToPrompt(Strategy):
         logits, near = self.prompted(combined.images, query, self.details.batchwise != "never")
         masked = self.details.class_mask and self.setting.shows_boundaries and self.buffer is None
         among = self.current_classes if masked else self.exposed
-        task = cross_entropy(logits, combined.labels, among)
+        task = self.cross_entropy(logits, combined.labels, among)
         return {"task": task, "pull": self.details.pull * near.sum(1).mean()}
 
     def apply_gradients(self) -> None:

@@ -15,7 +15,6 @@ from torch import Tensor
 from streamlab.config import at_least
 from streamlab.nets.transformer import begin_as_timm
 from streamlab.parts.current_batch import CurrentBatch
-from streamlab.parts.losses import cross_entropy
 from streamlab.strategy import Batch, Strategy
 
 CITATION = ""
@@ -50,7 +49,7 @@ class LinearProbe(Strategy):
         combined, features = self.current.with_replay(
             batch, self.buffer, self.options.replay_size, self.features_of
         )
-        return {"task": cross_entropy(self.net.head(features), combined.labels, self.exposed)}
+        return {"task": self.cross_entropy(self.net.head(features), combined.labels, self.exposed)}
 
     def remember(self, batch: Batch) -> None:
         self.current.end()

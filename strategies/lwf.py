@@ -20,7 +20,7 @@ from torch import Tensor
 from streamlab.config import at_least
 from streamlab.needs import Needs
 from streamlab.parts.heads import Heads, competing
-from streamlab.parts.losses import cross_entropy, distillation
+from streamlab.parts.losses import distillation
 from streamlab.parts.teacher import Teacher
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
@@ -64,7 +64,9 @@ class LearningWithoutForgetting(Strategy):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         logits = self.net(batch.images)
         losses = {
-            "task": cross_entropy(logits, batch.labels, competing(self.current_classes, self.options.heads))
+            "task": self.cross_entropy(
+                logits, batch.labels, competing(self.current_classes, self.options.heads)
+            )
         }
         if self.teacher:
             old = self.teacher.classes

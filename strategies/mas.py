@@ -17,7 +17,6 @@ from torch import Tensor
 from streamlab.config import at_least
 from streamlab.needs import Needs
 from streamlab.parts.heads import Heads, competing
-from streamlab.parts.losses import cross_entropy
 from streamlab.parts.regulariser import Regulariser, mean_over_samples
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
@@ -56,7 +55,7 @@ class MemoryAwareSynapses(Strategy):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         among = competing(self.current_classes, self.options.heads)
-        losses = {"task": cross_entropy(self.net(batch.images), batch.labels, among)}
+        losses = {"task": self.cross_entropy(self.net(batch.images), batch.labels, among)}
         if self.regulariser:
             losses["penalty"] = self.options.strength * self.regulariser.penalty()
         return losses

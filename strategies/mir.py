@@ -66,10 +66,11 @@ class MaximallyInterferedRetrieval(Strategy):
         combined = batch.joined(drawn)
         logits = self.net(combined.images)
         if self.options.combine == "joint" or not len(drawn):
-            return {"task": F.cross_entropy(logits, combined.labels)}
+            return {"task": self.cross_entropy(logits, combined.labels)}
         new, replayed = logits.split([len(batch), len(drawn)])
         return {
-            "task": F.cross_entropy(new, batch.labels), "replay": F.cross_entropy(replayed, drawn.labels)
+            "task": self.cross_entropy(new, batch.labels),
+            "replay": self.cross_entropy(replayed, drawn.labels),
         }  # fmt: skip
 
     def most_interfered(self, batch: Batch, drawn: Batch) -> Tensor:

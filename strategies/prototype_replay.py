@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from streamlab.config import at_least, within
 from streamlab.nets.network import frozen_copy
-from streamlab.parts.losses import cross_entropy
 from streamlab.parts.presets import settled
 from streamlab.parts.prototypes import Prototypes
 from streamlab.strategy import Batch, ExperienceView, Strategy
@@ -120,11 +119,11 @@ class PrototypeReplay(Strategy):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         details = self.details
         features = self.net.features(batch.images)
-        task = cross_entropy(self.net.head(features) / details.temperature, batch.labels, self.exposed)
+        task = self.cross_entropy(self.net.head(features) / details.temperature, batch.labels, self.exposed)
         losses = {"task": task}
         drawn, labels = self.draw(batch)
         if len(labels):
-            replay = cross_entropy(self.net.head(drawn) / details.temperature, labels, self.exposed)
+            replay = self.cross_entropy(self.net.head(drawn) / details.temperature, labels, self.exposed)
             losses["prototypes"] = details.prototype_weight * replay
         if self.teacher is not None:
             with torch.no_grad():

@@ -18,7 +18,6 @@ from torch import Tensor
 from streamlab.config import at_least
 from streamlab.needs import Needs
 from streamlab.parts.heads import Heads, competing
-from streamlab.parts.losses import cross_entropy
 from streamlab.parts.regulariser import Regulariser
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
@@ -62,7 +61,7 @@ class SynapticIntelligence(Strategy):
 
     def observe(self, batch: Batch) -> Mapping[str, Tensor]:
         parameters = self.regulariser.parameters
-        task = cross_entropy(
+        task = self.cross_entropy(
             self.net(batch.images), batch.labels, competing(self.current_classes, self.options.heads)
         )
         gradients = torch.autograd.grad(task, parameters)

@@ -19,7 +19,7 @@ from torch import Tensor
 from streamlab.config import Choice, Range, Searched, at_least
 from streamlab.needs import SESSIONS, Needs
 from streamlab.parts.expansion import Alignment, align_weights
-from streamlab.parts.losses import cross_entropy, distillation
+from streamlab.parts.losses import distillation
 from streamlab.parts.rehearsal import Rehearsal
 from streamlab.parts.teacher import Teacher
 from streamlab.strategy import Batch, ExperienceView, Strategy
@@ -69,7 +69,7 @@ class WeightAligning(Strategy):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         combined = batch.joined(self.buffer.draw(self.rehearsal.beside(batch)))
         logits, seen = self.net(combined.images), self.exposed | self.current_classes
-        task = cross_entropy(logits, combined.labels, seen)
+        task = self.cross_entropy(logits, combined.labels, seen)
         if not self.teacher:
             return {"task": task}
         old = self.teacher.classes

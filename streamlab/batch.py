@@ -11,7 +11,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from .views import Views
+from .augmentation.views import Views
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .account import Account
+from .augmentation.views import Views
 from .errors import StreamlabError, unknown
 from .memory.buffer import Buffer
 from .memory.policies import POLICIES, HerdedBuffer
@@ -20,10 +21,10 @@ from .needs import Needs
 from .nets.network import Network, build_network
 from .nets.optimizer import Optimizer, build_optimizer, gradients_of, parameters_of, retune, scale_rate
 from .nets.precision import LossScale
+from .parts.losses import cross_entropy
 from .randomness import global_randomness
 from .setting import NoOptions, Setting
 from .training import OptimizerConfig
-from .views import Views
 
 
 class Learner:
@@ -46,7 +47,7 @@ class Learner:
         self.account = self.accounting(self)
         self.exposed = torch.zeros(setting.num_classes, dtype=torch.bool, device=setting.device)
         self.current_classes = torch.ones_like(self.exposed)
-        self.rate_factor, self.buffers_made = 1.0, 0
+        self.rate_factor, self.buffers_made, self.smooths = 1.0, 0, False
         self.views = Views(setting.augment.steps, setting.seed, "strategy", "view")
         self.loss_scale = LossScale() if setting.precision == "float16" else None
         with global_randomness(setting.seed, "setup"):
@@ -90,6 +91,14 @@ class Learner:
 
     # Learning.
 
+    def cross_entropy(self, logits: Tensor, labels: Tensor, among: Tensor | None = None) -> Tensor:
+        """Cross-entropy of (B, K) logits and (B,) labels, smoothed as the optimizer's section says.
+
+        among: (K,) bool, the classes that compete (None: all).
+        """
+        self.smooths = True
+        return cross_entropy(logits, labels, among, self.setting.optimizer.label_smoothing)
+
     def step(self, losses: Mapping[str, Tensor]) -> None:
         """One optimizer step on the sum of the losses."""
         assert self.optimizer is not None
@@ -107,6 +116,11 @@ class Learner:
     def apply_gradients(self) -> None:
         """One optimizer step by the gradients that the parameters hold, clipped where that is asked for."""
         assert self.optimizer is not None
+        if self.setting.optimizer.label_smoothing and not self.smooths:
+            raise StreamlabError(
+                f"{type(self).__name__} computes its losses without label smoothing; leave out "
+                f"optimizer.label_smoothing, or use self.cross_entropy"
+            )
         if self.setting.optimizer.clip:
             torch.nn.utils.clip_grad_norm_(parameters_of(self.optimizer), self.setting.optimizer.clip)
         self.optimizer.step()
@@ -168,7 +182,12 @@ class Learner:
         setting = self.setting
         options = setting.backbone or self.backbone
         made = build_network(
-            options, setting.image_shape, setting.num_classes, setting.pixels, setting.precision
+            options,
+            setting.image_shape,
+            setting.num_classes,
+            setting.pixels,
+            setting.precision,
+            setting.preprocess,
         )
         return made.to(setting.device)
 

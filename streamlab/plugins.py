@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import re
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from .docstrings import first_line
 from .errors import StreamlabError, unknown
 
 _SINGULAR = {
@@ -20,10 +20,14 @@ _SINGULAR = {
     "strategies": "strategy",
     "sources": "source",
     "backbones": "backbone",
+    "augmentations": "augmentation",
+    "optimizers": "optimizer",
+    "schedules": "schedule",
     "metrics": "metric",
 }
 FAMILIES = "families"  # of strategies: `avalanche:Replay` is what the family `avalanche` has under Replay
 KINDS = tuple(_SINGULAR)
+_MEMBERS = ("metrics", "augmentations", "optimizers", "schedules")  # kinds of which a module has several
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ def names(kind: str) -> list[str]:
 def installed(kind: str) -> list[Plugin]:
     """The installed plugins of one kind, none of them imported."""
     return [
-        Plugin(name, kind, point.dist.name if point.dist else "?", _first_line(point, kind == "metrics"))
+        Plugin(name, kind, point.dist.name if point.dist else "?", first_line(point, kind in _MEMBERS))
         for name, points in sorted(_entry_points(kind).items())
         for point in points
     ]
@@ -71,7 +75,7 @@ def find(kind: str, name: str) -> EntryPoint:
         several = [other for other in points if name in re.split(r"[-+]+", other)]
         if len(several) > 1:
             meant = [
-                f"{other!r} ({_first_line(points[other][0], False).rstrip('.')})" for other in sorted(several)
+                f"{other!r} ({first_line(points[other][0], False).rstrip('.')})" for other in sorted(several)
             ]
             raise StreamlabError(f"{_SINGULAR[kind]} {name!r} may mean {' or '.join(meant)}; name one")
         raise unknown(_SINGULAR[kind], name, points, f"streamlab list {kind}")
@@ -128,37 +132,3 @@ def load_file(path: Path) -> ModuleType:
             f"strategy file {path} cannot be imported: {type(error).__name__}: {error}"
         ) from error
     return module
-
-
-def _first_line(point: EntryPoint, of_function: bool) -> str:
-    """The first line of a module's docstring, or of one function's in it, read as text."""
-    path = _file_of(point.module)
-    if path is None:
-        return ""
-    try:
-        tree: ast.Module | ast.FunctionDef = ast.parse(path.read_text(encoding="utf-8"))
-    except (OSError, SyntaxError, ValueError):
-        return ""
-    if of_function:
-        named = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == point.attr]
-        tree = named[0] if named else tree
-    docstring = ast.get_docstring(tree)
-    return docstring.splitlines()[0] if docstring else ""
-
-
-def _file_of(module: str) -> Path | None:
-    """The file of a module; a stranger's packages are searched without importing them."""
-    top, *rest = module.split(".")
-    spec = importlib.util.find_spec(top)
-    if spec is None:
-        return None
-    if not rest:
-        return Path(spec.origin) if spec.origin else None
-    for folder in spec.submodule_search_locations or ():
-        for candidate in (Path(folder, *rest).with_suffix(".py"), Path(folder, *rest, "__init__.py")):
-            if candidate.is_file():
-                return candidate
-    if top == "streamlab":
-        inner = importlib.util.find_spec(module)
-        return Path(inner.origin) if inner and inner.origin else None
-    return None

@@ -1,16 +1,17 @@
 """How the learning rate moves: each schedule is a factor of the configured rate, by position.
 
 A position counts from 0 in epochs, steps, or shares of the whole, and the schedule begins anew with each
-experience or runs through the stream: `ScheduleConfig` says which. Importing this file imports no torch.
+experience or runs through the stream: `OptimizerConfig` says which. A schedule of one's own is a function
+like those below, in the entry-point group streamlab.schedules. Importing this file imports no torch.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from . import plugins
 from .errors import StreamlabError
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def rate_factor(config: OptimizerConfig, moment: Moment) -> float:
     if position < config.warmup:
         least = 1 / moment.steps if config.unit == "share" else 1.0
         return min(1.0, (position + least) / config.warmup)
-    return SCHEDULES[config.schedule](config, position, length)
+    factor: float = plugins.load("schedules", config.schedule)(config, position, length)
+    return factor
 
 
 def check_room(config: OptimizerConfig, moment: Moment, what: str) -> None:
@@ -61,38 +63,40 @@ def check_room(config: OptimizerConfig, moment: Moment, what: str) -> None:
             )
 
 
-def _constant(config: OptimizerConfig, position: float, length: float) -> float:
+def constant(config: OptimizerConfig, position: float, length: float) -> float:
+    """The configured rate."""
     return 1.0
 
 
-def _step(config: OptimizerConfig, position: float, length: float) -> float:
+def step(config: OptimizerConfig, position: float, length: float) -> float:
     """torch's StepLR: times gamma at every so many."""
     return float(config.gamma ** math.floor((position - config.warmup) / config.every + 1e-9))
 
 
-def _multistep(config: OptimizerConfig, position: float, length: float) -> float:
+def multistep(config: OptimizerConfig, position: float, length: float) -> float:
     """torch's MultiStepLR: times gamma at each milestone."""
     return config.gamma ** sum(position >= milestone for milestone in config.milestones)
 
 
-def _exponential(config: OptimizerConfig, position: float, length: float) -> float:
+def exponential(config: OptimizerConfig, position: float, length: float) -> float:
     """torch's ExponentialLR: times gamma at each."""
     return float(max(config.floor, config.gamma ** (position - config.warmup)))
 
 
-def _cosine(config: OptimizerConfig, position: float, length: float) -> float:
+def cosine(config: OptimizerConfig, position: float, length: float) -> float:
     """torch's CosineAnnealingLR (Loshchilov and Hutter 2017, eq. 5, without restarts)."""
     return config.floor + (1 - config.floor) * 0.5 * (1 + math.cos(math.pi * _gone(config, position, length)))
 
 
-def _linear(config: OptimizerConfig, position: float, length: float) -> float:
+def linear(config: OptimizerConfig, position: float, length: float) -> float:
     """In a line to the floor."""
     return 1 - (1 - config.floor) * _gone(config, position, length)
 
 
-def _one_cycle(config: OptimizerConfig, position: float, length: float) -> float:
-    """torch's OneCycleLR (Smith and Topin 2018): by cosines up from 1/25 over the first 30 %, then down to
-    1/250,000; momentum stays as it is.
+def one_cycle(config: OptimizerConfig, position: float, length: float) -> float:
+    """torch's OneCycleLR (Smith and Topin 2018), without its momentum.
+
+    By cosines up from 1/25 over the first 30 %, then down to 1/250,000.
     """
     last = max(1.0, length - 1)
     peak = 0.3 * length - 1
@@ -108,14 +112,3 @@ def _gone(config: OptimizerConfig, position: float, length: float) -> float:
 
 def _between(begin: float, end: float, share: float) -> float:
     return end + (begin - end) / 2 * (1 + math.cos(math.pi * share))
-
-
-SCHEDULES: dict[str, Callable[[OptimizerConfig, float, float], float]] = {
-    "constant": _constant,
-    "step": _step,
-    "multistep": _multistep,
-    "exponential": _exponential,
-    "cosine": _cosine,
-    "linear": _linear,
-    "one-cycle": _one_cycle,
-}

@@ -9,10 +9,11 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from .augmentation.pipelines import AugmentConfig
 from .batch import Batch
 from .nets.network import PixelStatistics
 from .nets.precision import Precision
-from .pipelines import AugmentConfig
+from .preprocess import PreprocessConfig
 from .training import BaseConfig, OptimizerConfig
 
 
@@ -49,6 +50,7 @@ class Setting:
     precision: Precision = "float32"
     base: BaseConfig = field(default_factory=BaseConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
     way: int = 0
     kind: str = "online"
     shows_boundaries: bool = False

@@ -11,26 +11,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from . import plugins
+from .augmentation.operations import Affine, Flip
+from .augmentation.pipelines import Pipeline
 from .config import at_least, within
-from .errors import StreamlabError, unknown
-
-# torch.optim's, but for those that need more than a gradient (lbfgs, sparseadam, muon).
-OPTIMIZERS = (
-    "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "asgd", "nadam", "radam", "rmsprop",
-    "rprop", "sgd",
-)  # fmt: skip
+from .errors import StreamlabError
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
     """The optimizer that a strategy's network is trained with, and how its rate moves.
 
-    name: sgd, or any of torch.optim by its name in small letters (adamw, rmsprop). options: what that takes
-    beside (betas, say). nesterov: of sgd's momentum. backbone_lr: the backbone's rate is lr times this.
+    name: sgd, or another (`streamlab list optimizers`: torch's in small letters, as adamw). options: what it
+    takes beside (betas, say). nesterov: of sgd's momentum. backbone_lr: the backbone's rate is lr times this.
     decay_norms: whether norms and biases (tensors of one dimension) decay too. clip: the most that the norm
-    of all gradients may be (0: any). restart: forget momentum and its like when an experience begins.
+    of all gradients may be (0: any). label_smoothing: the share of a target that is spread over the classes
+    that compete. restart: forget momentum and its like when an experience begins.
 
-    schedule: constant, step, multistep, exponential, cosine, linear or one-cycle (streamlab.schedules).
+    schedule: constant, or another (`streamlab list schedules`; streamlab.schedules).
     unit: what milestones, every and warmup count: epochs, steps, or shares of the whole. over: whether it
     begins anew with each experience, or runs through the stream. gamma: the factor of step, multistep and
     exponential; floor: the least share of the rate.
@@ -44,10 +42,9 @@ class OptimizerConfig:
     backbone_lr: float = 1.0
     decay_norms: bool = True
     clip: float = 0.0
+    label_smoothing: float = 0.0
     restart: bool = False
-    schedule: Literal["constant", "step", "multistep", "exponential", "cosine", "linear", "one-cycle"] = (
-        "constant"
-    )
+    schedule: str = "constant"
     unit: Literal["epoch", "step", "share"] = "epoch"
     over: Literal["experience", "stream"] = "experience"
     milestones: tuple[float, ...] = ()
@@ -58,13 +55,14 @@ class OptimizerConfig:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.name not in OPTIMIZERS:
-            raise unknown("optimizer", self.name, OPTIMIZERS)
+        plugins.find("optimizers", self.name)
+        plugins.find("schedules", self.schedule)
         object.__setattr__(self, "options", {name: _value(given) for name, given in self.options.items()})
         if self.lr <= 0:
             raise StreamlabError(f"optimizer: lr is {self.lr}, and must be above 0")
         for name in ("backbone_lr", "clip", "every", "warmup"):
             at_least("optimizer", name, getattr(self, name), 0)
+        within("optimizer", "label_smoothing", self.label_smoothing, 0, 1)
         within("optimizer", "gamma", self.gamma, 0, 1)
         within("optimizer", "floor", self.floor, 0, 1)
         if self.schedule == "step" and not self.every:
@@ -98,12 +96,14 @@ class FirstConfig:
         """The optimizer of the first experience."""
         given = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
         given.pop("epochs", None)
+        if later.schedule != "multistep":
+            given.pop("milestones", None)  # of rows that have some; refused where none has (prepare.py)
         return dataclasses.replace(later, **given)
 
 
 @dataclass(frozen=True)
-class Augmentation:
-    """How far an image may be moved; by default it is left as it is.
+class MovesConfig:
+    """How far a training of its own moves its images; by default they are left as they are.
 
     rotate, shear: degrees either way; scale: least and most size, 1 as it is; shift: share of a side,
     either way; mirror: left for right, half of the time.
@@ -116,16 +116,14 @@ class Augmentation:
     mirror: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("rotate", "shear", "shift"):
-            at_least("augment", name, getattr(self, name), 0)
-        within("augment", "shear", self.shear, 0, 80)
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise StreamlabError(f"augment: scale is {self.scale}, and must be two sizes above 0, in order")
+        _ = self.operations  # what they refuse is refused here
 
     @property
-    def moves(self) -> bool:
-        """Whether anything but the mirror is on."""
-        return bool(self.rotate or self.shear or self.shift) or self.scale != (1.0, 1.0)
+    def operations(self) -> Pipeline:
+        """The same as operations of an augmentation."""
+        affine = Affine(self.rotate, self.shear, self.scale, self.shift)
+        moves = affine != Affine()
+        return (*((Flip(),) if self.mirror else ()), *((affine,) if moves else ()))
 
 
 @dataclass(frozen=True)
@@ -158,11 +156,11 @@ class BaseConfig:
         at_least("base", "epochs", self.epochs, 1)
         at_least("base", "batch_size", self.batch_size, 1)
         within("base", "validation", self.validation, 0, 0.9)
-        _ = self.augmentation, self.optimizer  # what they refuse is refused here
+        _ = self.moves, self.optimizer  # what they refuse is refused here
 
     @property
-    def augmentation(self) -> Augmentation:
-        return Augmentation(self.rotate, self.shear, self.scale, self.shift, self.mirror)
+    def moves(self) -> MovesConfig:
+        return MovesConfig(self.rotate, self.shear, self.scale, self.shift, self.mirror)
 
     @property
     def optimizer(self) -> OptimizerConfig:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from streamlab.batch import Batch
 from streamlab.config import Budget, configure
-from streamlab.nets.network import PixelStatistics
+from streamlab.nets.network import Entry, PixelStatistics
 from streamlab.runs.spec import load_strategy
 from streamlab.strategy import Setting
 from streamlab.training import OptimizerConfig
@@ -104,7 +104,7 @@ def with_layers(name: str, z: dict[str, Any], classes: int | None = None, **give
 
 def put(net: Any, z: dict[str, Any], prefix: str = "") -> None:
     """Give a network the vector's weights, and how it scales pixels."""
-    net.scale, net.shift = z["scale"], z["shift"]
+    net.entry = Entry((float(z["scale"]),), (float(z["shift"]),))
     with torch.no_grad():
         net.backbone.layers[1].weight.copy_(z[f"{prefix}w1"])
         net.backbone.layers[1].bias.copy_(z[f"{prefix}b1"])

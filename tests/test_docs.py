@@ -29,6 +29,7 @@ import streamlab
 from streamlab import plugins
 from streamlab.experiments.grid import prepare_grid
 from streamlab.experiments.request import Request, read_recipe
+from streamlab.recipes import path_of
 from streamlab.simulator.events import EVENTS
 
 ROOT = Path(__file__).parent.parent
@@ -64,6 +65,9 @@ def test_code_blocks_run(page: Path, tmp_path: Path) -> None:
                     if not command.startswith(("streamlab run ", "streamlab compare ")):
                         continue
                     recipe = command.split()[2]
+                    if recipe.startswith("recipe:"):
+                        assert Request(**read_recipe(path_of(recipe))).strategies
+                        continue
                     if command.startswith("streamlab compare ") and recipe.endswith(".toml"):
                         prepare_grid(Request(**read_recipe(tmp_path / recipe)))
                         continue
@@ -146,10 +150,10 @@ PUBLIC = {
     "parts.md": ("Parts for strategies", """
 streamlab.parts.losses streamlab.parts.heads streamlab.parts.teacher streamlab.parts.gradients
 streamlab.parts.regulariser streamlab.parts.prototypes streamlab.evaluation.features streamlab.parts.expansion
-streamlab.parts.rehearsal streamlab.parts.current_batch streamlab.parts.presets streamlab.parts.adapted streamlab.augment streamlab.memory.buffer streamlab.memory.policies streamlab.nets.network
+streamlab.parts.rehearsal streamlab.parts.current_batch streamlab.parts.presets streamlab.parts.adapted streamlab.parts.mixing streamlab.augmentation.views streamlab.augmentation.operations streamlab.memory.buffer streamlab.memory.policies streamlab.nets.network
 streamlab.nets.optimizer streamlab.schedules streamlab.randomness""".split()),
     "api.md": ("Classes and functions", """
-streamlab.api streamlab.strategy streamlab.learner streamlab.needs streamlab.account streamlab.setting streamlab.base_training streamlab.batch streamlab.config streamlab.training streamlab.plans.stream streamlab.planning streamlab.data.source
+streamlab.api streamlab.strategy streamlab.learner streamlab.needs streamlab.account streamlab.setting streamlab.base_training streamlab.batch streamlab.config streamlab.training streamlab.augmentation.pipelines streamlab.preprocess streamlab.plans.stream streamlab.planning streamlab.data.source
 streamlab.evaluation.record streamlab.evaluation.metrics streamlab.evaluation.intervals streamlab.memory.ledger
 streamlab.experiments.request streamlab.experiments.budgets streamlab.check.subject streamlab.check.plans streamlab.check.sources streamlab.check.outcomes streamlab.errors""".split()),
 }  # fmt: skip

@@ -15,14 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..augmentation.pipelines import AugmentConfig
 from ..config import Budget, ComputeConfig, StreamConfig, configure
 from ..data.source import SharedSource
 from ..errors import StreamlabError
 from ..experiments.rows import parse_row
 from ..nets.network import PixelStatistics
-from ..pipelines import AugmentConfig
 from ..plans.episodes import EpisodePlan, Episodes, Phase
 from ..plans.stream import Experience, Plan, StreamPlan
+from ..preprocess import PreprocessConfig
 from ..randomness import Draws, global_randomness
 from ..runs.folder import RunFolder
 from ..runs.spec import RunSpec, load_strategy
@@ -154,6 +155,7 @@ class Subject:
             base=BaseConfig(),
             first=FirstConfig(),
             augment=AugmentConfig(),
+            preprocess=PreprocessConfig(),
         )
 
     def run(self, **about: Any) -> StreamSimulation | EpisodeSimulation:

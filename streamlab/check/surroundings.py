@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
+from ..augmentation.pipelines import AugmentConfig
 from ..errors import StreamlabError
-from ..pipelines import AugmentConfig
 from .devices import DeviceWatch
 from .subject import Broken, Subject, tiny_source
 

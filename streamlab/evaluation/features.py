@@ -128,7 +128,7 @@ def features_file(network: Network, images: str) -> Path | None:
     parameters = list(network.backbone.parameters())
     if not parameters or any(parameter.requires_grad for parameter in parameters):
         return None
-    digest = hashlib.sha256(repr((images, network.scale, network.shift, repr(network.backbone))).encode())
+    digest = hashlib.sha256(repr((images, network.entry, repr(network.backbone))).encode())
     for name, tensor in network.backbone.state_dict().items():
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(tensor.cpu().numpy()).data)

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .. import plugins
+from ..augmentation.pipelines import AugmentConfig
 from ..config import Budget, ComputeConfig, StreamConfig, Tree, configure, merged
 from ..data.load import data_folder
 from ..device import chosen_device
 from ..errors import StreamlabError, unknown
 from ..nets.optimizer import torch_options
-from ..pipelines import AugmentConfig
 from ..planning import make_plan
 from ..plans.episodes import EpisodePlan
 from ..plans.stream import StreamPlan
+from ..preprocess import PreprocessConfig
 from ..runs.spec import RunSpec, check_strategy, load_strategy, settled_backbone
 from ..simulator.pace import Pace, jointly
 from ..training import BaseConfig, FirstConfig, OptimizerConfig
@@ -73,7 +74,8 @@ def prepare(
         "record": request.record,
     }
     shared["augment"] = configure(AugmentConfig, settings.get("augment", {}), "augment")
-    shared["augment"].check(source.image_shape)
+    shared["preprocess"] = configure(PreprocessConfig, settings.get("preprocess", {}), "preprocess")
+    _check_images(shared["augment"], shared["preprocess"], source.image_shape)
     shared["first"] = configure(FirstConfig, settings.get("first", {}), "first")
     configure(OptimizerConfig, settings.get("optimizer", {}), "optimizer")
     seeds = range(request.first_seed, request.first_seed + request.seeds)
@@ -86,6 +88,8 @@ def prepare(
             values = _row_values(row, loaded[row.strategy], settings, plans[plan_seed], shared)
             evaluated = request.eval_every or _regular(plans[plan_seed])
             specs.append(RunSpec(**shared, **values, seed=seed, plan_seed=plan_seed, eval_every=evaluated))
+    if shared["first"].milestones and all(spec.optimizer.schedule != "multistep" for spec in specs):
+        raise StreamlabError("first: milestones are of the schedule multistep, and no strategy has it")
     notes = tuple(
         f"{row.label}: {loaded[row.strategy].accounting.begins_anew}; a run of it that is killed begins anew"
         for row in rows
@@ -113,6 +117,17 @@ def _check_sections(settings: Mapping[str, Any], rows: Sequence[Row]) -> None:
             raise unknown("section", name, known)
         if not isinstance(settings[name], Mapping):
             raise StreamlabError(f"{name} is {settings[name]!r}, and must be a section of options")
+
+
+def _check_images(augment: AugmentConfig, preprocess: PreprocessConfig, shape: tuple[int, int, int]) -> None:
+    """Refuse views and preprocessing that do not fit the images, or the network that takes both."""
+    preprocess.check(shape)
+    views, here = augment.check(shape), shape[1:]
+    if views != here and not (preprocess.resize or preprocess.crop):
+        raise StreamlabError(
+            f"augment: it makes {views[0]} x {views[1]} of images of {here[0]} x {here[1]}; say what the "
+            f"network takes at evaluations too, as preprocess.resize={views[0]}"
+        )
 
 
 def _row_values(

@@ -32,7 +32,7 @@ from ..runs.checkpoints import remove_checkpoints
 from ..runs.folder import provenance
 from ..simulator.execute import deterministic
 from ..simulator.fit import FitConfig, FitData, Fitted, fit
-from ..training import Augmentation, OptimizerConfig
+from ..training import MovesConfig, OptimizerConfig
 
 WEIGHTS = "weights.safetensors"
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -83,7 +83,7 @@ def pretrain(
             raise unknown("section", name, SECTIONS)
     config = request.fit_config
     optimizer = configure(OptimizerConfig, request.section("optimizer"), "optimizer")
-    augment = configure(Augmentation, request.section("augment"), "augment")
+    moves = configure(MovesConfig, request.section("augment"), "augment")
     backbone = request.section("backbone")
     known = plugins.load("backbones", str(backbone["name"])).__dataclass_fields__
     if backbone.get("weights", "random") != "random":
@@ -108,8 +108,8 @@ def pretrain(
                 )
             ]
             began = time.perf_counter()
-            data = FitData(samples[0], samples[1])
-            trained, history = fit(network, data, config, optimizer, augment, request.seed, folder, hear)
+            data = FitData(samples[0], samples[1], operations=moves.operations)
+            trained, history = fit(network, data, config, optimizer, request.seed, folder, hear)
             seconds = time.perf_counter() - began
         header = _header(backbone, as_transformer("pretrain", trained.backbone))
         write_bytes(folder / WEIGHTS, as_weights(trained.backbone.get_submodule("model"), header))

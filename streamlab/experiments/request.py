@@ -14,7 +14,17 @@ from ..config import Accounting, Tree, at_least, configure, merged
 from ..errors import StreamlabError, unknown
 
 ANY = "any-budget"  # where what keeps no exemplars, and no budget bounds, is run once
-SECTIONS = ("scenario", "stream", "augment", "backbone", "optimizer", "first", "compute", "base")
+SECTIONS = (
+    "scenario",
+    "stream",
+    "augment",
+    "preprocess",
+    "backbone",
+    "optimizer",
+    "first",
+    "compute",
+    "base",
+)
 
 
 @dataclass(frozen=True)
@@ -140,6 +150,8 @@ def read_recipe(path: Path) -> dict[str, Any]:
     given: dict[str, Any] = {}
     settings: Tree = {}
     for name, value in content.items():
+        if name == "about":  # whose protocol it is (streamlab.recipes): no part of what is asked for
+            continue
         if name == "scenario" and isinstance(value, Mapping) and "scenarios" not in content:
             if "name" not in value:
                 raise StreamlabError(f"recipe {path.name}: its section [scenario] has no name")

@@ -87,7 +87,7 @@ class AvalancheStrategy(Strategy):
     def _experience(self, batch: Batch) -> Any:
         """Samples as an experience of theirs, which knows what their benchmarks' experiences know."""
         make = library("avalanche.benchmarks.scenarios.dataset_scenario").DatasetExperience
-        images = Images(batch.images, batch.label_list, self.net.scale, self.net.shift, ahead=True)
+        images = Images(self.net.scaled(batch.images), batch.label_list, 1.0, 0.0, ahead=True)
         number = len(self.classes_by_experience)
         experience = make(dataset=dataset_of(images))
         library("avalanche.benchmarks.scenarios.generic_scenario").EagerCLStream("train", [experience])

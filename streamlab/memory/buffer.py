@@ -13,10 +13,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..augmentation.views import Views
 from ..batch import Batch
 from ..errors import StreamlabError
 from ..randomness import Uniforms
-from ..views import Views
 
 
 class Buffer(ABC):

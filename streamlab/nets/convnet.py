@@ -8,7 +8,8 @@ from typing import ClassVar, Literal, cast
 from torch import Tensor, nn
 
 from ..errors import StreamlabError
-from .network import Backbone, ImageShape, check_widths, normalisation
+from ..preprocess import ImageShape
+from .network import Backbone, check_widths, normalisation
 
 
 @dataclass(frozen=True)

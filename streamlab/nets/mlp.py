@@ -9,7 +9,8 @@ from typing import ClassVar, Literal, cast
 
 from torch import Tensor, nn
 
-from .network import Backbone, ImageShape, check_widths
+from ..preprocess import ImageShape
+from .network import Backbone, check_widths
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
-"""The network under a strategy: preprocessing, a backbone, and a linear head over all classes."""
+"""The network under a strategy: its entry, a backbone, and a linear head over all classes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, Protocol, TypeVar, cast
 
 import torch
@@ -14,9 +15,9 @@ from torch import Tensor, nn
 from .. import plugins
 from ..config import configure
 from ..errors import StreamlabError
+from ..preprocess import ImageShape, PreprocessConfig, Size, resized_size
 from .precision import Precision, full, in_precision
 
-ImageShape = tuple[int, int, int]
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -28,6 +29,10 @@ class Backbone(nn.Module):
 
     feature_size: int
     precision: Precision = "float32"
+
+    def expect(self, mean: tuple[float, ...], deviation: tuple[float, ...]) -> bool:
+        """Normalise pixels (0..1) by these, not as its weights were; False: it normalises none itself."""
+        return False
 
     def split(self) -> tuple[nn.Module, nn.Module]:
         """Its general and its specialised layers, one after the other: backbone(x) = special(general(x)).
@@ -58,15 +63,56 @@ class PixelStatistics:
     deviation: float
 
 
+@dataclass(frozen=True)
+class Entry:
+    """What becomes of uint8 pixels before a backbone: pixels · scale + shift, by one number or one a channel.
+
+    Images of another size than (H, W) `size` are first resized, shorter side to `resize`, and cropped in the
+    middle, as torchvision does with a tensor (None: any size comes as it is).
+    """
+
+    scale: tuple[float, ...] = (1 / 255,)
+    shift: tuple[float, ...] = (0.0,)
+    size: Size | None = None
+    resize: int = 0
+    interpolation: str = "bilinear"
+
+    def of(self, images: Tensor, layout: torch.memory_format) -> Tensor:
+        """(B, C, H, W) uint8 -> torch's default type (float32) in this layout."""
+        if self.size is not None and images.shape[2:] != self.size:
+            images = self._brought(images, self.size)
+        scaled = images.to(torch.get_default_dtype(), memory_format=layout, copy=True)
+        if len(self.scale) == 1:
+            return scaled.mul_(self.scale[0]).add_(self.shift[0])
+        scale, shift = (_columns(values, scaled.device, scaled.dtype) for values in (self.scale, self.shift))
+        return scaled.mul_(scale).add_(shift)
+
+    def _brought(self, images: Tensor, size: Size) -> Tensor:
+        """To this size, in whole levels."""
+        here = (images.shape[2], images.shape[3])
+        resized = resized_size(here, self.resize)
+        if resized != here:
+            made = F.interpolate(images.float(), resized, mode=self.interpolation, antialias=True)
+            images = made.round_().clamp_(0, 255)
+        top, left = (round((have - want) / 2) for have, want in zip(resized, size, strict=True))
+        return images[:, :, top : top + size[0], left : left + size[1]]
+
+
+@cache
+def _columns(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """(C, 1, 1), made once for a device."""
+    return torch.tensor(values, device=device, dtype=dtype)[:, None, None]
+
+
 class Network(nn.Module):
-    """uint8 images in, logits out: `head(backbone(pixels · scale + shift))`.
+    """uint8 images in, logits out: `head(backbone(entry(images)))`.
 
     A backbone with convolutions runs in channels-last layout (on a CPU 1.6 times faster).
     """
 
-    def __init__(self, backbone: Backbone, num_classes: int, scale: float, shift: float) -> None:
+    def __init__(self, backbone: Backbone, num_classes: int, entry: Entry | None = None) -> None:
         super().__init__()
-        self.scale, self.shift = scale, shift
+        self.entry = entry or Entry()
         self.backbone = backbone
         self.num_classes = num_classes
         self.head: nn.Module = nn.Linear(backbone.feature_size, num_classes)
@@ -77,7 +123,7 @@ class Network(nn.Module):
     def scaled(self, images: Tensor) -> Tensor:
         """(B, C, H, W) uint8 -> torch's default type (float32) of the same shape: what the backbone takes."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        return images.to(torch.get_default_dtype(), memory_format=layout).mul_(self.scale).add_(self.shift)
+        return self.entry.of(images, layout)
 
     def features(self, images: Tensor) -> Tensor:
         """(B, C, H, W) uint8 -> (B, feature_size)."""
@@ -96,20 +142,35 @@ def build_network(
     num_classes: int,
     pixels: PixelStatistics,
     precision: Precision = "float32",
+    preprocess: PreprocessConfig | None = None,
 ) -> Network:
     """A network from `{"name": "mlp", …}`, drawn from torch's global generator.
 
     Raises StreamlabError for an unknown backbone or option.
     """
+    asked = preprocess or PreprocessConfig()
     name = str(options.get("name", "mlp"))
     others = {key: value for key, value in options.items() if key != "name"}
     plugin: BackbonePlugin = configure(plugins.load("backbones", name), others, f"backbone {name}")
-    scale, shift = 1 / 255, 0.0
-    if plugin.standardise:
-        scale, shift = 1 / (255 * pixels.deviation), -pixels.mean / pixels.deviation
-    backbone = plugin.build(image_shape)
+    size = asked.size(image_shape[1:])
+    backbone = plugin.build((image_shape[0], *size))
     backbone.precision = precision
-    return Network(backbone, num_classes, scale, shift)
+    mean: tuple[float, ...] = (pixels.mean,)
+    deviation: tuple[float, ...] = (pixels.deviation,)
+    standardise = plugin.standardise
+    if asked.mean:
+        mean, deviation = asked.mean, asked.deviation
+        standardise = not backbone.expect(mean, deviation)
+    if not standardise:
+        mean, deviation = (0.0,), (1.0,)
+    entry = Entry(
+        tuple(1 / (255 * one) for one in deviation),
+        tuple(-centre / one for centre, one in zip(mean, deviation, strict=True)),
+        size if asked.resize or asked.crop else None,
+        asked.resize,
+        asked.interpolation,
+    )
+    return Network(backbone, num_classes, entry)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor, nn
 
+from .. import plugins
 from ..errors import StreamlabError
 from ..training import OptimizerConfig
 
@@ -114,7 +115,7 @@ def build_optimizer(
     if config.name == "sgd" and not config.options:
         made = SGD(groups, config.lr, config.momentum, config.weight_decay, config.nesterov)
     else:
-        made = _torch_class(config.name)(groups, lr=config.lr, **torch_options(config))
+        made = _class_of(config.name)(groups, lr=config.lr, **torch_options(config))
     for group in made.param_groups:
         group["full_lr"] = group["lr"]
     return made
@@ -134,14 +135,14 @@ def _groups(
     ]
 
 
-def _torch_class(name: str) -> Any:
-    """torch's optimizer of a name in small letters."""
-    return next(cls for cls in vars(torch.optim).values() if getattr(cls, "__name__", "").lower() == name)
+def _class_of(name: str) -> Any:
+    """The class of an optimizer that takes torch's options: for sgd torch's, as ours takes four alone."""
+    return torch.optim.SGD if name == "sgd" else plugins.load("optimizers", name)
 
 
 def torch_options(config: OptimizerConfig) -> dict[str, Any]:
-    """What torch's optimizer of this name is given beside its groups and rate; raises StreamlabError."""
-    takes = inspect.signature(_torch_class(config.name)).parameters
+    """What an optimizer of torch's kind is given beside its groups and rate; raises StreamlabError."""
+    takes = inspect.signature(_class_of(config.name)).parameters
     named = {name: getattr(config, name) for name in ("momentum", "nesterov", "weight_decay")}
     for name in config.options:
         if name in ("params", "lr", *named):

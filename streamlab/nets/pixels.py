@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from .network import Backbone, ImageShape
+from ..preprocess import ImageShape
+from .network import Backbone
 
 
 @dataclass(frozen=True)

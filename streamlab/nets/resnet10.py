@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .network import Backbone, ImageShape, check_widths
+from ..preprocess import ImageShape
+from .network import Backbone, check_widths
 from .residual import CITATION, Norm, ResidualNetwork
 
 __all__ = ["CITATION", "ResNet10"]

@@ -72,11 +72,15 @@ class PromptedTransformer(Backbone):
         self.depth = len(model.blocks)
         self.side = int(model.patch_embed.img_size[0])
         self.channels = int(model.patch_embed.proj.in_channels)
-        mean, deviation = normalisation or ((0.0,), (1.0,))
         self.mean: Tensor
         self.deviation: Tensor
+        self.expect(*(normalisation or ((0.0,), (1.0,))))
+
+    def expect(self, mean: tuple[float, ...], deviation: tuple[float, ...]) -> bool:
+        """Normalise pixels (0..1) by these, one number or one a channel."""
         self.register_buffer("mean", torch.tensor(mean)[:, None, None])
         self.register_buffer("deviation", torch.tensor(deviation)[:, None, None])
+        return True
 
     def adapted(self, images: Tensor) -> Tensor:
         """(B, C, H, W) in 0..1 -> (B, channels, side, side), normalised."""

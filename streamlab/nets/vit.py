@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 from ..config import at_least, configure
 from ..errors import StreamlabError, unknown
-from .network import Backbone, ImageShape
+from ..preprocess import ImageShape
+from .network import Backbone
 from .transformer import PromptedTransformer
 from .weights import load_weights, read_header
 

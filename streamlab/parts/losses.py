@@ -6,14 +6,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, among: Tensor | None = None) -> Tensor:
+def cross_entropy(
+    logits: Tensor, labels: Tensor, among: Tensor | None = None, smoothing: float = 0.0
+) -> Tensor:
     """Cross-entropy where only some classes compete.
 
-    logits: (B, K); labels: (B,) int64, each among them; among: (K,) bool, None means all. A scalar >= 0.
+    logits: (B, K); labels: (B,) int64, each among them; among: (K,) bool, None means all. smoothing: the
+    share of a target that is spread over all that compete (Szegedy et al. 2016, section 7). A scalar >= 0.
     """
-    if among is not None:
-        logits = logits.masked_fill(~among, float("-inf"))
-    return F.cross_entropy(logits, labels)
+    if among is None:
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    logits = logits.masked_fill(~among, float("-inf"))
+    if not smoothing:
+        return F.cross_entropy(logits, labels)
+    of_each = -F.log_softmax(logits, 1).masked_fill(~among, 0)
+    of_labels = of_each.gather(1, labels[:, None]).mean()
+    return (1 - smoothing) * of_labels + smoothing * (of_each.sum(1) / among.sum()).mean()
 
 
 def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -76,6 +76,7 @@ def _differing(one: RunSpec, other: RunSpec) -> list[str]:
         "the evaluation points": one.eval_every != other.eval_every,
         "how the stream is served": one.stream != other.stream,
         "how the stream is augmented": one.augment != other.augment,
+        "how images are preprocessed": one.preprocess != other.preprocess,
         "the precision": precisions[0] != precisions[1],
     }
     return [name for name, differs in checks.items() if differs]

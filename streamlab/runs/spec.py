@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import plugins
+from ..augmentation.pipelines import AugmentConfig
 from ..config import Budget, ComputeConfig, StreamConfig, configure
 from ..errors import StreamlabError
-from ..pipelines import AugmentConfig
+from ..preprocess import PreprocessConfig
 from ..training import BaseConfig, FirstConfig, OptimizerConfig
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ _SECTIONS: Mapping[str, type] = {
     "optimizer": OptimizerConfig,
     "first": FirstConfig,
     "augment": AugmentConfig,
+    "preprocess": PreprocessConfig,
     "compute": ComputeConfig,
     "base": BaseConfig,
 }
@@ -64,6 +66,7 @@ class RunSpec:
     optimizer: OptimizerConfig
     first: FirstConfig
     augment: AugmentConfig
+    preprocess: PreprocessConfig
     strategy_options: Mapping[str, Any]
     compute: ComputeConfig
     base: BaseConfig

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..augmentation.operations import Operation
 from ..base_training import BaseTraining
 from ..errors import StreamlabError
 from ..files import cache_folder, locked, write_bytes
 from ..nets.network import Network
 from ..nets.weights import as_weights, load_weights
-from ..pipelines import Operation
 from ..randomness import Draws
 from ..runs.checkpoints import remove_checkpoints
 from ..training import BaseConfig
@@ -83,7 +83,7 @@ def train_base(
         raise StreamlabError("base.paper_compat is of few-shot sessions: these classes have no test images")
     kept, held_out = _split(view, config, seed)
     judged = test if config.paper_compat else held_out
-    operations = view.views.operations if view.views else ()
+    operations = (*config.moves.operations, *(view.views.operations if view.views else ()))
     learned = (config, operations, (*kept, *(judged or ())))
     place = cache_folder() / "base" / _fingerprint(training, network, backbone, *learned, seed)[:24]
     try:
@@ -130,8 +130,7 @@ def _fit_into(
         epochs=config.epochs, batch_size=config.batch_size, smoothing=0, average=0,
         keep="last" if data.held_out is None else "best",
     )  # fmt: skip
-    how = (settled, config.optimizer, config.augmentation)
-    trained, history = fit(network, data, *how, seed, place, hear)
+    trained, history = fit(network, data, settled, config.optimizer, seed, place, hear)
     write_bytes(place / _WEIGHTS, as_weights(trained, {}))
     remove_checkpoints(place)
     return history
@@ -174,7 +173,7 @@ def _fingerprint(
         seed,
         samples[0].device.type,
     ]
-    about += [network.backbone.precision, network.scale, network.shift]
+    about += [network.backbone.precision, dataclasses.asdict(network.entry)]
     digest = hashlib.sha256(json.dumps([*about, torch.__version__, platform.machine()]).encode())
     for tensor in (*samples, *network.state_dict().values()):
         digest.update(np.ascontiguousarray(tensor.cpu().numpy()).data)

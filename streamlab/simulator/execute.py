@@ -128,6 +128,7 @@ def make_strategy(
         backbone=spec.backbone,
         optimizer=spec.optimizer,
         augment=spec.augment,
+        preprocess=spec.preprocess,
         precision=spec.compute.precision,
         base=spec.base,
         way=plan.train.way if isinstance(plan, EpisodePlan) else 0,

@@ -22,18 +22,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..augment import augmented
+from ..augmentation.operations import Operation
+from ..augmentation.views import view
 from ..config import at_least, within
 from ..errors import StreamlabError
 from ..memory.state import StateReader, StateWriter
 from ..nets.network import Network
 from ..nets.optimizer import Optimizer, build_optimizer, parameters_of, scale_rate
-from ..pipelines import Operation
 from ..randomness import Draws, global_randomness, key, seed_torch
 from ..runs.checkpoints import Checkpoint, load_checkpoint, patience, save_checkpoint
 from ..schedules import Moment, check_room, rate_factor
-from ..training import Augmentation, OptimizerConfig
-from ..views import view
+from ..training import OptimizerConfig
 
 Samples = tuple[Tensor, Tensor]  # images (n, C, H, W) uint8, labels (n,) int64
 
@@ -88,8 +87,7 @@ class FitData:
     """What is learned from, and how it is judged.
 
     loss_of: the loss of a batch by network, images and labels (None: cross-entropy). among: (classes,) bool,
-    those that compete on held-out images (None: all). operations: of the stream's augmentation, which come
-    after a training's own.
+    those that compete on held-out images (None: all). operations: how images are augmented.
     """
 
     train: Samples
@@ -104,7 +102,6 @@ def fit(
     data: FitData,
     config: FitConfig,
     optimizer: OptimizerConfig,
-    augment: Augmentation,
     seed: int,
     folder: Path | None = None,
     hear: Callable[[Fitted], None] = lambda fitted: None,
@@ -122,7 +119,7 @@ def fit(
     with global_randomness(seed, "fit"):
         while state.step < steps:
             epoch = state.step // per_epoch
-            for number in _steps(state, data, config, optimizer, augment, seed):
+            for number in _steps(state, data, config, optimizer, seed):
                 if time.perf_counter() > due and number < per_epoch:  # an epoch is saved with its figures
                     mean = _mean_loss(state, number)
                     began = time.perf_counter()
@@ -149,7 +146,6 @@ def _steps(
     data: FitData,
     config: FitConfig,
     optimizer: OptimizerConfig,
-    augment: Augmentation,
     seed: int,
 ) -> Iterator[int]:
     """The steps of an epoch that are left; yields after each how many of the epoch's were taken."""
@@ -165,8 +161,7 @@ def _steps(
         seed_torch(key(seed, "fit", "step", state.step))
         moment = Moment(state.step, steps, epoch, config.epochs)
         scale_rate(state.optimizer, rate_factor(optimizer, moment))
-        shown = augmented(images[rows], augment)
-        shown = view(shown, data.operations, key(seed, "fit", "view"), state.step * batch)
+        shown = view(images[rows], data.operations, key(seed, "fit", "view"), state.step * batch)
         loss = loss_of(state.network, shown, labels[rows])
         state.optimizer.zero_grad()
         torch.autograd.backward(loss)

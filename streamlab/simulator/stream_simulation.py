@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..augmentation.views import view
 from ..batch import Batch
 from ..data.split import Split
 from ..evaluation.evaluator import Evaluator
@@ -25,7 +26,6 @@ from ..plans.stream import Experience, StreamPlan, labels_at
 from ..randomness import Draws, global_randomness, key
 from ..runs.folder import RunFolder
 from ..strategy import Strategy
-from ..views import view
 from . import events
 from .base_session import establish_base
 from .pace import BATCH_SIZE, Pace

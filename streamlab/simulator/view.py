@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..augmentation.views import Views
 from ..batch import Batch
 from ..data.split import Split
 from ..randomness import Draws
-from ..views import Views
 
 if TYPE_CHECKING:
     import numpy as np

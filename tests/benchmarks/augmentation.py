@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from streamlab.augmentation.pipelines import AugmentConfig
+from streamlab.augmentation.views import view
 from streamlab.nets.network import PixelStatistics, build_network
 from streamlab.nets.optimizer import SGD
-from streamlab.pipelines import PIPELINES
-from streamlab.views import view
 
 BATCH, TURNS = 128, 7
 SIZES = {"crop-flip": 32, "cifar": 32, "pretrained": 224}
@@ -69,7 +69,7 @@ def theirs(name: str) -> float:
 def ours(name: str, threads: int) -> float:
     """Seconds an image, floats in [0, 1] included, in the process that learns."""
     torch.set_num_threads(threads)
-    images, operations = images_of(SIZES[name], BATCH), PIPELINES[name]
+    images, operations = images_of(SIZES[name], BATCH), AugmentConfig(name).steps
     turns = [
         seconds(lambda turn=turn: view(images, operations, 7, turn * BATCH).float().div_(255))
         for turn in range(4 * TURNS)
@@ -94,7 +94,9 @@ def share_of_a_step() -> float:
     step()
     shares = []
     for turn in range(TURNS):
-        augmenting = seconds(lambda turn=turn: view(images, PIPELINES["crop-flip"], 7, turn * BATCH))
+        augmenting = seconds(
+            lambda turn=turn: view(images, AugmentConfig("crop-flip").steps, 7, turn * BATCH)
+        )
         shares.append(augmenting / seconds(step))
     return statistics.median(shares)
 

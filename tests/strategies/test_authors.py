@@ -26,6 +26,7 @@ from authors import (
 
 from streamlab.batch import Batch
 from streamlab.memory.policies import herding
+from streamlab.nets.network import Entry
 from streamlab.parts.prototypes import Prototypes
 from streamlab.strategies import agem, bic, foster, gdumb, gem, ranpac
 from streamlab.strategy import Strategy
@@ -161,7 +162,7 @@ def test_expandable_der_learns_as_pycil(file: str) -> None:
         "expandable-der", total_classes, z["images"].shape[-3:],
         {"alignment": "paper", "auxiliary": z["auxiliary"]}, SESSION, {"name": "mlp", "widths": (width,)},
     )  # fmt: skip
-    strategy.net.scale, strategy.net.shift = z["scale"], z["shift"]
+    strategy.net.entry = Entry((float(z["scale"]),), (float(z["shift"]),))
     first = strategy.net.backbone.newest.layers[1]
     with torch.no_grad():
         first.weight.copy_(z["e0_w"]), first.bias.copy_(z["e0_b"])
@@ -207,7 +208,7 @@ def test_memo_learns_as_its_authors(file: str) -> None:
         {"alignment": "paper", "auxiliary": z["auxiliary"], "train_general": trains and not frozen_general},
         SESSION, {"name": "convnet", "blocks": 2, "width": width},
     )  # fmt: skip
-    strategy.net.scale, strategy.net.shift = z["scale"], z["shift"]
+    strategy.net.entry = Entry((float(z["scale"]),), (float(z["shift"]),))
     experience = Experience(z["images"].flatten(0, 1), z["labels"].flatten(), 1)
     strategy.exposed[z["total_classes"] :] = False
     strategy.extractors.old_classes[:old] = True
@@ -241,7 +242,7 @@ def test_foster_boosts_as_its_authors(kind: str) -> None:
             {"lr": 0.1, "momentum": 0.9, "weight_decay": decay}, {"name": "mlp", "widths": (width,)},
         )  # fmt: skip
         net = strategy.net
-        net.scale, net.shift = z["scale"], z["shift"]
+        net.entry = Entry((float(z["scale"]),), (float(z["shift"]),))
         with torch.no_grad():
             net.backbone.layers[1].weight.copy_(z["e0_w"]), net.backbone.layers[1].bias.copy_(z["e0_b"])
             net.head.weight[:old], net.head.bias[:old] = z["old_w"], z["old_b"]
@@ -281,7 +282,7 @@ def test_foster_compresses_as_its_authors(file: str) -> None:
         {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1}, {"name": "mlp", "widths": (width,)},
     )  # fmt: skip
     student, strategy.counts = strategy.make_network(), z["counts"]
-    student.scale, student.shift = z["scale"], z["shift"]
+    student.entry = Entry((float(z["scale"]),), (float(z["shift"]),))
     with torch.no_grad():
         student.backbone.layers[1].weight.copy_(z["w"]), student.backbone.layers[1].bias.copy_(z["b"])
         student.head.weight.copy_(z["head_w"]), student.head.bias.copy_(z["head_b"])

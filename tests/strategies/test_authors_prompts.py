@@ -13,13 +13,13 @@ from authors import Experience, cases, close, each, float64, load, make, total
 from torch import Tensor, nn
 
 from streamlab.batch import Batch, EpisodeBatch
-from streamlab.nets.network import Backbone, CosineHead, Network
+from streamlab.nets.network import Backbone, CosineHead, Entry, Network
 from streamlab.nets.transformer import Prefixed, PromptedTransformer, PromptRows, cosine_distances
 from streamlab.schedules import Moment, rate_factor
 from streamlab.simulator.fit import FitConfig, FitData, fit
 from streamlab.strategies import baseline_plus_plus, fact
 from streamlab.strategy import Strategy
-from streamlab.training import Augmentation, BaseConfig
+from streamlab.training import BaseConfig
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,7 @@ def prompting(name: str, z: dict[str, Any], options: dict[str, Any], **setting: 
     adam = {"name": "adam", "lr": z["lr"]}
     made = make(name, 10, (3, 16, 16), {**clip, **options}, adam, tiny, **setting)
     made.net.backbone = transformer(z, json.loads(z["config"]))
-    made.net.scale, made.net.shift = 1.0, 0.0
+    made.net.entry = Entry((1.0,))
     made.transformer = made.net.backbone
     made.exposed.fill_(False)
     prefix = "init.backbone.head" if "init.backbone.head.weight" in z else "init.head"
@@ -240,7 +240,7 @@ def test_a_tasks_expert_begins_as_the_tasks_before() -> None:
 def one_hidden_layer(net: Network, z: dict[str, Any], start: str = "init.backbone.layers.") -> None:
     """Give an mlp the vector's weights, and how it scales pixels."""
     config = json.loads(z["config"]) if "config" in z else z
-    net.scale, net.shift = config["pixel_scale"], config["pixel_shift"]
+    net.entry = Entry((config["pixel_scale"],), (config["pixel_shift"],))
     names = sorted(name for name in z if name.startswith(start))
     hidden = net.backbone.layers[1]
     for name in names:
@@ -271,7 +271,7 @@ def test_a_base_session_and_those_after_it_are_the_authors(file: str) -> None:
     recipe = BaseConfig(epochs=len(z["orders"]), batch_size=z["batch"], rate_by=rate_by)
     settled = FitConfig(recipe.epochs, recipe.batch_size, smoothing=0, average=0)
     data = FitData((z["images"], z["labels"]), loss_of=loss)
-    fit(net, data, settled, recipe.optimizer, Augmentation(), 0)
+    fit(net, data, settled, recipe.optimizer, 0)
     close(torch.stack(losses), z["losses"])
     for part in ("weight", "bias"):
         (theirs,) = (n for n in z if n.startswith("end.layers.") and n.endswith(part))
@@ -332,7 +332,7 @@ def test_facts_base_loss_is_its_authors(file: str) -> None:
     z = load(file)
     base, classes = z["base_classes"], len(z["init.fc.weight"])
     among = torch.arange(classes) < base
-    net = Network(Staged(z), classes, 1.0, 0.0)
+    net = Network(Staged(z), classes, Entry((1.0,)))
     head = fact.ReservingHead(16, among, z["temperature"])
     assert (head.is_open[:base, base:].sum(0) == fact.OPEN_TO).all()
     assert not head.is_open[:, :base].any()
@@ -394,7 +394,7 @@ def test_simpleshot_predicts_as_its_authors(file: str) -> None:
         assert scores.argmax(1).tolist() == z[f"ep{number}.predicted"].tolist()
     images = torch.randn(7, 96)
     strategy.begin_experience(Experience(images, torch.arange(7)))
-    close(strategy.mean, images.mean(0))
+    close(strategy.mean, images.mean(0) / 255)
 
 
 @each("baselinepp_fit")

@@ -35,7 +35,7 @@ from streamlab.strategies.er import ExperienceReplay
 from streamlab.strategies.mir import MaximallyInterferedRetrieval
 from streamlab.strategies.teen import PrototypeCalibration
 from streamlab.strategy import Strategy
-from streamlab.training import Augmentation, OptimizerConfig
+from streamlab.training import OptimizerConfig
 
 HALVING = {"schedule": "step", "unit": "step", "every": 5, "gamma": 0.5, "over": "stream"}
 
@@ -120,7 +120,7 @@ def test_the_moving_average_moves() -> None:
     began = network.head.weight.detach().clone()
     train = torch.from_numpy(source.train_images), torch.from_numpy(source.train_labels)
     recipe = FitConfig(epochs=1, batch_size=24, average=0.9)
-    shown, _ = fit(network, FitData(train), recipe, OptimizerConfig("sgd", 0.1), Augmentation(), 0)
+    shown, _ = fit(network, FitData(train), recipe, OptimizerConfig("sgd", 0.1), 0)
     keep = min(0.9, (1 + 1) / (10 + 1))  # faster in the first steps
     torch.testing.assert_close(shown.head.weight, keep * began + (1 - keep) * network.head.weight)
     assert shown is not network

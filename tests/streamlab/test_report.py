@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from making import carry_on, laid_out, resolved
 
+from streamlab.augmentation.pipelines import AugmentConfig
 from streamlab.config import Budget, ComputeConfig, StreamConfig, parse_budget
 from streamlab.data.source import Source
 from streamlab.errors import StreamlabError
@@ -26,7 +27,7 @@ from streamlab.experiments.grid import prepare_grid
 from streamlab.experiments.held import read_request
 from streamlab.experiments.request import Request, read_recipe
 from streamlab.experiments.run import run_experiment
-from streamlab.pipelines import AugmentConfig
+from streamlab.preprocess import PreprocessConfig
 from streamlab.report.charts import pictures_of
 from streamlab.report.findings import findings
 from streamlab.report.gather import gather, within_budget
@@ -78,7 +79,7 @@ def result_of(folder: str, row: str, budget: str, seed: int, value: float) -> Re
         scenario="s", source="s", strategy=row, label=row, seed=seed, plan_seed=seed, budget=parse_budget(budget),
         eval_every=1000, device="cpu", source_digest="", plan_fingerprint=str(seed), ceiling=False, record=(),
         data="", scenario_options={}, stream=StreamConfig(), backbone={}, optimizer=OptimizerConfig(),
-        strategy_options={}, first=FirstConfig(), augment=AugmentConfig(), compute=ComputeConfig(), base=BaseConfig(),
+        strategy_options={}, first=FirstConfig(), augment=AugmentConfig(), preprocess=PreprocessConfig(), compute=ComputeConfig(), base=BaseConfig(),
     )  # fmt: skip
     cost = {"flops": 1e12, "train_seconds": 1.0}
     return Result(folder, spec, "complete", "", {"a_avg": value, "a_last": value}, cost)

@@ -15,6 +15,7 @@ from making import broken_off, carry_on, resolved, simulate
 from torch import nn
 from torch.optim import lr_scheduler
 
+from streamlab import plugins
 from streamlab.batch import Batch
 from streamlab.data.source import Source
 from streamlab.errors import StreamlabError
@@ -23,7 +24,7 @@ from streamlab.randomness import Draws
 from streamlab.runs.folder import RunFolder
 from streamlab.schedules import Moment, rate_factor
 from streamlab.strategy import Strategy
-from streamlab.training import OPTIMIZERS, OptimizerConfig
+from streamlab.training import OptimizerConfig
 
 SESSIONS: dict[str, Any] = {
     "scenario": {"kind": "sessions", "tasks": 3, "class_order": "sorted"},
@@ -162,7 +163,7 @@ def test_optimizers_are_torchs_by_name() -> None:
         and issubclass(cls, torch.optim.Optimizer)
         and cls is not torch.optim.Optimizer
     }
-    assert set(OPTIMIZERS) | needs_more >= there - needs_more
+    assert set(plugins.names("optimizers")) | needs_more >= there - needs_more
     weight, bias = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))
     config = OptimizerConfig(
         "adamw", 0.1, weight_decay=0.3, backbone_lr=0.01, decay_norms=False, options={"betas": "0.5,0.75"}
@@ -175,7 +176,7 @@ def test_optimizers_are_torchs_by_name() -> None:
     retune(made, dataclasses.replace(config, lr=0.2), dataclasses.replace(config, lr=0.1, weight_decay=0.5))
     assert [(group["lr"], group["weight_decay"]) for group in made.param_groups] == [(0.001, 0.5), (0.1, 0.0)]
     assert torch_options(OptimizerConfig("rmsprop", options={"alpha": 0.0})) == {"alpha": 0.0}
-    for name in OPTIMIZERS:
+    for name in plugins.names("optimizers"):
         assert type(build_optimizer(OptimizerConfig(name), [weight])).__name__.lower() == name
 
 
@@ -205,7 +206,7 @@ def test_gradients_are_clipped_to_a_norm(tiny: Source) -> None:
         ("sessions", {"optimizer": {"schedule": "cosine", "warmup": 4}}, "optimizer: warmup 4 lies past the end"),
         ("sessions", {"first": {"milestones": "5"}, "optimizer": {"schedule": "multistep", "milestones": "3"}}, "milestone 5 lies past the end: experience 1 has 4 epochs"),
         ("sessions", {"optimizer": {"schedule": "multistep", "milestones": "0.5,1", "unit": "share"}}, "milestone 1 lies past the end: experience 1 has 1 as a share"),
-        ("sessions", {"optimizer": {"schedule": "cosin"}}, "optimizer: schedule is 'cosin', and should be"),
+        ("sessions", {"optimizer": {"schedule": "cosin"}}, "unknown schedule 'cosin'; did you mean 'cosine'?"),
         ("sessions", {"optimizer": {"schedule": "step"}}, "the schedule step needs every, as optimizer.every=30"),
         ("sessions", {"optimizer": {"schedule": "multistep"}}, "the schedule multistep needs milestones, as 60,120"),
         ("sessions", {"optimizer": {"schedule": "one-cycle", "unit": "share"}}, "one-cycle warms up by itself"),
@@ -214,7 +215,7 @@ def test_gradients_are_clipped_to_a_norm(tiny: Source) -> None:
         ("sessions", {"optimizer": {"options": {"betas": "0.9,0.99"}}}, "optimizer: sgd takes no betas"),
         ("sessions", {"optimizer": {"gamma": 2}}, "optimizer: gamma is 2"),
         ("sessions", {"optimizer": {"milestones": "2"}}, "milestones are of the schedule multistep, not constant"),
-        ("sessions", {"first": {"milestones": "2"}}, "milestones are of the schedule multistep, not constant"),
+        ("sessions", {"first": {"milestones": "2"}}, "milestones are of the schedule multistep, and no strategy has it"),
         ("class-incremental", {"first": {"warmup": 3}}, "so that a schedule cannot count epochs"),
         ("sessions", {"optimizer": {"options": {"lr": 1}}}, "lr is no option of options; set optimizer.lr"),
         ("sessions", {"optimizer": {"name": "rprop", "weight_decay": 0.1}}, "optimizer: rprop takes no weight_decay"),

@@ -17,14 +17,18 @@ from torch import Tensor
 from torchvision.transforms import functional as their
 from torchvision.transforms.v2 import functional as their_v2
 
+from streamlab import plugins
+from streamlab.augmentation.colour import blended, turned
+from streamlab.augmentation.geometry import erasing_box, resized, resized_crop_box
+from streamlab.augmentation.operations import Crop, Erasing, Flip, Grey, Jitter, ResizedCrop
+from streamlab.augmentation.pipelines import CROP_FLIP, AugmentConfig
+from streamlab.augmentation.views import Views, view
 from streamlab.batch import Batch
 from streamlab.data.source import Source
 from streamlab.errors import StreamlabError
-from streamlab.pipelines import PIPELINES, Crop, Erasing, Flip, Grey, Jitter, ResizedCrop
 from streamlab.randomness import hashed, key
 from streamlab.runs.folder import RunFolder
 from streamlab.strategy import Strategy
-from streamlab.views import Views, blended, erasing_box, resized, resized_crop_box, turned, view
 
 COLOURED = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (64, 3, 32, 32), np.uint8))
 
@@ -35,14 +39,18 @@ def uniforms(count: int, columns: int, name: int = 3, first: int = 0) -> Tensor:
 
 
 @settings(max_examples=30, deadline=None)
-@given(first=st.integers(0, 2**40), cut=st.integers(1, 63), pipeline=st.sampled_from(sorted(PIPELINES)))
+@given(
+    first=st.integers(0, 2**40),
+    cut=st.integers(1, 63),
+    pipeline=st.sampled_from(plugins.names("augmentations")),
+)
 def test_a_view_depends_on_its_name_and_number_alone(first: int, cut: int, pipeline: str) -> None:
-    operations = PIPELINES[pipeline]
+    operations = AugmentConfig(pipeline).steps
     whole = view(COLOURED, operations, 7, first)
     parts = [view(COLOURED[:cut], operations, 7, first), view(COLOURED[cut:], operations, 7, first + cut)]
     assert torch.equal(whole, torch.cat(parts))
     assert whole.dtype == torch.uint8
-    assert whole.shape == COLOURED.shape
+    assert whole.shape == (64, 3, *AugmentConfig(pipeline).check((3, 32, 32)))
     if operations:
         for other in (view(COLOURED, operations, 8, first), view(COLOURED, operations, 7, first + 64)):
             assert not torch.equal(whole, other)
@@ -51,14 +59,14 @@ def test_a_view_depends_on_its_name_and_number_alone(first: int, cut: int, pipel
 
 
 def test_views_are_new_each_time_they_are_asked_for() -> None:
-    views = Views(PIPELINES["crop-flip"], 0, "test")
+    views = Views(CROP_FLIP, 0, "test")
     first, second = views.of(COLOURED), views.of(COLOURED)
     assert not torch.equal(first, second)
-    assert torch.equal(second, view(COLOURED, PIPELINES["crop-flip"], key(0, "test"), 64))
+    assert torch.equal(second, view(COLOURED, CROP_FLIP, key(0, "test"), 64))
 
 
 def test_originals_that_are_joined_can_still_be_viewed() -> None:
-    views = Views(PIPELINES["crop-flip"], 0, "test")
+    views = Views(CROP_FLIP, 0, "test")
     one, other = (
         Batch(COLOURED[rows], torch.zeros(8).long(), views=views) for rows in (slice(8), slice(8, 16))
     )
@@ -97,7 +105,7 @@ def test_a_flip_is_of_half_of_the_images() -> None:
 @pytest.mark.parametrize("size", [(32, 32), (20, 40)])
 def test_a_resized_crop_is_torchvisions_of_the_same_box(size: tuple[int, int]) -> None:
     images = COLOURED[:, :, : size[0]].repeat(1, 1, 1, 2)[..., : size[1]]
-    boxes = resized_crop_box(ResizedCrop(), size, uniforms(64, 40))
+    boxes = resized_crop_box(ResizedCrop.scale, ResizedCrop.ratio, size, uniforms(64, 40))
     made = resized(images, boxes)
     for image, mine, (top, left, high, wide) in zip(images, made, boxes.tolist(), strict=True):
         theirs = their.resized_crop(image, top, left, high, wide, list(size), antialias=False)
@@ -111,7 +119,7 @@ def test_a_resized_crop_is_torchvisions_of_the_same_box(size: tuple[int, int]) -
 def test_boxes_are_drawn_as_torchvisions() -> None:
     """The same share of area and the same ratios, in distribution; what fits nowhere is cut in the middle."""
     operation = ResizedCrop((0.05, 1.0))
-    boxes = resized_crop_box(operation, (64, 64), uniforms(4000, 40)).double()
+    boxes = resized_crop_box(operation.scale, operation.ratio, (64, 64), uniforms(4000, 40)).double()
     torch.manual_seed(0)
     from torchvision.transforms import RandomResizedCrop
 
@@ -122,7 +130,7 @@ def test_boxes_are_drawn_as_torchvisions() -> None:
         torch.testing.assert_close(
             (boxes**moment).mean(0), (theirs**moment).mean(0), rtol=0.05 * moment, atol=0.5
         )
-    long = resized_crop_box(ResizedCrop((1.0, 1.0)), (10, 100), uniforms(8, 40))
+    long = resized_crop_box((1.0, 1.0), ResizedCrop.ratio, (10, 100), uniforms(8, 40))
     assert long.tolist() == [[0, 43, 10, 13]] * 8
 
 
@@ -147,7 +155,7 @@ def test_a_hue_is_turned_as_torchvisions() -> None:
         assert int((mine.int() - theirs.int()).abs().max()) <= 1, turn
     grey = torch.full((1, 3, 2, 2), 90, dtype=torch.uint8)
     assert torch.equal(turned(grey, torch.tensor([0.3])), grey)
-    drawn = uniforms(64, 8)
+    drawn = uniforms(64, 9)
     assert torch.equal(view(COLOURED, (Jitter(hue=0.2),), 3, 0), turned(COLOURED, 0.4 * drawn[:, 0] - 0.2))
 
 
@@ -156,7 +164,7 @@ def test_what_is_erased_is_drawn_as_torchvisions() -> None:
     from torchvision.transforms import RandomErasing
 
     made = view(COLOURED, (Erasing(level=7),), 3, 0)
-    boxes = erasing_box(Erasing(), (32, 32), uniforms(64, 41)[:, 1:])
+    boxes = erasing_box(Erasing.scale, Erasing.ratio, (32, 32), uniforms(64, 41)[:, 1:])
     erased = uniforms(64, 41)[:, 0] < 0.5
     for image, mine, box, is_erased in zip(COLOURED, made, boxes.tolist(), erased.tolist(), strict=True):
         theirs = their.erase(image, *box, torch.tensor(7, dtype=torch.uint8)) if is_erased else image
@@ -165,7 +173,7 @@ def test_what_is_erased_is_drawn_as_torchvisions() -> None:
     image = torch.zeros(3, 64, 64)
     params = [RandomErasing.get_params(image, (0.02, 0.33), (0.3, 3.3), [0.0])[:4] for _ in range(4000)]
     ours, theirs = (
-        erasing_box(Erasing(), (64, 64), uniforms(4000, 40)).double(),
+        erasing_box(Erasing.scale, Erasing.ratio, (64, 64), uniforms(4000, 40)).double(),
         torch.tensor(params).double(),
     )
     for moment in (1, 2):
@@ -173,7 +181,7 @@ def test_what_is_erased_is_drawn_as_torchvisions() -> None:
 
 
 def test_a_jitter_takes_its_changes_in_a_drawn_order_and_grey_is_luminance() -> None:
-    jitter, drawn = Jitter(0.4, 0.4, 0.4), uniforms(64, 8)
+    jitter, drawn = Jitter(0.4, 0.4, 0.4), uniforms(64, 9)
     made, names = view(COLOURED, (jitter,), 3, 0), ("brightness", "contrast", "saturation")
     orders = set()
     for row, (image, mine) in enumerate(zip(COLOURED, made, strict=True)):

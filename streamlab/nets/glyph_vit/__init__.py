@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from ..network import Backbone, ImageShape
+from ...preprocess import ImageShape
+from ..network import Backbone
 from ..vit import CITATION as CITATION
 from ..vit import VisionTransformer
 

@@ -1,0 +1,1 @@
+"""Augmentation: pipelines by name, views of images, and the operations, a whole batch in one call."""
