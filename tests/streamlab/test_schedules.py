@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 import pytest
@@ -12,14 +15,18 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from making import broken_off, carry_on, resolved, simulate
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import lr_scheduler
 
 from streamlab import plugins
+from streamlab.augmentation.operations import Plain
+from streamlab.augmentation.pipelines import AugmentConfig
+from streamlab.augmentation.views import view
 from streamlab.batch import Batch
 from streamlab.data.source import Source
 from streamlab.errors import StreamlabError
 from streamlab.nets.optimizer import build_optimizer, retune, torch_options
+from streamlab.parts.losses import cross_entropy
 from streamlab.randomness import Draws
 from streamlab.runs.folder import RunFolder
 from streamlab.schedules import Moment, rate_factor
@@ -280,3 +287,68 @@ def test_a_later_session_that_is_too_short_for_a_milestone_is_refused(tiny: Sour
     }
     with pytest.raises(StreamlabError, match="milestone 10 lies past the end: experience 2 has 8 steps"):
         resolved(tiny, "finetune", scenario="class-incremental", settings=settings)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.7])
+def test_label_smoothing_is_torchs_over_the_classes_that_compete(smoothing: float) -> None:
+    logits, labels = torch.randn(9, 6, generator=torch.Generator().manual_seed(0)), torch.arange(9) % 3
+    expected = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    torch.testing.assert_close(cross_entropy(logits, labels, smoothing=smoothing), expected)
+    among = torch.tensor([True, True, True, False, True, False])
+    expected = F.cross_entropy(logits[:, among], labels, label_smoothing=smoothing)
+    torch.testing.assert_close(cross_entropy(logits, labels, among, smoothing), expected)
+
+
+def test_a_strategy_smooths_its_labels_or_is_refused_to(tiny: Source) -> None:
+    smoothed = {"optimizer": {"label_smoothing": 0.3}}
+    losses = []
+    for asked in ({}, smoothed):
+        ran = simulate(tiny, "er", settings=asked)
+        losses.append(ran.strategy.net.head.weight.detach().clone())
+    assert not torch.equal(*losses)
+    with pytest.raises(StreamlabError, match="ICaRL computes its losses without label smoothing"):
+        simulate(
+            tiny, "icarl", scenario="class-incremental", budget="60ex",
+            settings={"scenario": {"kind": "sessions"}, **smoothed},
+        )  # fmt: skip
+    with pytest.raises(StreamlabError, match="label_smoothing is 2"):
+        OptimizerConfig(label_smoothing=2)
+
+
+def test_a_strangers_schedule_and_pipeline_work_as_ours(
+    tiny: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By entry point: a schedule that halves at every epoch, and a pipeline of one operation of its own."""
+    ours = plugins._entry_points
+    strangers = {
+        "schedules": EntryPoint("halving", "strangers:halving", "streamlab.schedules"),
+        "augmentations": EntryPoint("inverted", "strangers:INVERTED", "streamlab.augmentations"),
+    }
+    module = ModuleType("strangers")
+    module.halving = lambda config, position, length: 0.5**position  # type: ignore[attr-defined]
+    module.INVERTED = (Inverted(),)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "strangers", module)
+    monkeypatch.setattr(
+        plugins,
+        "_entry_points",
+        lambda kind: {
+            **ours(kind),
+            **({strangers[kind].name: [strangers[kind]]} if kind in strangers else {}),
+        },
+    )
+    assert rate_factor(OptimizerConfig(schedule="halving"), Moment(0, 8, 3, 4)) == 0.125
+    steps = AugmentConfig("inverted").steps
+    images = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
+    assert bool((view(images, steps, 0, 0) == 255).all())
+    ran = simulate(tiny, "er", settings={"augment": {"pipeline": "inverted"}})
+    assert ran.progress.samples_seen == ran.total_samples
+
+
+@dataclasses.dataclass(frozen=True)
+class Inverted(Plain):
+    """A stranger's operation."""
+
+    draws: ClassVar[int] = 0
+
+    def of(self, images: Tensor, uniforms: Tensor) -> Tensor:
+        return 255 - images
