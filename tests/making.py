@@ -60,6 +60,25 @@ def write_cifar(folder: Path, files: dict[str, int], heads: int, classes: int, s
         (folder / name).write_bytes(records.astype(np.uint8).tobytes())
 
 
+def write_tiny_imagenet(folder: Path, classes: int = 200, count: int = 2, seed: int = 0) -> None:
+    """Tiny ImageNet's archive as it is unpacked: lists, training pictures by class, validation ones together."""
+    draws, names = np.random.default_rng(seed), [f"n{number:08}" for number in range(classes)]
+
+    def write(path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draws.integers(0, 256, (64, 64, 3)).astype(np.uint8)).save(path)
+
+    for name in names:
+        for number in range(count):
+            write(folder / "train" / name / "images" / f"{name}_{number}.JPEG")
+    lines = []
+    for number, name in enumerate(reversed(names)):
+        write(folder / "val" / "images" / f"val_{number}.JPEG")
+        lines.append(f"val_{number}.JPEG\t{name}\t0\t32\t44\t62\n")
+    (folder / "val" / "val_annotations.txt").write_text("".join(lines))
+    (folder / "wnids.txt").write_text("".join(f"{name}\n" for name in names))
+
+
 def write_pictures(folder: Path, classes: int = 3, count: int = 5, size: int = 8, seed: int = 0) -> None:
     """A folder of grey PNG files, a sub-folder a class."""
     draws = np.random.default_rng(seed)
@@ -82,6 +101,7 @@ def write_every_source(folder: Path) -> None:
     ten = {f"data_batch_{number}.bin": 20 for number in range(1, 6)} | {"test_batch.bin": 20}
     write_cifar(data / "cifar-10", ten, 1, 10)
     write_cifar(data / "cifar-100", {"train.bin": 200, "test.bin": 100}, 2, 100)
+    write_tiny_imagenet(data / "tiny-imagenet", classes=10, count=4)
     write_pictures(folder / "pictures")
     np.savez(
         folder / "mine.npz", x_train=source.train_images[:, 0], y_train=source.train_labels,

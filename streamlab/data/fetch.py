@@ -10,6 +10,7 @@ import shutil
 import tarfile
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -26,7 +27,7 @@ class Download:
     """One file of a published set: its official address and MD5 there.
 
     unpack: names of a tar archive's members that are wanted; they are written beside it, and the
-    archive is removed.
+    archive is removed. A zip archive is written whole, without its top folder; these are its last.
     """
 
     url: str
@@ -62,7 +63,7 @@ def fetch(download: Download, folder: Path, progress: Progress) -> None:
     else:
         check_md5(target, download.md5)
     if download.unpack:
-        unpack(target, download.unpack, folder)
+        (unpack_zip if target.suffix == ".zip" else unpack)(target, download.unpack, folder)
         target.unlink()
 
 
@@ -73,6 +74,29 @@ def check_md5(path: Path, expected: str) -> None:
     if found != expected:
         name = path.name.removesuffix(".part")
         raise CorruptFile(f"{path.with_name(name)}: its MD5 is {found}, and should be {expected}")
+
+
+def unpack_zip(archive: Path, names: tuple[str, ...], folder: Path) -> None:
+    """Write a zip archive's files into `folder`, without the folder that all of them are in; `names` at last.
+
+    Raises CorruptFile where the archive is damaged, lacks one of the names, or would write elsewhere.
+    """
+    try:
+        with zipfile.ZipFile(archive) as content:
+            files = {PurePosixPath(one.filename): one for one in content.infolist() if not one.is_dir()}
+            inside = {PurePosixPath(*path.parts[1:]): one for path, one in files.items()}
+            for path in inside:
+                if path.is_absolute() or ".." in path.parts:
+                    raise CorruptFile(f"{archive} would write outside of its folder: {path}")
+            last = [PurePosixPath(name) for name in names]
+            for path in [*(path for path in inside if path not in last), *last]:
+                if path not in inside:
+                    raise CorruptFile(f"{archive} holds no {path}")
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                with content.open(inside[path]) as packed, (folder / path).open("wb") as file:
+                    shutil.copyfileobj(packed, file)
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        raise CorruptFile(f"{archive} cannot be unpacked: {error}") from None
 
 
 def unpack(archive: Path, names: tuple[str, ...], folder: Path) -> None:

@@ -7,6 +7,7 @@ import io
 import re
 import tarfile
 import threading
+import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -124,6 +125,35 @@ def test_wanted_members_are_unpacked_and_nothing_else(server: Server, tmp_path: 
     with pytest.raises(CorruptFile, match=r"holds no other\.bin"):
         fetch(lacking, tmp_path / "more", lambda *progress: None)
     cut = server.download("cut.tar.gz", packed.getvalue()[:60], ("train.bin",))
+    with pytest.raises(CorruptFile, match="cannot be unpacked"):
+        fetch(cut, tmp_path / "cut", lambda *progress: None)
+
+
+def test_a_zip_archive_is_unpacked_whole_without_its_top_folder(server: Server, tmp_path: Path) -> None:
+    def packed(**files: bytes) -> bytes:
+        made = io.BytesIO()
+        with zipfile.ZipFile(made, "w") as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+        return made.getvalue()
+
+    content = packed(**{"top/list.txt": b"list", "top/train/a/1.jpeg": b"one", "top/val/2.jpeg": b"two"})
+    whole = server.download("set.zip", content, ("list.txt",))
+    fetch(whole, tmp_path / "set", lambda *progress: None)
+    found = {path.relative_to(tmp_path / "set").as_posix() for path in (tmp_path / "set").rglob("*.*")}
+    assert found == {"list.txt", "train/a/1.jpeg", "val/2.jpeg"}
+    assert (tmp_path / "set/train/a/1.jpeg").read_bytes() == b"one"
+    fetch(whole, tmp_path / "set", lambda *progress: None)  # is there: nothing is asked for
+    lacking = server.download("more.zip", content, ("other.txt",))
+    with pytest.raises(CorruptFile, match=r"holds no other\.txt"):
+        fetch(lacking, tmp_path / "more", lambda *progress: None)
+    evil = server.download(
+        "evil.zip", packed(**{"top/list.txt": b"list", "top/../../evil.txt": b"evil"}), ("list.txt",)
+    )
+    with pytest.raises(CorruptFile, match="would write outside of its folder"):
+        fetch(evil, tmp_path / "evil", lambda *progress: None)
+    assert not (tmp_path / "evil.txt").exists()
+    cut = server.download("cut.zip", content[:60], ("list.txt",))
     with pytest.raises(CorruptFile, match="cannot be unpacked"):
         fetch(cut, tmp_path / "cut", lambda *progress: None)
 

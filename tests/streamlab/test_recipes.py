@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from making import write_cifar
+from making import write_cifar, write_tiny_imagenet
 from typer.testing import CliRunner
 
 import streamlab
@@ -57,11 +57,12 @@ def about(name: str) -> About:
 
 @pytest.fixture(scope="module")
 def miniatures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """CIFAR-10 and CIFAR-100 in their archives' formats, few images of each class."""
+    """Each source in its archive's format, few images of each class."""
     data = tmp_path_factory.mktemp("data")
     ten = {**{f"data_batch_{number}.bin": 40 for number in range(1, 6)}, "test_batch.bin": 20}
     write_cifar(data / "cifar-10", ten, 1, 10)
     write_cifar(data / "cifar-100", {"train.bin": 1000, "test.bin": 200}, 2, 100)
+    write_tiny_imagenet(data / "tiny-imagenet")
     return data
 
 
@@ -82,7 +83,7 @@ def test_a_recipe_says_whose_it_is_and_quotes_what_it_runs(name: str, miniatures
         assert budget in ("", *asked.budgets)
         assert metric in plugins.names("metrics")
         assert metric in told.metric
-    assert told.classes == (10 if asked.source == "cifar-10" else 100)
+    assert told.classes == {"cifar-10": 10, "cifar-100": 100, "tiny-imagenet": 200}[asked.source]
     grid = prepare_grid(request(name, miniatures, budgets=("unbounded",)))
     assert {cell.spec.label for cell in grid.cells} == labels
     assert all(cell.spec.augment.steps or name == "mir/cifar-10" for cell in grid.cells)

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from making import make_source, write_cifar, write_every_source, write_idx, write_pictures
+from making import (
+    make_source,
+    write_cifar,
+    write_every_source,
+    write_idx,
+    write_pictures,
+    write_tiny_imagenet,
+)
 from PIL import Image
 
 import streamlab
@@ -76,6 +84,26 @@ def test_a_folder_with_train_and_test_keeps_them(tmp_path: Path) -> None:
     source = load_source(f"folder:{tmp_path}@6")
     assert (len(source.train_labels), len(source.test_labels)) == (8, 6)
     assert source.image_shape == (1, 6, 6)
+
+
+def test_tiny_imagenet_is_read_as_its_archive_is_unpacked(tmp_path: Path) -> None:
+    """Labels of the validation pictures are those of its list, and classes stand as wnids.txt has them."""
+    root = tmp_path / "tiny-imagenet"
+    assert "wnids.txt is missing; `streamlab data fetch tiny-imagenet`" in refusal("tiny-imagenet", tmp_path)
+    write_tiny_imagenet(root, classes=3, count=2)
+    source = load_source("tiny-imagenet", str(tmp_path))
+    assert source.class_names == ("n00000000", "n00000001", "n00000002")
+    assert source.train_labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert source.test_labels.tolist() == [2, 1, 0]
+    assert source.image_shape == (3, 64, 64)
+    first = np.asarray(Image.open(root / "val/images/val_0.JPEG")).transpose(2, 0, 1)
+    np.testing.assert_array_equal(source.test_images[0], first)
+    (root / "val/images/val_1.JPEG").unlink()
+    assert "val_1.JPEG is missing or empty; its archive was not unpacked whole" in refusal(
+        "tiny-imagenet", tmp_path
+    )
+    shutil.rmtree(root / "train/n00000002")
+    assert "train/n00000002/images is missing or empty" in refusal("tiny-imagenet", tmp_path)
 
 
 def test_pictures_that_do_not_fit_are_named(tmp_path: Path) -> None:
