@@ -16,6 +16,7 @@ from torch import Tensor
 from streamlab.config import at_least
 from streamlab.nets.network import CosineHead
 from streamlab.parts.metric_losses import MetricTerms
+from streamlab.parts.passes import outputs_apart
 from streamlab.strategy import Batch, Strategy
 
 CITATION = """
@@ -57,14 +58,14 @@ class AsymmetricReplay(Strategy):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         replayed = self.buffer.draw(self.options.replay_size)
-        combined = batch.joined(replayed)
-        features = self.net.features(combined.images)
+        parts = outputs_apart(self.net, self.net.features, batch.images, replayed.images)
+        features, labels = torch.cat(parts), torch.cat([batch.labels, replayed.labels])
         logits = self.net.head(features)
         present = torch.zeros_like(self.exposed).index_fill_(0, batch.labels, True)
         losses = {"task": self.cross_entropy(logits[: len(batch)], batch.labels, present)}
         if len(replayed):
             losses["replay"] = self.cross_entropy(logits[len(batch) :], replayed.labels, self.exposed)
-        return {**losses, **self.options.of(features, combined.labels)}
+        return {**losses, **self.options.of(features, labels)}
 
     def remember(self, batch: Batch) -> None:
         self.buffer.add(batch)

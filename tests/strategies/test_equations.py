@@ -363,3 +363,37 @@ def test_gdumb_clips_the_gradient_of_all_parameters_together() -> None:
     gdumb.train(strategy.net, strategy.trained_parameters(), drawn(0, 1, 2, 0), [torch.arange(4)], options)
     moved = torch.cat([(p - b).flatten() for p, b in zip(strategy.trained_parameters(), before, strict=True)])
     close(moved.norm(), torch.tensor(0.01 * options.max_lr * 0.1), 1e-4)  # the first pass is at a tenth
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+@pytest.mark.parametrize("name", ["der++", "er-ace"])
+def test_new_and_replayed_images_pass_apart_where_a_network_normalises_by_batch(name: str, norm: str) -> None:
+    """The authors' codes pass each alone, so that each has a mean and a deviation of its own."""
+    strategy = make(name, 6, (1, 4, 4), backbone={"name": "mlp", "widths": (5,), "norm": norm})
+    draws = torch.Generator().manual_seed(0)
+
+    def images(count: int) -> torch.Tensor:
+        return torch.randint(0, 256, (count, 1, 4, 4), dtype=torch.uint8, generator=draws)
+
+    batch = Batch(images(7), torch.arange(7) % 2)
+    dark = Batch(images(5), torch.arange(5), {"logits": torch.randn(5, 6)})
+    plain = Batch(images(5), torch.arange(5))
+    strategy.exposed[:] = True
+    strategy.buffer = Given([dark, plain] if name == "der++" else [plain])
+    strategy.train_mode(True)
+    found = strategy.losses(batch)
+    logits = strategy.net(batch.images)
+    if name == "der++":
+        expected = {
+            "task": F.cross_entropy(logits, batch.labels),
+            "logits": 0.5 * F.mse_loss(strategy.net(dark.images), dark.extras["logits"]),
+            "replay": 0.5 * F.cross_entropy(strategy.net(plain.images), plain.labels),
+        }
+    else:
+        expected = {
+            "task": F.cross_entropy(logits[:, :2], batch.labels),
+            "replay": F.cross_entropy(strategy.net(plain.images), plain.labels),
+        }
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value)
