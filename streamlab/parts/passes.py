@@ -19,6 +19,6 @@ def outputs_apart(network: nn.Module, of: Callable[[Tensor], Tensor], *parts: Te
         isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()
     )
     if together:
-        return list(of(torch.cat(parts)).split([len(part) for part in parts]))
+        return list(torch.split(of(torch.cat(parts)), [len(part) for part in parts]))
     first = of(parts[0])
     return [first, *(of(part) if len(part) else first[:0] for part in parts[1:])]
