@@ -168,8 +168,7 @@ def takes_a_request(command: Callable[..., None]) -> Callable[..., None]:
     ]
     named = [p for p in declared.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
     told = declared.replace(parameters=[*named, *added])
-    # inspect.signature, by which Typer reads a command, looks at this attribute; functions declare none.
-    command.__signature__ = told  # type: ignore[attr-defined]  # PEP 362's, undeclared
+    vars(command)["__signature__"] = told  # where inspect.signature, by which Typer reads a command, looks
     command.__annotations__ = {p.name: p.annotation for p in (*named, *added)}
     return command
 

@@ -26,9 +26,9 @@ def _documented(tree: ast.Module, name: str) -> str | None:
     for node, after in zip(tree.body, [*tree.body[1:], None], strict=True):
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
             return ast.get_docstring(node)
-        told = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-        if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == name and told:
-            return str(after.value.value)  # type: ignore[union-attr]  # `told` has looked
+        is_it = isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == name
+        if is_it and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            return str(after.value.value)
     return None
 
 

@@ -116,7 +116,7 @@ def seed_torch(value: int) -> None:
     import torch
 
     torch.default_generator.manual_seed(value & ((1 << 63) - 1))
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch declares it without annotations
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch's own code leaves it unannotated
         torch.cuda.manual_seed_all(value & ((1 << 63) - 1))
 
 

@@ -79,9 +79,10 @@ def make(
     cls = load_strategy(name)
     config = configure(OptimizerConfig, optimizer or {"lr": 0.1}, "optimizer")
     told = {"kind": "sessions", "shows_boundaries": True, **setting}
+    channels, height, width = shape
     made = cls(
         Setting(
-            classes, tuple(shape), 0, torch.device("cpu"), PixelStatistics(0.5, 0.5),  # type: ignore[arg-type]
+            classes, (channels, height, width), 0, torch.device("cpu"), PixelStatistics(0.5, 0.5),
             backbone or {}, config, **told,
         ),
         configure(cls.options_type(), options or {}, name),
@@ -160,4 +161,5 @@ class Experience:
 
     def embeddings(self, strategy: Any) -> Tensor:
         with torch.no_grad():
-            return strategy.embed(self.images)  # type: ignore[no-any-return]
+            embedded: Tensor = strategy.embed(self.images)
+            return embedded

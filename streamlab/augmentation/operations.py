@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from ..config import at_least, within
 from ..errors import StreamlabError
@@ -22,6 +22,8 @@ class Operation(Protocol):
 
     draws: numbers that each image takes. coloured: what of it needs images of three channels (nothing: "").
     """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def draws(self) -> int: ...
@@ -41,7 +43,10 @@ class Operation(Protocol):
 class Plain:
     """What most operations have: images keep their size, and need no colour."""
 
-    coloured: ClassVar[str] = ""
+    @property
+    def coloured(self) -> str:
+        """Nothing of it."""
+        return ""
 
     def check(self, size: tuple[int, int]) -> tuple[int, int]:
         """(H, W) as it is."""
@@ -149,7 +154,8 @@ class Jitter(Plain):
         return {name: getattr(self, name) for name in named if getattr(self, name)}
 
     @property
-    def coloured(self) -> str:  # type: ignore[override]  # what of it needs colour follows from its options
+    def coloured(self) -> str:
+        """The first of its changes that needs colour, if any."""
         return "jitter's saturation" if self.saturation else "jitter's hue" if self.hue else ""
 
     def of(self, images: Tensor, uniforms: Tensor) -> Tensor:
@@ -166,10 +172,14 @@ class Grey(Plain):
 
     chance: float = 0.1
     draws: ClassVar[int] = 1
-    coloured: ClassVar[str] = "grey"
 
     def __post_init__(self) -> None:
         within("augment", "grey's chance", self.chance, 0, 1)
+
+    @property
+    def coloured(self) -> str:
+        """All of it."""
+        return "grey"
 
     def of(self, images: Tensor, uniforms: Tensor) -> Tensor:
         """Those that are drawn, in greys."""

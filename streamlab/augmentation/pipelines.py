@@ -75,5 +75,5 @@ def _settled(given: Mapping[str, Any]) -> dict[str, Any]:
     if name not in OPERATIONS:
         raise unknown("operation of augment", name, OPERATIONS)
     options = {key: value for key, value in given.items() if key != "name"}
-    made: Any = configure(OPERATIONS[name], options, f"augment {name}")  # type: ignore[type-var]  # all are dataclasses
+    made = configure(OPERATIONS[name], options, f"augment {name}")
     return {"name": name, **dataclasses.asdict(made)}

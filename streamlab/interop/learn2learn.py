@@ -9,6 +9,7 @@ learn2learn is no dependency: docs/how-to/install.md says how it is installed.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -29,12 +30,11 @@ def library() -> Any:
     """learn2learn itself, imported without its dependencies' notices; raises StreamlabError for none."""
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
         try:
-            import learn2learn  # type: ignore[import-untyped]  # it ships no annotations, and has no stub package
+            return importlib.import_module("learn2learn")
         except ImportError as error:
             raise StreamlabError(
                 f"learn2learn cannot be imported ({error}); docs/how-to/install.md says how to install it"
             ) from None
-    return learn2learn
 
 
 class TaskSet:

@@ -41,9 +41,9 @@ class ExpandingBackbone(Backbone):
             self.general, self.newest = backbone.split()
         self.earlier = _Earlier()
 
-    # Backbone declares an attribute that is set; here it follows from how many extractors there are.
+    # A Backbone sets this once; here it follows from how many extractors there are, and nobody may set it.
     @property
-    def feature_size(self) -> int:  # type: ignore[override]  # derived, so that it cannot go stale
+    def feature_size(self) -> int:  # type: ignore[override]  # mypy: read-only, where Backbone's may be set
         """Features of all extractors."""
         return self.extractor_size * (1 + len(self.earlier))
 

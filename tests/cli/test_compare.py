@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
@@ -171,7 +172,7 @@ def test_a_table_of_cells_shows_what_is_done_going_on_and_failed(tiny: Source) -
             metrics={"a_avg": 0.5}, message=message,
         )  # fmt: skip
     state = LiveState("comparison", runs, budgets={"class-incremental": ("12kB", "40kB")})
-    console = Console(width=80, record=True, color_system=None, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=80, record=True, color_system=None, file=io.StringIO())
     console.print(grid_table(state, 80, 60.0))
     text = console.export_text()
     assert "comparison · 3 of 9 cells done · 2 running · 2 failed · about" in text

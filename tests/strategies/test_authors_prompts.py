@@ -324,7 +324,8 @@ class Staged(Backbone):
         return self.early, self.last
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.last(self.early(images))  # type: ignore[no-any-return]
+        features: Tensor = self.last(self.early(images))
+        return features
 
 
 @each("fact_base_loss")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from streamlab.nets.network import PixelStatistics
 from streamlab.parts.metric_losses import (
     VARIANTS,
     MetricTerms,
+    Variant,
     icnn_loss,
     icnn_score,
     icnn_score_of,
@@ -36,7 +39,7 @@ from streamlab.runs.folder import RunFolder
 from streamlab.strategies.protonet import Options, PrototypicalNetwork
 from streamlab.strategy import Setting
 
-NAMES = {
+NAMES: dict[str, Variant] = {
     "support": "support",
     "query_vs_support": "query-support",
     "query_vs_prototypes": "query-prototypes",
@@ -75,7 +78,7 @@ def test_losses_equal_the_authors_code_gradients_included(file: Path, dtype: tor
     for name in sorted(given):
         if name.startswith("icnn_score") and "grad" not in name:
             variant = NAMES[name.removeprefix("icnn_score_")]
-            value = icnn_score_of(variant, support, labels, query, answers, way)  # type: ignore[arg-type]
+            value = icnn_score_of(variant, support, labels, query, answers, way)
         elif name.startswith("proto_triplet") and "grad" not in name:
             means = prototypes_of(support, labels, way)
             value = proto_triplet_loss(query, answers, means, float(name.rpartition("_")[2]))
@@ -92,12 +95,12 @@ def test_losses_equal_the_authors_code_gradients_included(file: Path, dtype: tor
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_episodes_side_by_side_lose_what_they_lose_alone(variant: str) -> None:
+def test_episodes_side_by_side_lose_what_they_lose_alone(variant: Variant) -> None:
     torch.manual_seed(0)
     support, query = torch.randn(4, 10, 6, dtype=torch.float64), torch.randn(4, 15, 6, dtype=torch.float64)
     labels, answers = torch.arange(5).repeat_interleave(2), torch.arange(5).repeat_interleave(3)
-    together = icnn_loss(support, labels.expand(4, -1), query, answers.expand(4, -1), 5, variant)  # type: ignore[arg-type]
-    alone = [icnn_loss(s, labels, q, answers, 5, variant) for s, q in zip(support, query, strict=True)]  # type: ignore[arg-type]
+    together = icnn_loss(support, labels.expand(4, -1), query, answers.expand(4, -1), 5, variant)
+    alone = [icnn_loss(s, labels, q, answers, 5, variant) for s, q in zip(support, query, strict=True)]
     assert together == pytest.approx(float(torch.stack(alone).mean()), abs=1e-12)
     hinges = [
         proto_triplet_loss(q, answers, prototypes_of(s, labels, 5))
@@ -275,7 +278,7 @@ def test_the_weights_that_were_best_on_meta_validation_are_tested(source: Source
 
 @pytest.mark.parametrize("strategy", ["protonet", "simpleshot"])
 def test_killed_at_any_instant_and_resumed_episodes_end_with_the_same_bits(
-    source: Source, tmp_path: Path, strategy: str
+    source: Source, tmp_path: Path, strategy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from streamlab.simulator import events
     from streamlab.simulator.episode_simulation import EpisodeSimulation
@@ -293,26 +296,22 @@ def test_killed_at_any_instant_and_resumed_episodes_end_with_the_same_bits(
     grid = resolved(source, strategy, scenario="episodes", settings=settings)
     laid_out(grid, tmp_path / "cut")
     folder, shared = tmp_path / "cut" / grid.cells[0].folder, share(source)
-    due = EpisodeSimulation.checkpoint_if_due
     calls = [0]
 
     def always(self: EpisodeSimulation) -> None:
         self.write_checkpoint()
         calls[0] += 1
         if calls[0] in (3, 9, 16):
-            self.folder.close_log()  # type: ignore[union-attr]  # it has one
+            assert self.folder is not None
+            self.folder.close_log()
             raise Gone
 
-    EpisodeSimulation.checkpoint_if_due = always  # type: ignore[method-assign]  # a kill at this instant
-    try:
-        for _ in range(4):
-            try:
-                if execute(folder, shared, lambda event: None):
-                    break
-            except Gone:
-                continue
-    finally:
-        EpisodeSimulation.checkpoint_if_due = due  # type: ignore[method-assign]  # as it was
+    monkeypatch.setattr(EpisodeSimulation, "checkpoint_if_due", always)
+    for _ in range(4):
+        with contextlib.suppress(Gone):
+            if execute(folder, shared, lambda event: None):
+                break
+    monkeypatch.undo()
     assert RunFolder(folder).result is not None
     for path in sorted((whole.folder / "evaluations").iterdir()):
         assert path.read_bytes() == (folder / "evaluations" / path.name).read_bytes(), path.name
@@ -433,7 +432,7 @@ def test_without_learn2learn_the_docs_page_is_named() -> None:
     assert "docs/how-to/install.md says how to install it" in done.stdout
 
 
-def _learn2learn() -> object:
+def _learn2learn() -> Any:
     from streamlab.interop.learn2learn import library
 
     try:
@@ -449,7 +448,7 @@ def test_mamls_gradient_is_the_one_derived_by_hand_on_a_linear_model(first_order
     torch.manual_seed(0)
     x, y, xq, yq = (torch.randn(*shape, dtype=torch.float64) for shape in ((6, 3), (6, 1), (5, 3), (5, 1)))
     model = torch.nn.Linear(3, 1, bias=False).double()
-    learner = l2l.algorithms.MAML(model, 0.1, first_order)  # type: ignore[attr-defined]  # a module
+    learner = l2l.algorithms.MAML(model, 0.1, first_order)
     own = learner.clone()
     own.adapt(F.mse_loss(own(x), y), first_order=first_order)
     F.mse_loss(own(xq), yq).backward()
@@ -458,7 +457,8 @@ def test_mamls_gradient_is_the_one_derived_by_hand_on_a_linear_model(first_order
     outer = 2 / 5 * xq.T @ (xq @ adapted - yq)
     if not first_order:
         outer = (torch.eye(3, dtype=torch.float64) - 0.1 * 2 / 6 * x.T @ x) @ outer
-    assert torch.allclose(model.weight.grad.T, outer, atol=1e-12)  # type: ignore[union-attr]  # it has one
+    assert model.weight.grad is not None
+    assert torch.allclose(model.weight.grad.T, outer, atol=1e-12)
 
 
 @pytest.mark.parametrize("first_order", [False, True])
@@ -470,7 +470,7 @@ def test_maml_steps_as_learn2learn_by_hand(source: Source, first_order: bool) ->
     batch = _batch(source)
     strategy = ModelAgnosticMetaLearning(_setting(source), InnerLoop(first_order=first_order, inner_steps=2))
     by_hand = ModelAgnosticMetaLearning(_setting(source), InnerLoop()).net
-    learner = l2l.algorithms.MAML(by_hand, 0.1, first_order)  # type: ignore[attr-defined]  # a module
+    learner = l2l.algorithms.MAML(by_hand, 0.1, first_order)
     losses = []
     for number in range(2):
         own = learner.clone()
@@ -480,7 +480,9 @@ def test_maml_steps_as_learn2learn_by_hand(source: Source, first_order: bool) ->
     torch.stack(losses).mean().backward()
     strategy.episode_losses(batch)["task"].backward()
     for mine, its in zip(strategy.net.parameters(), by_hand.parameters(), strict=True):
-        assert torch.equal(mine.grad, its.grad)  # type: ignore[arg-type]  # both have one
+        assert mine.grad is not None
+        assert its.grad is not None
+        assert torch.equal(mine.grad, its.grad)
 
 
 def test_tasks_are_the_same_through_learn2learn_and_back(source: Source, tmp_path: Path) -> None:
@@ -501,13 +503,13 @@ def test_tasks_are_the_same_through_learn2learn_and_back(source: Source, tmp_pat
 
     pictures = torch.from_numpy(source.train_images).float() / 255
     data = torch.utils.data.TensorDataset(pictures, torch.from_numpy(source.train_labels))
-    meta = l2l.data.MetaDataset(data)  # type: ignore[attr-defined]  # a module
-    theirs = l2l.data.TaskDataset(  # type: ignore[attr-defined]  # the same
+    meta = l2l.data.MetaDataset(data)
+    theirs = l2l.data.TaskDataset(
         meta,
         [
-            l2l.data.transforms.NWays(meta, 3),  # type: ignore[attr-defined]  # the same
-            l2l.data.transforms.KShots(meta, 5),  # type: ignore[attr-defined]  # the same
-            l2l.data.transforms.LoadData(meta),  # type: ignore[attr-defined]  # the same
+            l2l.data.transforms.NWays(meta, 3),
+            l2l.data.transforms.KShots(meta, 5),
+            l2l.data.transforms.LoadData(meta),
         ],
         num_tasks=4,
     )
@@ -519,7 +521,7 @@ def test_tasks_are_the_same_through_learn2learn_and_back(source: Source, tmp_pat
     losses = {}
     for name, given in (("theirs", theirs), ("ours", again)):
         torch.manual_seed(0)
-        learner = l2l.algorithms.MAML(torch.nn.Linear(64, 3), 0.5)  # type: ignore[attr-defined]  # the same
+        learner = l2l.algorithms.MAML(torch.nn.Linear(64, 3), 0.5)
         outer = torch.optim.SGD(learner.parameters(), 0.1)
         losses[name] = []
         for number in range(4):

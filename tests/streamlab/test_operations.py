@@ -31,6 +31,7 @@ from streamlab.augmentation.pipelines import AugmentConfig
 from streamlab.augmentation.views import view
 from streamlab.errors import StreamlabError
 from streamlab.nets.network import PixelStatistics, build_network
+from streamlab.nets.transformer import as_transformer
 from streamlab.parts import mixing
 from streamlab.preprocess import PreprocessConfig
 from streamlab.randomness import hashed
@@ -252,7 +253,8 @@ def test_a_transformer_expects_what_the_recipe_says() -> None:
     asked = PreprocessConfig(mean=(0.5,), deviation=(0.25,))
     for preprocess, value in ((None, (1 - 0.3) / 0.7), (asked, (1 - 0.5) / 0.25)):
         net = build_network(options, (1, 8, 8), 3, PixelStatistics(0.1, 0.9), preprocess=preprocess)
-        shown = net.backbone.adapted(net.scaled(torch.full((1, 1, 8, 8), 255, dtype=torch.uint8)))  # type: ignore[operator]
+        white = torch.full((1, 1, 8, 8), 255, dtype=torch.uint8)
+        shown = as_transformer("vit", net.backbone).adapted(net.scaled(white))
         torch.testing.assert_close(shown, torch.full((1, 1, 8, 8), value))
 
 

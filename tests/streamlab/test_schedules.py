@@ -64,7 +64,7 @@ def test_each_schedule_is_torchs(
     for name, (make, options) in theirs.items():
         optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 1.0)
         scheduler = make(optimizer)
-        config = OptimizerConfig(lr=1.0, schedule=name, **options)  # type: ignore[arg-type]
+        config = OptimizerConfig(lr=1.0, schedule=name, **options)
         for position in range(length):
             factor = rate_factor(config, Moment(position, length, position, length))
             assert factor == pytest.approx(scheduler.get_last_lr()[0], rel=1e-6, abs=1e-7), (name, position)
@@ -188,10 +188,9 @@ def test_optimizers_are_torchs_by_name() -> None:
 
 
 def test_gradients_are_clipped_to_a_norm(tiny: Source) -> None:
-    optimizer = {"lr": 1.0, "clip": 0.01}
     before = simulate(tiny, Told, settings={"optimizer": {"lr": 1e-30}}, scenario="class-incremental")
     strategy, batch = before.strategy, Batch(before.train.images_at(torch.arange(10)), torch.arange(10) % 6)
-    strategy.tune(dataclasses.replace(strategy.setting.optimizer, **optimizer))  # type: ignore[arg-type]  # its fields
+    strategy.tune(dataclasses.replace(strategy.setting.optimizer, lr=1.0, clip=0.01))
     begun = [parameter.clone() for parameter in strategy.net.parameters()]
     strategy.observe(batch)
     moved = [
@@ -325,8 +324,10 @@ def test_a_strangers_schedule_and_pipeline_work_as_ours(
         "augmentations": EntryPoint("inverted", "strangers:INVERTED", "streamlab.augmentations"),
     }
     module = ModuleType("strangers")
-    module.halving = lambda config, position, length: 0.5**position  # type: ignore[attr-defined]
-    module.INVERTED = (Inverted(),)  # type: ignore[attr-defined]
+    vars(module).update(
+        halving=lambda config, position, length: 0.5**position,
+        INVERTED=(Inverted(),),
+    )
     monkeypatch.setitem(sys.modules, "strangers", module)
     monkeypatch.setattr(
         plugins,
