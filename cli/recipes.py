@@ -8,8 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streamlab import recipes
-from streamlab.data.load import load_source
-from streamlab.errors import StreamlabError
+from streamlab.data.load import data_folder, load_source, source_plugin
 from streamlab.experiments.request import Request, read_recipe
 from streamlab.recipes import PREFIX, About
 
@@ -41,13 +40,12 @@ def print_recipe(name: str, data: str | None, timed: bool) -> None:
     lines += [("read in", told.read_in)] if told.read_in else []
     lines += [("source", _source_line(request.source, data)), ("weights", told.weights or "none")]
     lines += [("differs", sentence) for sentence in told.differs]
+    lines += [("published", f"{row}: {metric} {figure}") for (row, metric), figure in told.figures.items()]
+    if not told.figures:
+        lines += [("published", "no figure that could be read again at its source")]
     print(name)
     for heading, text in lines:
-        print(hanging(f"  {heading:<9}", text))
-    for (row, metric), figure in told.figures.items():
-        print(hanging(f"  {'published':<9}", f"{row}: {metric} {figure}"))
-    if not told.figures:
-        print(hanging(f"  {'published':<9}", "no figure that could be read again at its source"))
+        print(hanging(f"  {heading:<11}", text))
     if timed:
         _print_times(request)
 
@@ -67,26 +65,29 @@ def print_beside(told: About, folder: Path) -> None:
     runs = [run for run in getattr(found, "runs", [found]) if run.complete]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("row", no_wrap=True)
-    for heading in ("metric", "published, %", "here, %", "n"):
+    for heading in ("metric", "published, %", "here, %", "at", "n"):
         table.add_column(heading, justify="right", no_wrap=True)
     for (row, metric), figure in told.figures.items():
-        there = [run for run in runs if row in (run.spec.label, f"{run.spec.label} {run.spec.budget}")]
-        values = [run.metrics[metric] for run in there if metric in run.metrics]
-        if values:
+        by_budget: dict[str, list[float]] = {}
+        for run in runs:
+            budget = str(run.spec.budget)
+            if row in (run.spec.label, f"{run.spec.label} {budget}") and metric in run.metrics:
+                by_budget.setdefault(budget, []).append(run.metrics[metric])
+        for budget, values in by_budget.items():
             mine = interval(values)
             half = "" if mine.half_width is None else f" ± {100 * mine.half_width:.2f}"
-            table.add_row(row, metric, str(figure), f"{100 * mine.mean:.2f}{half}", str(mine.n))
+            here = f"{100 * mine.mean:.2f}{half}"
+            table.add_row(row, metric, str(figure), here, budget or "–", str(mine.n))
     if table.row_count:
         print(f"\n{told.paper}, {told.table}")
         Console().print(table, highlight=False)
 
 
 def _source_line(name: str, data: str | None) -> str:
-    try:
-        load_source(name, data)
-    except StreamlabError as error:
-        return f"{name}: {error}"
-    return f"{name}, which is here"
+    plugin, _ = source_plugin(name)
+    if plugin.found(data_folder(data)):
+        return f"{name}, which is here"
+    return f"{name}, which is not here; streamlab data fetch {name}"
 
 
 def _print_times(request: Request) -> None:
@@ -95,4 +96,4 @@ def _print_times(request: Request) -> None:
     from streamlab.experiments.pilot import take_pilots
 
     for (_, label), pilot in take_pilots(prepare_grid(request)).items():
-        print(hanging(f"  {'takes':<9}", f"{label}: about {readable_seconds(pilot.seconds)} a run here"))
+        print(hanging(f"  {'takes':<11}", f"{label}: about {readable_seconds(pilot.seconds)} a run here"))

@@ -47,6 +47,7 @@ class AveragedGEM(Strategy):
     """Cross-entropy, its gradient projected where it would hurt the memory on average."""
 
     options: Options
+    smooths_labels = True
 
     def setup(self) -> None:
         self.parameters = self.trained_parameters()

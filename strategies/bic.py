@@ -114,6 +114,7 @@ class BiasCorrection(Strategy):
     """A teacher keeps old outputs; two numbers a session bring new ones down to the level of the old."""
 
     options: Options
+    smooths_labels = True
     needs = Needs(kinds=SESSIONS, boundaries=True, new_classes=True, exemplars_per_class=1)
     ledger_kinds: ClassVar[dict[str, str]] = dict.fromkeys(("alpha", "beta", "held_below"), "statistics")
     search_space: ClassVar[dict[str, Searched]] = {

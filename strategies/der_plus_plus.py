@@ -47,6 +47,7 @@ class DarkExperienceReplay(Strategy):
     """Eq. 6: task loss + alpha · squared error of logits + beta · cross-entropy of labels."""
 
     options: Options
+    smooths_labels = True
 
     def setup(self) -> None:
         self.buffer = self.make_buffer("reservoir", extras={"logits": (self.setting.num_classes,)})

@@ -143,6 +143,7 @@ class DualPrompt(Strategy):
     """Eq. 6: task loss + pull · (mean distance of queries to the keys of their experts)."""
 
     options: Options
+    smooths_labels = True
     backbone: ClassVar[Mapping[str, Any]] = {"name": "glyph-vit"}
     default_optimizer: ClassVar[Mapping[str, Any]] = {"name": "adam", "lr": 0.005}
     frozen = True

@@ -55,6 +55,7 @@ class ExperienceReplay(Strategy):
     """One cross-entropy over new and replayed samples together."""
 
     options: Options
+    smooths_labels = True
 
     @classmethod
     def needs_with(cls, options: Options) -> Needs:

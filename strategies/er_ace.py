@@ -49,6 +49,7 @@ class AsymmetricReplay(Strategy):
     """Eq. 4: cross-entropy of new samples among the batch's classes, of old ones among all seen."""
 
     options: Options
+    smooths_labels = True
 
     def setup(self) -> None:
         self.buffer = self.make_buffer(self.options.selection)

@@ -63,6 +63,7 @@ class ElasticWeightConsolidation(Strategy):
     """Eq. 3: task loss + lambda / 2 · sum of Fisher · (parameter - anchor)²."""
 
     options: Options
+    smooths_labels = True
     needs = Needs(boundaries=True)
 
     def setup(self) -> None:

@@ -27,6 +27,7 @@ class Finetune(Strategy):
     """Cross-entropy on what comes."""
 
     options: Options
+    smooths_labels = True
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         features = self.net.features(batch.images)

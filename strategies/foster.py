@@ -116,6 +116,7 @@ class FeatureBoosting(Strategy):
     """Two networks while a session is learned and judged, and one that both are compressed into."""
 
     options: Options
+    smooths_labels = True
     needs = Needs(kinds=SESSIONS, boundaries=True, learning_backbone=True, exemplars_per_class=1)
     ledger_kinds: ClassVar[dict[str, str]] = {
         "student": "extra models", "old_head": "extra models", "enhancement": "head",

@@ -87,6 +87,7 @@ class GradientEpisodicMemory(Strategy):
     """Cross-entropy, its gradient projected where it would hurt an earlier task."""
 
     options: Options
+    smooths_labels = True
     needs = Needs(boundaries=True)
 
     def setup(self) -> None:

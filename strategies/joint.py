@@ -29,6 +29,7 @@ class Joint(Strategy):
     """Cross-entropy on shuffled batches of everything."""
 
     options: Options
+    smooths_labels = True
     learns_jointly = True
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:

@@ -135,6 +135,7 @@ class LearningToPrompt(Strategy):
     """Eq. 5: task loss + pull · (mean over images of the distances to the keys that they took)."""
 
     options: Options
+    smooths_labels = True
     backbone: ClassVar[Mapping[str, Any]] = {"name": "glyph-vit"}
     default_optimizer: ClassVar[Mapping[str, Any]] = {"name": "adam", "lr": 0.005}
     frozen = True

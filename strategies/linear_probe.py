@@ -34,6 +34,7 @@ class LinearProbe(Strategy):
     """Softmax regression on features that never change."""
 
     options: Options
+    smooths_labels = True
     backbone: ClassVar[Mapping[str, Any]] = {"name": "glyph-vit"}
     default_optimizer: ClassVar[Mapping[str, Any]] = {"name": "adam", "lr": 0.005}
     frozen = True

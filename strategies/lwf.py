@@ -56,6 +56,7 @@ class LearningWithoutForgetting(Strategy):
     """Cross-entropy on new classes, distillation on the teacher's."""
 
     options: Options
+    smooths_labels = True
     needs = Needs(boundaries=True)
 
     def setup(self) -> None:

@@ -48,6 +48,7 @@ class MemoryAwareSynapses(Strategy):
     """Eq. 4: task loss + lambda · sum of importance · (parameter - anchor)²."""
 
     options: Options
+    smooths_labels = True
     needs = Needs(boundaries=True)
 
     def setup(self) -> None:

@@ -54,6 +54,7 @@ class MaximallyInterferedRetrieval(Strategy):
     """One cross-entropy over new samples and those whose loss the new ones would raise most."""
 
     options: Options
+    smooths_labels = True
 
     def setup(self) -> None:
         self.parameters = self.trained_parameters()

@@ -101,6 +101,7 @@ class PrototypeReplay(Strategy):
     """Eq. 7: task loss + weight · loss on drawn prototypes + weight · distance of features."""
 
     options: Options
+    smooths_labels = True
     ledger_kinds: ClassVar[dict[str, str]] = {"teacher": "extra models", "radius": "statistics"}
 
     @property

@@ -49,6 +49,7 @@ class SynapticIntelligence(Strategy):
     """Eq. 4: task loss + c · sum of importance · (parameter - anchor)²."""
 
     options: Options
+    smooths_labels = True
     needs = Needs(boundaries=True)
     ledger_kinds: ClassVar[dict[str, str]] = dict.fromkeys(("omega", "starts", "before"), "statistics")
 

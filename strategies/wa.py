@@ -53,6 +53,7 @@ class WeightAligning(Strategy):
     """A teacher keeps old outputs, and an aligned classifier treats old and new alike."""
 
     options: Options
+    smooths_labels = True
     needs = Needs(kinds=SESSIONS, boundaries=True, new_classes=True, exemplars_per_class=1)
     search_space: ClassVar[dict[str, Searched]] = {
         "optimizer.lr": Range(0.003, 0.3), "temperature": Choice((1.0, 2.0, 4.0)),

@@ -92,8 +92,8 @@ class EpisodeBatch:
 
     def viewed(self, views: Views) -> EpisodeBatch:
         """The same episodes, each image in a view of its own."""
-        parts = (views.of(part.flatten(0, 1)).view_as(part) for part in (self.support, self.query))
-        support, query = parts
+        shown = [views.of(part.flatten(0, 1)) for part in (self.support, self.query)]
+        support, query = (part.view(len(self), -1, *part.shape[1:]) for part in shown)
         return replace(self, support=support, query=query)
 
     @property

@@ -47,7 +47,7 @@ class Learner:
         self.account = self.accounting(self)
         self.exposed = torch.zeros(setting.num_classes, dtype=torch.bool, device=setting.device)
         self.current_classes = torch.ones_like(self.exposed)
-        self.rate_factor, self.buffers_made, self.smooths = 1.0, 0, False
+        self.rate_factor, self.buffers_made = 1.0, 0
         self.views = Views(setting.augment.steps, setting.seed, "strategy", "view")
         self.loss_scale = LossScale() if setting.precision == "float16" else None
         with global_randomness(setting.seed, "setup"):
@@ -96,7 +96,6 @@ class Learner:
 
         among: (K,) bool, the classes that compete (None: all).
         """
-        self.smooths = True
         return cross_entropy(logits, labels, among, self.setting.optimizer.label_smoothing)
 
     def step(self, losses: Mapping[str, Tensor]) -> None:
@@ -116,11 +115,6 @@ class Learner:
     def apply_gradients(self) -> None:
         """One optimizer step by the gradients that the parameters hold, clipped where that is asked for."""
         assert self.optimizer is not None
-        if self.setting.optimizer.label_smoothing and not self.smooths:
-            raise StreamlabError(
-                f"{type(self).__name__} computes its losses without label smoothing; leave out "
-                f"optimizer.label_smoothing, or use self.cross_entropy"
-            )
         if self.setting.optimizer.clip:
             torch.nn.utils.clip_grad_norm_(parameters_of(self.optimizer), self.setting.optimizer.clip)
         self.optimizer.step()

@@ -37,6 +37,8 @@ class Strategy(Learner):
     learns_jointly: it is trained once on everything, a ceiling that no budget bounds; its options have
         `epochs` and `batch_size`.
     scores_are_logits: whether softmax of its scores means something.
+    smooths_labels: its losses are `self.cross_entropy`, which smooths labels as the optimizer's section says;
+        of others the option is refused.
     ledger_kinds: attribute -> kind of memory, for what is neither the network nor a buffer.
     search_space: option, or `optimizer.lr` and the like -> what a tuner may try.
     known_failures: check -> why this strategy does not pass it, for `streamlab check`.
@@ -51,6 +53,7 @@ class Strategy(Learner):
     base: ClassVar[BaseTraining | None] = None
     learns_jointly: ClassVar[bool] = False
     scores_are_logits: ClassVar[bool] = True
+    smooths_labels: ClassVar[bool] = False
     ledger_kinds: ClassVar[Mapping[str, str]] = {}
     search_space: ClassVar[Mapping[str, Searched]] = {"optimizer.lr": Range(0.001, 0.3)}
     known_failures: ClassVar[Mapping[str, str]] = {}

@@ -116,7 +116,10 @@ class MovesConfig:
     mirror: bool = False
 
     def __post_init__(self) -> None:
-        _ = self.operations  # what they refuse is refused here
+        try:
+            _ = self.operations
+        except StreamlabError as error:  # it speaks of the section that the same operation has elsewhere
+            raise StreamlabError(str(error).replace("augment: affine's", "moves:")) from None
 
     @property
     def operations(self) -> Pipeline:

@@ -20,15 +20,16 @@ def grey(images: Tensor) -> Tensor:
 def jittered(images: Tensor, amounts: Mapping[str, float], uniforms: Tensor) -> Tensor:
     """Each change in a drawn order, in whole levels after each, as torchvision's on uint8 images."""
     order = uniforms[:, 4 : 4 + len(amounts)].argsort(1)
+    images = images.clone()
     for place in range(len(amounts)):
-        changed = images
         for number, (name, amount) in enumerate(amounts.items()):
+            rows = (order[:, place] == number).nonzero().flatten()
+            if not len(rows):
+                continue
             least, most = (-amount, amount) if name == "hue" else (max(0.0, 1 - amount), 1 + amount)
-            factors = least + (most - least) * uniforms[:, number]
-            made = turned(images, factors) if name == "hue" else blended(images, name, factors)
-            here = (order[:, place] == number)[:, None, None, None]
-            changed = made if len(amounts) == 1 else torch.where(here, made, changed)
-        images = changed
+            factors = least + (most - least) * uniforms[rows, number]
+            chosen = images[rows]
+            images[rows] = turned(chosen, factors) if name == "hue" else blended(chosen, name, factors)
     return images
 
 
@@ -86,6 +87,8 @@ def blurred(images: Tensor, size: int, sigmas: Tensor) -> Tensor:
 
 def sharpened(images: Tensor, factors: Tensor) -> Tensor:
     """Mixed with their means over 3 x 3 pixels (the middle counts five times); the border stays."""
+    if min(images.shape[2:]) <= 2:  # all border
+        return images
     channels = images.shape[1]
     kernel = torch.ones(channels, 1, 3, 3, device=images.device)
     kernel[:, :, 1, 1] = 5

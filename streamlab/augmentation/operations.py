@@ -103,7 +103,8 @@ class ResizedCrop(Plain):
     """A part of `scale` of the area and `ratio` of width to height, brought to `size` pixels a side, or with
     size 0 to the image's.
 
-    Drawn as torchvision's RandomResizedCrop: ten tries, then the largest part in the middle.
+    Drawn as torchvision's RandomResizedCrop: ten tries, then the largest part in the middle. Without
+    antialias: images more than twice as large as their views are refused.
     """
 
     scale: tuple[float, float] = (0.08, 1.0)
@@ -124,7 +125,12 @@ class ResizedCrop(Plain):
         )
 
     def check(self, size: tuple[int, int]) -> tuple[int, int]:
-        """A square of `size`, or the image's own size."""
+        """A square of `size`, or the image's own size; raises StreamlabError for images twice as large."""
+        if self.size and max(size) > 2 * self.size:
+            raise StreamlabError(
+                f"augment: resized-crop makes {self.size} x {self.size} of images of {size[0]} x {size[1]}, "
+                f"more than twice as large; resize them first"
+            )
         return (self.size, self.size) if self.size else size
 
 

@@ -63,8 +63,9 @@ class AugmentConfig:
         """(H', W') of views of images of (C, H, W); raises StreamlabError for what those cannot bear."""
         size = shape[1:]
         for step in self.steps:
-            if shape[0] == 1 and step.coloured:
-                raise StreamlabError(f"augment: {step.coloured} needs colour, and the images are grey")
+            if step.coloured and shape[0] != 3:
+                are = "are grey" if shape[0] == 1 else f"have {shape[0]} channels"
+                raise StreamlabError(f"augment: {step.coloured} needs colour, and the images {are}")
             size = step.check(size)
         return size
 

@@ -93,8 +93,10 @@ def unpack_zip(archive: Path, names: tuple[str, ...], folder: Path) -> None:
                 if path not in inside:
                     raise CorruptFile(f"{archive} holds no {path}")
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
-                with content.open(inside[path]) as packed, (folder / path).open("wb") as file:
+                part = folder / path.with_name(path.name + ".part")
+                with content.open(inside[path]) as packed, part.open("wb") as file:
                     shutil.copyfileobj(packed, file)
+                part.replace(folder / path)
     except (zipfile.BadZipFile, EOFError, OSError) as error:
         raise CorruptFile(f"{archive} cannot be unpacked: {error}") from None
 

@@ -17,7 +17,7 @@ from ..nets.optimizer import torch_options
 from ..planning import make_plan
 from ..plans.episodes import EpisodePlan
 from ..plans.stream import StreamPlan
-from ..preprocess import PreprocessConfig
+from ..preprocess import PreprocessConfig, resized_size
 from ..runs.spec import RunSpec, check_strategy, load_strategy, settled_backbone
 from ..simulator.pace import Pace, jointly
 from ..training import BaseConfig, FirstConfig, OptimizerConfig
@@ -128,6 +128,18 @@ def _check_images(augment: AugmentConfig, preprocess: PreprocessConfig, shape: t
             f"augment: it makes {views[0]} x {views[1]} of images of {here[0]} x {here[1]}; say what the "
             f"network takes at evaluations too, as preprocess.resize={views[0]}"
         )
+    wanted = preprocess.size(here)
+    if (
+        views not in (here, wanted)
+        and min(
+            have - want for have, want in zip(resized_size(views, preprocess.resize), wanted, strict=True)
+        )
+        < 0
+    ):
+        raise StreamlabError(
+            f"augment: it makes {views[0]} x {views[1]}, and the network takes {wanted[0]} x {wanted[1]} "
+            f"(preprocess); make views of that size"
+        )
 
 
 def _row_values(
@@ -176,6 +188,11 @@ def _check_training(
         options=optimizer.options,
     )  # fmt: skip
     beside = optimizer != plain or first != FirstConfig() or shared["augment"].steps
+    if optimizer.label_smoothing and (cls.base is not None or not cls.smooths_labels):
+        raise StreamlabError(
+            f"{label} {'trains a base session' if cls.base is not None else 'computes its losses'} without "
+            f"label smoothing; leave out optimizer.label_smoothing"
+        )
     if cls.needs_with(options).plain_training and beside:
         raise StreamlabError(
             f"{label} trains by a loop of its own, at one rate on images as they lie; leave out augment, "

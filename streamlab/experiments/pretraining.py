@@ -83,6 +83,10 @@ def pretrain(
             raise unknown("section", name, SECTIONS)
     config = request.fit_config
     optimizer = configure(OptimizerConfig, request.section("optimizer"), "optimizer")
+    if optimizer.label_smoothing:
+        raise StreamlabError(
+            "pretraining smooths labels by fit.smoothing; leave out optimizer.label_smoothing"
+        )
     moves = configure(MovesConfig, request.section("augment"), "augment")
     backbone = request.section("backbone")
     known = plugins.load("backbones", str(backbone["name"])).__dataclass_fields__

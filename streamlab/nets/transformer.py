@@ -77,7 +77,12 @@ class PromptedTransformer(Backbone):
         self.expect(*(normalisation or ((0.0,), (1.0,))))
 
     def expect(self, mean: tuple[float, ...], deviation: tuple[float, ...]) -> bool:
-        """Normalise pixels (0..1) by these, one number or one a channel."""
+        """Normalise pixels (0..1) by these, one number or one a channel; raises StreamlabError for others."""
+        if len(mean) not in (1, self.channels):
+            raise StreamlabError(
+                f"preprocess: mean has {len(mean)} numbers, and the backbone takes images of {self.channels} "
+                f"channel{'s' if self.channels > 1 else ''}"
+            )
         self.register_buffer("mean", torch.tensor(mean)[:, None, None])
         self.register_buffer("deviation", torch.tensor(deviation)[:, None, None])
         return True

@@ -15,10 +15,8 @@ def outputs_apart(network: nn.Module, of: Callable[[Tensor], Tensor], *parts: Te
     none, or is not training, one pass gives the same: the mean and deviation of a batch are all that ties an
     image to its neighbours. Source: ours; DER++'s and ER-ACE's authors pass new and replayed images apart.
     """
-    together = not network.training or not any(
-        isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()
-    )
-    if together:
+    by_batch = nn.modules.batchnorm._BatchNorm
+    if not any(isinstance(module, by_batch) and module.training for module in network.modules()):
         return list(torch.split(of(torch.cat(parts)), [len(part) for part in parts]))
     first = of(parts[0])
     return [first, *(of(part) if len(part) else first[:0] for part in parts[1:])]

@@ -49,13 +49,13 @@ class About:
     read_in: str = ""
     weights: str = ""
     differs: tuple[str, ...] = ()
-    published: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    published: Mapping[str, Mapping[str, float | tuple[float, float]]] = field(default_factory=dict)
 
     @property
     def figures(self) -> dict[tuple[str, str], Figure]:
         """By row and metric."""
         return {
-            (row, metric): Figure(*value) if isinstance(value, list) else Figure(value)
+            (row, metric): Figure(*value) if isinstance(value, tuple) else Figure(value)
             for row, by_metric in self.published.items()
             for metric, value in by_metric.items()
         }
@@ -79,6 +79,8 @@ def path_of(text: str) -> Path:
 def about(path: Path) -> About | None:
     """What a recipe says of itself, if anything; raises StreamlabError for what cannot be meant."""
     told = tomllib.loads(path.read_text(encoding="utf-8")).get("about")
+    if told is not None and not isinstance(told, dict):
+        raise StreamlabError(f"recipe {path.stem}: about is a section, and {told!r} is none")
     return None if told is None else configure(About, told, f"recipe {path.stem}: about")
 
 

@@ -82,8 +82,13 @@ class RunSpec:
 
     @staticmethod
     def from_plain(plain: Mapping[str, Any]) -> RunSpec:
-        """The spec that `to_plain` wrote; raises TypeError or KeyError where it is none."""
-        sections: dict[str, Any] = {name: _made(kind, plain[name]) for name, kind in _SECTIONS.items()}
+        """The spec that `to_plain` wrote; raises TypeError or KeyError where it is none.
+
+        A section that is not there came later than the run: it did what its defaults do.
+        """
+        sections: dict[str, Any] = {
+            name: _made(kind, plain.get(name, {})) for name, kind in _SECTIONS.items()
+        }
         others = {name: _tuples(value) for name, value in plain.items() if name not in sections}
         return RunSpec(**others, **sections)
 

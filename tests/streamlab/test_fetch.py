@@ -11,11 +11,12 @@ import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from streamlab import plugins
-from streamlab.data.fetch import Download, fetch
+from streamlab.data.fetch import Download, fetch, unpack_zip
 from streamlab.data.published import Published
 from streamlab.errors import CorruptFile, StreamlabError
 
@@ -156,6 +157,22 @@ def test_a_zip_archive_is_unpacked_whole_without_its_top_folder(server: Server, 
     cut = server.download("cut.zip", content[:60], ("list.txt",))
     with pytest.raises(CorruptFile, match="cannot be unpacked"):
         fetch(cut, tmp_path / "cut", lambda *progress: None)
+
+
+def test_a_zip_archive_whose_unpacking_was_cut_is_not_taken_for_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        archive.writestr("top/list.txt", "a line that is cut")
+
+    def cut(source: IO[bytes], target: IO[bytes]) -> None:
+        target.write(source.read(6))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shutil.copyfileobj", cut)
+    with pytest.raises(KeyboardInterrupt):
+        unpack_zip(tmp_path / "set.zip", ("list.txt",), tmp_path)
+    assert not (tmp_path / "list.txt").exists()
 
 
 def test_published_sets_name_an_official_address_and_a_checksum_for_each_file() -> None:

@@ -29,6 +29,7 @@ from streamlab.augmentation.operations import (
 )
 from streamlab.augmentation.pipelines import AugmentConfig
 from streamlab.augmentation.views import view
+from streamlab.batch import EpisodeBatch
 from streamlab.errors import StreamlabError
 from streamlab.nets.network import PixelStatistics, build_network
 from streamlab.nets.transformer import as_transformer
@@ -274,11 +275,39 @@ def test_a_transformer_expects_what_the_recipe_says() -> None:
         ({"preprocess": {"mean": "0.5,0.5,0.5", "deviation": "1,1,1"}}, "mean has 3 numbers, and images have 1 channels"),
         ({"preprocess": {"mean": "0.5"}}, "mean and deviation go together"),
         ({"preprocess": {"resize": 10, "crop": 8}}, "have the network's size already"),
+        ({"augment": {"operations": [{"name": "crop", "size": 4}]}, "preprocess": {"crop": 6}}, "it makes 4 x 4, and the network takes 6 x 6"),
+        ({"augment": {"operations": [{"name": "resized-crop", "size": 3}]}, "preprocess": {"resize": 3}}, "makes 3 x 3 of images of 8 x 8, more than twice as large"),
+        ({"augment": {"operations": [{"name": "resize"}]}}, "augment resize: size is not given"),
+        ({"optimizer": {"label_smoothing": 2}}, "label_smoothing is 2"),
     ],
 )  # fmt: skip
 def test_what_images_cannot_bear_is_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(StreamlabError, match=message):
         resolved(make_source(), "er", settings=settings)
+
+
+def test_colours_are_asked_of_three_channels() -> None:
+    asked = AugmentConfig(operations=({"name": "jitter", "hue": 0.1},))
+    with pytest.raises(StreamlabError, match="jitter's hue needs colour, and the images have 8 channels"):
+        asked.check((8, 16, 16))
+    three = PreprocessConfig(mean=(0.5,) * 3, deviation=(0.5,) * 3)
+    with pytest.raises(
+        StreamlabError, match="mean has 3 numbers, and the backbone takes images of 1 channel"
+    ):
+        build_network({"name": "glyph-vit"}, (3, 28, 28), 3, PixelStatistics(0.1, 0.9), preprocess=three)
+
+
+def test_episodes_take_views_of_another_size() -> None:
+    from streamlab.augmentation.views import Views
+
+    generator = torch.Generator().manual_seed(0)
+    support, query = (
+        torch.randint(256, (2, n, 3, 8, 8), generator=generator, dtype=torch.uint8) for n in (3, 4)
+    )
+    batch = EpisodeBatch(support, torch.zeros(2, 3).long(), query, torch.zeros(2, 4).long(), 3)
+    shown = batch.viewed(Views((Resize(size=12),), 0, 0))
+    assert shown.support.shape == (2, 3, 3, 12, 12)
+    torch.testing.assert_close(shown.query[1, 2], brought(query[1, 2:3], (12, 12), "bilinear")[0])
 
 
 def test_views_of_another_size_are_learned_from_and_evaluated_beside() -> None:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import streamlab
 from streamlab import plugins, recipes
 from streamlab.config import merged
+from streamlab.errors import StreamlabError
 from streamlab.experiments.grid import Cell, prepare_grid
 from streamlab.experiments.request import Request, read_recipe
 from streamlab.experiments.rows import parse_row
@@ -129,6 +130,7 @@ def test_recipes_are_listed_and_one_is_told_whole(miniatures: Path) -> None:
         assert line in whole
     lacking = told("recipes", "teen/cifar-100", "--data", miniatures / "nowhere").output
     assert "streamlab data fetch cifar-100" in " ".join(lacking.split())
+    assert "  published  er: a_last 44.79" in whole
     assert "did you mean 'teen/cifar-100'" in str(told("recipes", "teen/cifar-10").exception)
 
 
@@ -147,7 +149,7 @@ def test_a_run_of_a_recipe_ends_with_what_was_published(miniatures: Path, tmp_pa
     )
     assert ran.exit_code == 0, ran.output
     ending = ran.output[ran.output.index("NeurIPS 2020") :]
-    assert re.search(r"er\s+a_last\s+44\.79 ± 1\.86\s+\d+\.\d\d\s+1", ending)
+    assert re.search(r"er\s+a_last\s+44\.79 ± 1\.86\s+\d+\.\d\d\s+200ex\s+1", ending)
     assert "64.88" not in ending, "der++ was not run"
 
 
@@ -166,6 +168,28 @@ def test_a_source_of_another_number_of_classes_is_refused(miniatures: Path, tmp_
     assert not (tmp_path / "out").exists()
     mistyped = told("run", "recipe:mamoth/s-cifar-10-200")
     assert "did you mean 'mammoth/s-cifar-10-200'" in str(mistyped.exception)
+
+
+def test_runs_at_several_budgets_stand_in_lines_of_their_own(miniatures: Path, tmp_path: Path) -> None:
+    short = ("--set", "stream.epochs=1", "--set", "backbone.width=4", "--seeds", "1", "--workers", "0")
+    at = ("--budget", "20ex", "--budget", "200ex", "--data", miniatures, "--out", tmp_path / "out")
+    ran = told("run", "recipe:mammoth/s-cifar-10-200", "--strategy", "er", *short, *at)
+    ending = ran.output[ran.output.index("NeurIPS 2020") :]
+    assert re.findall(r" (20ex|200ex)\s+1", ending) == ["20ex", "200ex"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('about = "mine"', "about is a section, and 'mine' is none"),
+        ('[about]\npaper = "P"', "about: table is not given"),
+        ('[about]\npublished = {er = {a_last = "12.5 %"}}', "about: published is"),
+    ],
+)
+def test_what_a_recipe_says_of_itself_is_checked(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(StreamlabError, match=message):
+        recipes.about(tmp_path / "mine.toml")
 
 
 def test_sections_of_rows_that_are_not_run_are_left_out() -> None:

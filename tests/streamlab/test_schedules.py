@@ -29,6 +29,7 @@ from streamlab.nets.optimizer import build_optimizer, retune, torch_options
 from streamlab.parts.losses import cross_entropy
 from streamlab.randomness import Draws
 from streamlab.runs.folder import RunFolder
+from streamlab.runs.spec import load_strategy
 from streamlab.schedules import Moment, rate_factor
 from streamlab.strategy import Strategy
 from streamlab.training import OptimizerConfig
@@ -300,18 +301,29 @@ def test_label_smoothing_is_torchs_over_the_classes_that_compete(smoothing: floa
 
 def test_a_strategy_smooths_its_labels_or_is_refused_to(tiny: Source) -> None:
     smoothed = {"optimizer": {"label_smoothing": 0.3}}
-    losses = []
-    for asked in ({}, smoothed):
-        ran = simulate(tiny, "er", settings=asked)
-        losses.append(ran.strategy.net.head.weight.detach().clone())
-    assert not torch.equal(*losses)
-    with pytest.raises(StreamlabError, match="ICaRL computes its losses without label smoothing"):
-        simulate(
-            tiny, "icarl", scenario="class-incremental", budget="60ex",
-            settings={"scenario": {"kind": "sessions"}, **smoothed},
-        )  # fmt: skip
-    with pytest.raises(StreamlabError, match="label_smoothing is 2"):
-        OptimizerConfig(label_smoothing=2)
+    told, refused = [], []
+    for name in plugins.names("strategies"):
+        strategy = load_strategy(name)
+        if strategy.base or "sessions" not in strategy.needs.kinds:
+            assert not strategy.smooths_labels
+            continue
+        asked: dict[str, Any] = {"scenario": "class-incremental", "budget": "60ex"}
+        settings = {"scenario": {"kind": "sessions"}}
+        if not strategy.smooths_labels:
+            with pytest.raises(StreamlabError, match="without label smoothing; leave out"):
+                resolved(tiny, name, settings={**settings, **smoothed}, **asked)
+            refused.append(name)
+            continue
+        if strategy.backbone["name"] != "mlp":  # prompts take long
+            continue
+        networks = []
+        for more in ({}, smoothed):
+            learned = simulate(tiny, name, settings={**settings, **more}, **asked).strategy
+            networks.append([value.detach().clone() for value in learned.net.parameters()])
+        assert not all(torch.equal(*pair) for pair in zip(*networks, strict=True)), name
+        told.append(name)
+    assert len(told) > 12
+    assert {"icarl", "gdumb", "memo", "expandable-der"} <= set(refused)
 
 
 def test_a_strangers_schedule_and_pipeline_work_as_ours(
