@@ -11,6 +11,7 @@ import typer
 from streamlab import plugins
 from streamlab.errors import StreamlabError, unknown
 
+from . import decoding
 from .commands import compare, report, resume, run
 from .completion import complete
 from .lines import hanging
@@ -35,7 +36,8 @@ def main() -> None:
     if debug:
         sys.argv.remove("--debug")
     try:
-        app()
+        with decoding.shown():
+            app()
     except StreamlabError as error:
         if debug:
             raise

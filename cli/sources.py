@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.table import Table
 from streamlab import plugins
 from streamlab.config import readable_bytes
 from streamlab.data.load import data_folder, source_plugin
+from streamlab.data.picture_sets import PictureSet
 from streamlab.data.published import Published
 from streamlab.errors import StreamlabError
 
@@ -26,7 +28,7 @@ def print_sources(data: str | None) -> None:
     others = []
     for plugin in plugins.installed("sources"):
         source = plugins.load("sources", plugin.name)
-        if not isinstance(source, Published):
+        if not isinstance(source, Published | PictureSet):
             others.append(plugin)
             continue
         files = source.found(folder)
@@ -34,10 +36,10 @@ def print_sources(data: str | None) -> None:
         table.add_row(
             plugin.name,
             str(source.classes),
-            f"{source.train:,}",
-            f"{source.test:,}",
+            f"{source.train:,}" if source.train else "–",
+            f"{source.test:,}" if source.test else "–",
             f"{channels}x{height}x{width}",
-            readable_bytes(sum(path.stat().st_size for path in files)) if files else "–",
+            _bytes(source, files),
             _place(source) if files else "not there",
         )
     Console().print(table, highlight=False)
@@ -47,8 +49,16 @@ def print_sources(data: str | None) -> None:
         print(f"  {plugin.description}")
 
 
-def _place(source: Published) -> str:
-    return f"DATA/{source.folder}" if source.downloads else "bundled"
+def _place(source: Published | PictureSet) -> str:
+    bundled = isinstance(source, Published) and not source.downloads
+    return "bundled" if bundled else f"DATA/{source.folder}"
+
+
+def _bytes(source: Published | PictureSet, files: list[Path]) -> str:
+    """Of its files; a set of pictures has too many to ask each."""
+    if not files or isinstance(source, PictureSet):
+        return "–"
+    return readable_bytes(sum(path.stat().st_size for path in files))
 
 
 def fetch_source(name: str, data: str | None) -> None:

@@ -17,7 +17,9 @@ def first_line(point: EntryPoint, of_member: bool) -> str:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError):
         return ""
-    docstring = _documented(tree, point.attr) if of_member else ast.get_docstring(tree)
+    docstring = _documented(tree, point.attr) if of_member or point.attr.isupper() else None
+    if docstring is None and not of_member:
+        docstring = ast.get_docstring(tree)
     return docstring.splitlines()[0] if docstring else point.value.replace(":", ".") if of_member else ""
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from archives import ARCHIVES
 from making import write_every_source
 from typer.testing import CliRunner
 
@@ -124,7 +125,11 @@ def test_the_table_of_streams_and_sources_is_whole_and_each_command_runs(tmp_pat
     named = {name for name, _ in rows if name}
     assert named == {*plugins.names("scenarios"), *plugins.names("sources")}
     write_every_source(tmp_path)
-    places = {"folder:": f"folder:{tmp_path}/", "npz:": f"npz:{tmp_path}/"}
+    for name, make in ARCHIVES.items():
+        make(tmp_path / "data" / plugins.load("sources", name).folder)
+    listed = [f"class-{n % 2}/{n // 2}.png,{n % 2}" for n in range(6)]
+    (tmp_path / "pictures" / "list.csv").write_text("\n".join(["file,label", *listed]))
+    places = {"csv:": f"csv:{tmp_path}/", "folder:": f"folder:{tmp_path}/", "npz:": f"npz:{tmp_path}/"}
     places["plan_file="] = f"plan_file={tmp_path}/"
     streamlab.plan("si-blurry", "glyphs-100").save(tmp_path / "plan.safetensors")
     for name, command in rows:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..errors import CorruptFile, StreamlabError
+from .progress import Progress
 
-Progress = Callable[[str, int, int], None]
 _CHUNK = 1 << 18
 _PATIENCE_SECONDS = 30
 

@@ -35,11 +35,18 @@ def load_source(name: str, data: str | None = None) -> Source:
 
 
 def source_plugin(name: str) -> tuple[Any, tuple[str, ...]]:
-    """The plugin behind `fashion-mnist` or `folder:PATH`, and what stands after the colon, if it takes it.
+    """The plugin behind `fashion-mnist`, `folder:PATH` or `cub200@256,224`, and what stands behind its name.
 
     Raises StreamlabError where it lacks what it takes, or is given what it does not.
     """
     head, colon, rest = name.partition(":")
+    if not colon:
+        head, at, size = name.partition("@")
+        plugin = plugins.load("sources", head)
+        if at and len(inspect.signature(plugin).parameters) > 1:
+            return plugin, (size,)
+        if at:
+            raise StreamlabError(f"source {head} has one size; preprocess.resize brings it to another")
     plugin = plugins.load("sources", head)
     required = [p for p in inspect.signature(plugin).parameters.values() if p.default is p.empty]
     takes_more = len(required) > 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from .. import plugins
 
 
@@ -10,7 +12,7 @@ def several(name: str) -> list[str]:
     known = plugins.names("sources")
     parts: list[str] = []
     for part in name.split("+"):
-        if parts and part.partition(":")[0] not in known and ":" in parts[-1]:
+        if parts and re.split("[:@]", part)[0] not in known and ":" in parts[-1]:
             parts[-1] += f"+{part}"
         else:
             parts.append(part)

@@ -1,129 +1,188 @@
-"""Picture files as a source: decoded once into array files in the user's cache, and mapped from there."""
+"""Picture files as a source: decoded once into array files in the user's cache, and mapped from there.
+
+A decoding that was cut goes on where it was.
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import shutil
-import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import CorruptFile, StreamlabError
-from ..files import cache_folder
+from ..errors import StreamlabError
+from ..files import cache_folder, locked, write_json
+from .progress import listener
+from .reading import Rule, header, pixels
 from .source import Source
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+_CHUNK = 256  # pictures between two notes of how far the decoding has come
+_FORM = 2  # of what lies in the cache
 SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """The files of a split with their classes, in the order of their arrays."""
+    """The files of a split and their classes, in the order of their arrays; of factors, a text a file."""
 
-    files: list[Path]
-    labels: list[int]
+    files: list[Path] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    factors: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, files: Sequence[Path], label: int, **factors: str) -> None:
+        """More files of a class."""
+        self.files.extend(files)
+        self.labels.extend([label] * len(files))
+        for name, text in factors.items():
+            self.factors.setdefault(name, []).extend([text] * len(files))
 
 
 def decoded(
-    name: str, root: Path, class_names: tuple[str, ...], splits: Mapping[str, Pictures], side: int | None
+    name: str,
+    root: Path,
+    class_names: tuple[str, ...],
+    splits: Mapping[str, Pictures],
+    rule: Rule,
+    notes: tuple[str, ...] = (),
 ) -> Source:
     """The source of these files: grey where every picture is, else colour; factor: file, the path below root.
 
-    side: pixels that both sides are scaled to (None: as they are). Raises StreamlabError for pictures of
-    several sizes and no side; CorruptFile, naming it, for a picture that cannot be read.
+    What was converted is among its notes. Raises StreamlabError for pictures of several sizes and no rule,
+    and for a disk without room; CorruptFile, naming it, for a picture that cannot be read.
     """
-    cached = _cached(root, splits, side)
-    arrays = {split: np.load(cached / f"{split}.npy", mmap_mode="r") for split in SPLITS}
+    folder = _decoded(name, root, splits, rule)
+    arrays = {split: np.load(folder / f"{split}.npy", mmap_mode="r") for split in SPLITS}
     labels = {split: np.array(splits[split].labels, np.int64) for split in SPLITS}
-    train, test = (
-        {"file": np.array([path.relative_to(root).as_posix() for path in splits[split].files])}
-        for split in SPLITS
-    )
+    converted: dict[str, int] = json.loads((folder / "progress.json").read_text())["converted"]
+    said = tuple(f"{name}: {count} pictures: {what}" for what, count in sorted(converted.items()))
+
+    def factors(split: Pictures) -> dict[str, NDArray[Any]]:
+        files = [path.relative_to(root).as_posix() for path in split.files]
+        return {key: np.array(values) for key, values in {"file": files, **split.factors}.items()}
+
     return Source(
-        name, class_names, arrays["train"], labels["train"], arrays["test"], labels["test"], train, test
+        name,
+        class_names,
+        arrays["train"],
+        labels["train"],
+        arrays["test"],
+        labels["test"],
+        factors(splits["train"]),
+        factors(splits["test"]),
+        (*notes, *said),
     )
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The picture files below a folder, sorted; none where there is no such folder."""
+    """The picture files below a folder, sorted, but for hidden ones; none where there is no such folder.
+
+    Raises StreamlabError for a folder that may not be read.
+    """
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _ENDINGS and path.is_file())
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise StreamlabError(f"{folder} may not be read")
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in _ENDINGS
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
 
 
-def _cached(root: Path, splits: Mapping[str, Pictures], side: int | None) -> Path:
+def _decoded(name: str, root: Path, splits: Mapping[str, Pictures], rule: Rule) -> Path:
     """The folder with train.npy and test.npy, each (N, C, H, W) uint8; made where it is not there."""
-    listing = [
-        (str(path.relative_to(root)), path.stat().st_size, path.stat().st_mtime_ns)
-        for split in SPLITS
-        for path in splits[split].files
-    ]
-    key = hashlib.sha256(json.dumps([str(root), side, listing]).encode()).hexdigest()[:24]
+    files = [path for split in SPLITS for path in splits[split].files]
+    listing = [(str(path.relative_to(root)), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    ends = len(splits["train"].files)
+    key = hashlib.sha256(json.dumps([_FORM, str(root), str(rule), ends, listing]).encode()).hexdigest()[:24]
     target = cache_folder() / "decoded" / key
     if target.is_dir():
         return target
-    shape = _shape(root, [path for split in SPLITS for path in splits[split].files], side)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(dir=target.parent))
-    try:
-        for split in SPLITS:
-            files = splits[split].files
-            array = np.lib.format.open_memmap(
-                fresh / f"{split}.npy", mode="w+", dtype=np.uint8, shape=(len(files), *shape)
-            )
-            for row, path in enumerate(files):
-                array[row] = _decode(path, shape)
-            array.flush()
-        fresh.rename(target)
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        if not target.is_dir():  # else another process was faster
-            raise
+    part = target.with_name(f"{key}.part")
+    part.mkdir(parents=True, exist_ok=True)
+    with locked(part, wait=True):
+        if target.is_dir():  # another process was faster
+            return target
+        _decode(name, part, splits, rule)
+        (part / ".lock").unlink(missing_ok=True)
+        part.rename(target)
     return target
 
 
-def _shape(root: Path, files: list[Path], side: int | None) -> tuple[int, int, int]:
-    """(C, H, W) of all pictures, from their headers."""
-    from PIL import Image
+def _decode(name: str, folder: Path, splits: Mapping[str, Pictures], rule: Rule) -> None:
+    """Fill the array files of a folder, from where they were left."""
+    progress = folder / "progress.json"
+    hear = listener()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes and scales without Python's lock
+        if progress.exists():
+            state = json.loads(progress.read_text())
+        else:
+            shape = _shape(name, [path for split in SPLITS for path in splits[split].files], rule, pool)
+            state = {"shape": shape, "train": 0, "test": 0, "converted": {}}
+            for split in SPLITS:
+                _make_room(name, folder / f"{split}.npy", (len(splits[split].files), *shape))
+            write_json(progress, state)
+        converted = Counter(state["converted"])
+        grey = state["shape"][0] == 1
+        count = sum(len(splits[split].files) for split in SPLITS)
+        for split in SPLITS:
+            array = np.load(folder / f"{split}.npy", mmap_mode="r+")
+            files = splits[split].files
+            for start in range(state[split], len(files), _CHUNK):
+                chunk = files[start : start + _CHUNK]
+                for row, (made, what) in enumerate(pool.map(lambda path: pixels(path, rule, grey), chunk)):
+                    array[start + row] = made
+                    converted.update(what)
+                array.flush()
+                state = {**state, split: start + len(chunk), "converted": converted}
+                write_json(progress, state)
+                hear(f"decoding {name}", state["train"] + state["test"], count)
 
-    channels, sizes = 1, dict[tuple[int, int], Path]()
-    for path in files:
-        try:
-            with Image.open(path) as picture:
-                sizes.setdefault(picture.size, path)
-                channels = max(channels, 1 if picture.mode in ("1", "L", "LA", "I;16") else 3)
-        except (OSError, ValueError, SyntaxError) as error:
-            raise CorruptFile(f"{path} cannot be read as a picture ({error})") from None
-    if side is not None:
-        return channels, side, side
+
+def _make_room(name: str, path: Path, shape: tuple[int, ...]) -> None:
+    """An array file with its room on the disk taken; raises StreamlabError where there is none."""
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    size = path.stat().st_size
+    array.flush()
+    try:
+        with path.open("r+b") as file:  # a mapped file that outgrows its disk would kill the process
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        path.unlink()
+        raise StreamlabError(
+            f"source {name}: its decoded pictures take {size / 2**30:.1f} GiB in {path.parent.parent}, and "
+            f"{shutil.disk_usage(path.parent).free / 2**30:.1f} GiB are free"
+        ) from None
+
+
+def _shape(name: str, files: Sequence[Path], rule: Rule, pool: ThreadPoolExecutor) -> tuple[int, int, int]:
+    """(C, H, W) of all pictures, from their headers."""
+    sizes, channels = dict[tuple[int, int], Path](), 1
+    for path, found in zip(files, pool.map(header, files), strict=True):
+        sizes.setdefault(rule.size(found.size), path)
+        channels = channels if found.grey else 3
     if len(sizes) > 1:
         (one, path), (other, another) = list(sizes.items())[:2]
         raise StreamlabError(
-            f"{root}: pictures differ in size ({path.name} {one[0]}x{one[1]}, {another.name} "
-            f"{other[0]}x{other[1]}); folder:{root}@32 scales them to 32x32"
+            f"source {name}: pictures differ in size ({path.name} {one[1]}x{one[0]}, {another.name} "
+            f"{other[1]}x{other[0]}); a size brings them to one: @32, or @256,224, after the source's name"
         )
-    width, height = next(iter(sizes))
+    height, width = next(iter(sizes))
     return channels, height, width
-
-
-def _decode(path: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """(C, H, W) uint8; scaled where the picture has another size."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as picture:
-            plain = picture.convert("L" if shape[0] == 1 else "RGB")
-            if plain.size != (shape[2], shape[1]):
-                plain = plain.resize((shape[2], shape[1]), Image.Resampling.BILINEAR)
-            pixels = np.asarray(plain, np.uint8)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise CorruptFile(f"{path} cannot be read as a picture ({error})") from None
-    return pixels.reshape(shape[1], shape[2], shape[0]).transpose(2, 0, 1)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import StreamlabError
-from .fetch import Download, Progress, fetch
+from .fetch import Download, fetch
+from .progress import Progress
 from .source import Source
 
 

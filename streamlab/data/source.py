@@ -33,7 +33,8 @@ class Source:
     """Labelled images. Checked when made; raises CorruptFile where something does not fit.
 
     train_images: (N, C, H, W) uint8; train_labels: (N,) int64 in [0, classes); the test split
-    alike. Factors map a name (font, style) to one text a sample.
+    alike. Factors map a name (font, style) to one text a sample. notes: what was converted or left out as it
+    was read, a sentence each.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Source:
     test_labels: NDArray[np.int64]
     train_factors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     test_factors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for split in ("train", "test"):

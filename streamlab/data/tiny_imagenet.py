@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import StreamlabError
+from ..errors import CorruptFile, StreamlabError
 from .fetch import Download
 from .pictures import Pictures, decoded, pictures_in
 from .published import Published
+from .reading import Rule
 from .source import Source
 
 CITATION = """
@@ -36,21 +37,23 @@ def load(data: Path) -> Source:
                 f"downloads it, --data or STREAMLAB_DATA name another folder"
             )
     names = tuple((root / _LISTS[0]).read_text(encoding="utf-8").split())
-    train, test = Pictures([], []), Pictures([], [])
+    label_of = {name: label for label, name in enumerate(names)}
+    train, test = Pictures(), Pictures()
     for label, name in enumerate(names):
         found = pictures_in(root / "train" / name / "images")
         if not found:
             raise _lacks(root / "train" / name / "images")
-        train.files.extend(found)
-        train.labels.extend([label] * len(found))
-    for line in (root / _LISTS[1]).read_text(encoding="utf-8").splitlines():
-        file, name, *_ = line.split("\t")
+        train.add(found, label)
+    for number, line in enumerate((root / _LISTS[1]).read_text(encoding="utf-8").splitlines(), 1):
+        file, _, rest = line.partition("\t")
+        name = rest.partition("\t")[0]
+        if name not in label_of:
+            raise CorruptFile(f"{root / _LISTS[1]}, line {number}: {line!r} names no class of {_LISTS[0]}")
         picture = root / "val" / "images" / file
         if not picture.is_file():
             raise _lacks(picture)
-        test.files.append(picture)
-        test.labels.append(names.index(name))
-    return decoded("tiny-imagenet", root, names, {"train": train, "test": test}, None)
+        test.add([picture], label_of[name])
+    return decoded("tiny-imagenet", root, names, {"train": train, "test": test}, Rule())
 
 
 def _lacks(path: Path) -> StreamlabError:

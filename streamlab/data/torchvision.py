@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import StreamlabError, unknown
-from .fetch import Progress
 from .idx import IDX_FILES, read_idx
+from .progress import Progress
 from .source import Source
 
 _EMNIST = ("balanced", "byclass", "bymerge", "digits", "letters", "mnist")

@@ -90,7 +90,7 @@ def prepare(
             specs.append(RunSpec(**shared, **values, seed=seed, plan_seed=plan_seed, eval_every=evaluated))
     if shared["first"].milestones and all(spec.optimizer.schedule != "multistep" for spec in specs):
         raise StreamlabError("first: milestones are of the schedule multistep, and no strategy has it")
-    notes = tuple(
+    notes = source.notes + tuple(
         f"{row.label}: {loaded[row.strategy].accounting.begins_anew}; a run of it that is killed begins anew"
         for row in rows
         if loaded[row.strategy].accounting.begins_anew

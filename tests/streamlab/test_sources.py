@@ -98,6 +98,13 @@ def test_tiny_imagenet_is_read_as_its_archive_is_unpacked(tmp_path: Path) -> Non
     assert source.image_shape == (3, 64, 64)
     first = np.asarray(Image.open(root / "val/images/val_0.JPEG")).transpose(2, 0, 1)
     np.testing.assert_array_equal(source.test_images[0], first)
+    lists = root / "val/val_annotations.txt"
+    lines = lists.read_text()
+    lists.write_text(lines + "val_2.JPEG\tn9\t0\n")
+    assert "val_annotations.txt, line 4: 'val_2.JPEG\\tn9\\t0' names no class" in refusal(
+        "tiny-imagenet", tmp_path
+    )
+    lists.write_text(lines)
     (root / "val/images/val_1.JPEG").unlink()
     assert "val_1.JPEG is missing or empty; its archive was not unpacked whole" in refusal(
         "tiny-imagenet", tmp_path
@@ -119,7 +126,7 @@ def test_pictures_that_do_not_fit_are_named(tmp_path: Path) -> None:
     bad.write_bytes((root / "class-1" / "1.png").read_bytes()[:60])
     assert f"{bad} cannot be read as a picture" in refusal(f"folder:{root}@8", tmp_path)
     bad.unlink()
-    assert f"folder:{root}@big: after @ stands a size in pixels" in refusal(f"folder:{root}@big", tmp_path)
+    assert f"folder:{root}@big: after @ stands a size: 32 (shorter" in refusal(f"folder:{root}@big", tmp_path)
     assert "needs to know what to read: --source folder:WHAT" in refusal("folder", tmp_path)
     assert "takes nothing after a colon" in refusal("mnist:9", tmp_path)
 

@@ -1,0 +1,160 @@
+"""How picture files are read: brought to one size by a named rule, and to 8 bits of grey or colour."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import CorruptFile, StreamlabError
+from ..preprocess import Size, resized_size
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+_RULE = re.compile(r"(?:(\d+)x(\d+)|(\d+))(?:,(\d+))?(?:,(bilinear|bicubic))?")
+_GREY = ("1", "L", "LA", "La")
+_DEEP = "I;16"  # and its byte orders
+_ORIENTATION = 0x0112
+_SIDEWAYS = (5, 6, 7, 8)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The size that pictures are brought to, as written after `@`.
+
+    resize: pixels of the shorter side, or (H, W) to stretch to (None: as it lies). crop: pixels a side of the
+    square that is cut from the middle (None: all). interpolation: bilinear or bicubic; both as Pillow's, and
+    so as torchvision's Resize and CenterCrop of a picture.
+    """
+
+    resize: int | Size | None = None
+    crop: int | None = None
+    interpolation: str = "bilinear"
+
+    @staticmethod
+    def read(text: str, where: str) -> Rule:
+        """`32` (shorter side, then the middle), `256,224`, `92x92,84` (stretched); `,bicubic` at the end."""
+        match = _RULE.fullmatch(text)
+        if not match or any(number and int(number) == 0 for number in match.groups()[:4]):
+            raise StreamlabError(
+                f"{where}: after @ stands a size: 32 (shorter side 32, and the 32x32 in the middle), "
+                f"256,224 (shorter side 256, then 224x224), or 32x32 (stretched)"
+            )
+        high, wide, shorter, crop, interpolation = match.groups()
+        if shorter:
+            return Rule(int(shorter), int(crop or shorter), interpolation or "bilinear")
+        return Rule((int(high), int(wide)), int(crop) if crop else None, interpolation or "bilinear")
+
+    def __str__(self) -> str:
+        if self.resize is None:
+            return ""
+        size = "x".join(map(str, self.resize)) if isinstance(self.resize, tuple) else str(self.resize)
+        crop = f",{self.crop}" if self.crop and str(self.crop) != size else ""
+        return f"@{size}{crop}" + (",bicubic" if self.interpolation == "bicubic" else "")
+
+    def size(self, size: Size) -> Size:
+        """(H, W) of what is made of a picture of (H, W)."""
+        return (self.crop, self.crop) if self.crop else self._resized(size)
+
+    def _resized(self, size: Size) -> Size:
+        if self.resize is None:
+            return size
+        return self.resize if isinstance(self.resize, tuple) else resized_size(size, self.resize)
+
+    def of(self, picture: Image) -> Image:
+        """The picture at its size; raises StreamlabError where the crop is larger than it."""
+        from PIL.Image import Resampling
+
+        height, width = self._resized((picture.height, picture.width))
+        if (picture.width, picture.height) != (width, height):
+            picture = picture.resize((width, height), Resampling[self.interpolation.upper()])
+        if self.crop is None or (height, width) == (self.crop, self.crop):
+            return picture
+        top, left = round((height - self.crop) / 2), round((width - self.crop) / 2)
+        if top < 0 or left < 0:
+            raise StreamlabError(f"a crop of {self.crop} is larger than {width}x{height}")
+        return picture.crop((left, top, left + self.crop, top + self.crop))
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a picture's header says: (H, W) as it is shown, and whether it is grey."""
+
+    size: Size
+    grey: bool
+
+
+def header(path: Path) -> Header:
+    """Raises CorruptFile, naming it, for what is no picture."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            width, height = picture.size
+            if picture.getexif().get(_ORIENTATION) in _SIDEWAYS:
+                width, height = height, width
+            return Header((height, width), picture.mode in _GREY or picture.mode.startswith(_DEEP))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise _unreadable(path, error) from None
+
+
+def pixels(path: Path, rule: Rule, grey: bool) -> tuple[NDArray[np.uint8], list[str]]:
+    """(C, H, W) uint8 of one channel or three, and what was converted on the way, as `16 bits scaled to 8`.
+
+    Turned as EXIF says, transparent parts laid on white, 16 bits scaled by their range, CMYK and palettes as
+    colours, the first frame of several. Raises CorruptFile, naming it, for what cannot be read, or whose
+    range nobody can know (32 bits, or floating point).
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as opened:
+            plain, converted = _plain(opened, "L" if grey else "RGB", path)
+            made = np.asarray(rule.of(plain), np.uint8)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise _unreadable(path, error) from None
+    except StreamlabError as error:
+        if isinstance(error, CorruptFile):
+            raise
+        raise StreamlabError(f"{path}: {error}") from None
+    return made.reshape(made.shape[0], made.shape[1], -1).transpose(2, 0, 1), converted
+
+
+def _plain(picture: Image, mode: str, path: Path) -> tuple[Image, list[str]]:
+    """In this mode, upright and opaque, with what had to be done."""
+    from PIL import Image, ImageOps
+
+    converted: list[str] = []
+    upright: Any = picture
+    if getattr(picture, "n_frames", 1) > 1:
+        converted.append("the first frame of several taken")
+    if picture.getexif().get(_ORIENTATION, 1) != 1:
+        upright = ImageOps.exif_transpose(picture)
+        converted.append("turned as EXIF says")
+    if picture.mode in ("I", "F"):
+        raise CorruptFile(
+            f"{path} has pixels of 32 bits ({picture.format}, mode {picture.mode}), whose range nobody can "
+            f"know; convert it to 8 bits"
+        )
+    if picture.mode.startswith(_DEEP):
+        levels = np.asarray(upright).astype(np.uint32)
+        upright = Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+        converted.append("16 bits scaled to 8")
+    if picture.mode == "CMYK":
+        converted.append("CMYK turned into colour")
+    if upright.has_transparency_data:
+        ground = Image.new("RGBA", upright.size, "white")
+        clear = upright.convert("RGBA")
+        if np.asarray(clear)[..., 3].min() < 255:
+            converted.append("transparent parts laid on white")
+        upright = Image.alpha_composite(ground, clear)
+    return upright.convert(mode), converted
+
+
+def _unreadable(path: Path, error: Exception) -> CorruptFile:
+    return CorruptFile(f"{path} cannot be read as a picture ({error})")
