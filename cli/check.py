@@ -22,6 +22,7 @@ from streamlab.check import (
     source_checks,
 )
 from streamlab.check.outcomes import step_seconds
+from streamlab.data.names import plugin_of
 
 _MARKS = {"kept": ("✓", "green"), "broken": ("✗", "red"), "mended": ("✗", "red"), "known": ("!", "yellow")}
 
@@ -55,7 +56,7 @@ def print_checks(text: str, as_json: bool, data: str | None = None) -> bool:
 
 def _examined(text: str, data: str | None) -> tuple[str, str, Iterator[Outcome]]:
     """What the name is of, and what comes of its checks; a name of two kinds is the strategy's."""
-    name = text.partition(":")[0]
+    name = plugin_of(text)
     if name not in plugins.names("strategies"):
         if name in plugins.names("scenarios"):
             return "scenario", text, check_plugin(ScenarioSubject.named(text), scenario_checks())

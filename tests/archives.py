@@ -41,12 +41,12 @@ def cub(root: Path) -> None:
         (root / f"{name}.txt").write_text("\n".join(lines) + "\n")
 
 
-def mini(root: Path) -> None:
-    for split, count in (("train", 2), ("test", 1)):
+def mini(root: Path, train: int = 2) -> None:
+    for split, count in (("train", train), ("test", 1)):
         lines = ["filename,label"]
         for number in range(100):
             for picture in range(count):
-                file = f"n{number:08}{picture + 5 * (split == 'test'):08}.jpg"
+                file = f"n{number:08}{picture + train * (split == 'test'):08}.jpg"
                 save(root / "images" / file)
                 lines.append(f"{file},n{number:08}")
         (root / "split").mkdir(exist_ok=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import plugins
-from ..data.names import several
+from ..data.names import plugin_of, several
 from ..runs.spec import load_strategy
 from .held import read_runs
 
@@ -29,7 +29,7 @@ def citations(folder: Path) -> list[str]:
         backbone = str({**strategy.backbone, **spec.backbone}.get("name", "mlp"))
         parts += [
             plugins.load("scenarios", spec.scenario),
-            *(plugins.load("sources", source.partition(":")[0]) for source in several(spec.source)),
+            *(plugins.load("sources", plugin_of(source)) for source in several(spec.source)),
             strategy,
             plugins.load("backbones", backbone),
         ]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .. import plugins
 from ..config import RECORDABLE, parse_budget
-from ..data.names import several
+from ..data.names import plugin_of, several
 from ..errors import StreamlabError, unknown
 from .request import Request
 from .rows import parse_row
@@ -35,7 +35,7 @@ def check_names(request: Request, known_sources: Sequence[str] = ()) -> None:
 
 def _check_source(text: str) -> None:
     """Raise for a source that is not installed; files get a hint of how they are named."""
-    head = text.partition(":")[0]
+    head = plugin_of(text)
     if head in plugins.names("sources"):
         return
     for prefix, there in (("folder", Path(head).is_dir()), ("npz", Path(head).suffix == ".npz")):

@@ -14,11 +14,13 @@ from making import write_pictures
 from PIL import Image
 from torchvision.transforms import v2
 
+import streamlab
 from streamlab.data import pictures as module
 from streamlab.data.load import load_source
 from streamlab.data.reading import Rule, header, pixels
 from streamlab.data.source import Source
 from streamlab.errors import CorruptFile, StreamlabError
+from streamlab.experiments.citations import citations
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (12, 20, 3)).astype(np.uint8)
@@ -291,3 +293,13 @@ def test_a_set_of_another_number_of_classes_is_not_it(tmp_path: Path) -> None:
         load_source("mnist@32", str(tmp_path / "data"))
     with pytest.raises(StreamlabError, match="after @ stands a size"):
         load_source("imagenet-r@big", str(tmp_path / "data"))
+
+
+def test_a_set_at_a_size_is_run_and_cited(tmp_path: Path) -> None:
+    ARCHIVES["vtab"](tmp_path / "data" / "vtab")
+    done = streamlab.run(
+        "class-incremental", "vtab@4", ["ncm"], seeds=1, out=tmp_path / "runs", show=False, workers=0,
+        data=str(tmp_path / "data"), settings={"scenario": {"tasks": 5}, "backbone": {"name": "pixels"}},
+    )  # fmt: skip
+    assert done.complete
+    assert citations(tmp_path / "runs")
