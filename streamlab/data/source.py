@@ -66,6 +66,9 @@ class Source:
                     f"{where}: label {labels[wrong]} of image {wrong} names none of the "
                     f"{len(self.class_names)} classes"
                 )
+        if len(set(self.class_names)) < len(self.class_names):
+            twice = next(name for name in self.class_names if self.class_names.count(name) > 1)
+            raise CorruptFile(f"source {self.name}: two classes are named {twice!r}")
         for label in np.flatnonzero(np.bincount(self.train_labels, minlength=len(self.class_names)) == 0):
             raise CorruptFile(
                 f"source {self.name}: class {self.class_names[label]} (label {label}) has no training image"

@@ -1,0 +1,136 @@
+"""Arrays as people save them: what is unmistakable is converted and said, what is not is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from making import make_source
+
+from streamlab.data.load import load_source
+from streamlab.data.source import Source
+from streamlab.errors import CorruptFile, StreamlabError
+
+SOURCE = make_source(classes=3, train=5, test=2)
+IMAGES, LABELS = SOURCE.train_images, SOURCE.train_labels
+
+
+def saved(path: Path, **changed: Any) -> Source:
+    arrays = {
+        "x_train": IMAGES, "y_train": LABELS, "x_test": SOURCE.test_images, "y_test": SOURCE.test_labels,
+    }  # fmt: skip
+    np.savez(path / "own.npz", **{k: v for k, v in {**arrays, **changed}.items() if v is not None})
+    return load_source(f"npz:{path / 'own.npz'}")
+
+
+@pytest.mark.parametrize(
+    ("of", "names", "said"),
+    [
+        (lambda y: y + 1, ("1", "2", "3"), "its 3 labels, as 1 and 3, are classes 0 on"),
+        (lambda y: np.array([2, 5, 11])[y], ("2", "5", "11"), "as 2 and 11, are classes"),
+        (lambda y: np.array(["a2", "a10", "b"])[y], ("a2", "a10", "b"), "as a2 and b, are classes"),
+        (lambda y: np.array([b"cat", b"dog", b"eel"])[y], ("cat", "dog", "eel"), "as cat and eel"),
+        (lambda y: y.astype(np.float32), ("0", "1", "2"), ""),
+        (lambda y: y[:, None], ("0", "1", "2"), ""),
+        (lambda y: np.eye(3)[y], ("0", "1", "2"), "train labels are one-hot"),
+    ],
+)
+def test_labels_of_any_kind_become_classes(
+    of: Any, names: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    source = saved(tmp_path, y_train=of(LABELS), y_test=of(SOURCE.test_labels))
+    assert source.class_names == names
+    np.testing.assert_array_equal(source.train_labels, LABELS)
+    np.testing.assert_array_equal(source.test_labels, SOURCE.test_labels)
+    assert said in " ".join(source.notes)
+    assert bool(source.notes) == bool(said)
+
+
+def test_named_classes_are_counted_from_0_or_1_or_named_by_the_labels(tmp_path: Path) -> None:
+    names = np.array(["x", "y", "z"])
+    one = saved(tmp_path, y_train=LABELS + 1, y_test=SOURCE.test_labels + 1, class_names=names)
+    text = saved(tmp_path, y_train=names[LABELS], y_test=names[SOURCE.test_labels], class_names=names)
+    for source in (one, text):
+        assert source.class_names == ("x", "y", "z")
+        np.testing.assert_array_equal(source.train_labels, LABELS)
+    assert "labels begin at 1" in one.notes[0]
+    with pytest.raises(CorruptFile, match="label 5 names none of its 3 classes"):
+        saved(tmp_path, y_train=np.where(LABELS == 2, 5, LABELS), class_names=names)
+    with pytest.raises(CorruptFile, match="two classes are named 'x'"):
+        saved(tmp_path, class_names=np.array(["x", "y", "x"]))
+
+
+@pytest.mark.parametrize(
+    ("of", "said"),
+    [
+        (lambda x: x.astype(np.int64), "levels (int64) from 0 to 255 are taken as they are"),
+        (lambda x: x.astype(np.float32), "levels (float32) from 0 to 255"),
+        (lambda x: (x / 255).astype(np.float32), "levels (float32) from 0 to 1 are scaled"),
+        (lambda x: x.astype(np.uint16) * 257, "levels (uint16) of 16 bits are scaled"),
+        (lambda x: x.reshape(len(x), -1), "train rows of 64 are taken for 8x8, grey"),
+        (lambda x: x.transpose(0, 2, 3, 1), ""),
+    ],
+)
+def test_pixels_of_any_kind_become_bytes(of: Any, said: str, tmp_path: Path) -> None:
+    source = saved(tmp_path, x_train=of(IMAGES), x_test=of(SOURCE.test_images))
+    np.testing.assert_array_equal(source.train_images, IMAGES)
+    np.testing.assert_array_equal(source.test_images, SOURCE.test_images)
+    assert said in " ".join(source.notes)
+    assert bool(source.notes) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"x_train": IMAGES.astype(np.float32) - 3}, "these are float32, uint8 from -3 to"),
+        ({"x_train": np.full((15, 1, 8, 8), 1e5)}, "from 0 to 100000"),
+        ({"x_train": np.zeros((15, 3, 12, 3), np.uint8)}, "may have its channels second or last"),
+        ({"x_train": np.zeros((15, 12, 3, 12), np.uint8)}, "may have its channels second or last"),
+        ({"x_train": np.zeros((15, 50), np.uint8)}, "are flat rows of no square"),
+        ({"x_train": np.zeros((15, 2, 2, 2, 2), np.uint8)}, r"must be \(N, H, W\)"),
+        ({"y_train": LABELS + 0.5}, "train_labels must be integers, text or one-hot, not float64"),
+        ({"y_train": np.zeros((15, 4))}, "are not one-hot"),
+        ({"y_train": LABELS[:9]}, "15 train images, 9 labels"),
+        ({"train_factor_font": np.arange(4)}, r"train_factor_font has the shape \(4,\), and 15 images"),
+        ({"y_test": None}, "has no array test_labels"),
+        ({"y_test": np.full(6, 7)}, r"class 7 \(label 3\) has no training image"),
+    ],
+)
+def test_what_may_mean_several_things_is_refused(
+    changed: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(StreamlabError, match=message):
+        saved(tmp_path, **changed)
+
+
+def test_four_channels_last_are_four_channels(tmp_path: Path) -> None:
+    deep = np.random.default_rng(0).integers(0, 256, (15, 12, 12, 4)).astype(np.uint8)
+    source = saved(tmp_path, x_train=deep, x_test=deep[:6])
+    np.testing.assert_array_equal(source.train_images, deep.transpose(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("names", [("images", "labels"), ("x_train", "y_train")])
+def test_a_file_without_a_test_split_has_a_fifth_held_out(names: tuple[str, str], tmp_path: Path) -> None:
+    size = {"train_factor_size": np.arange(15)}
+    np.savez(tmp_path / "one.npz", **{names[0]: IMAGES, names[1]: LABELS}, **size)
+    source = load_source(f"npz:{tmp_path / 'one.npz'}")
+    assert np.bincount(source.test_labels).tolist() == [1, 1, 1]
+    assert source.train_factors["size"].dtype.kind == "U"
+    rows = [int(row) for row in (*source.train_factors["size"], *source.test_factors["size"])]
+    assert sorted(rows) == list(range(15))
+    for split in ("train", "test"):
+        chosen = getattr(source, f"{split}_factors")["size"].astype(int)
+        np.testing.assert_array_equal(getattr(source, f"{split}_images"), IMAGES[chosen])
+        np.testing.assert_array_equal(getattr(source, f"{split}_labels"), LABELS[chosen])
+    assert "a fifth of each class is held out" in source.notes[0]
+    np.savez(tmp_path / "few.npz", images=IMAGES[:3], labels=np.arange(3))
+    with pytest.raises(StreamlabError, match="class 0 has one image, and needs two to hold one out"):
+        load_source(f"npz:{tmp_path / 'few.npz'}")
+
+
+def test_a_single_array_is_no_archive(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", IMAGES)
+    with pytest.raises(CorruptFile, match="it is no npz archive, or not whole"):
+        load_source(f"npz:{tmp_path / 'a.npy'}")
