@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
@@ -14,8 +13,9 @@ from streamlab.data.source import Source
 from streamlab.errors import StreamlabError, unknown
 from streamlab.plans.episodes import PHASES, Episode, EpisodePlan, Phase
 
+from .blocks import half_blocks
+
 _SHOWN_QUERIES = 3
-_SHADES = " ░▒▓█"
 
 
 def print_episode_plan(plan: EpisodePlan, source: Source, console: Console | None = None) -> None:
@@ -63,7 +63,7 @@ def print_episode(plan: EpisodePlan, source: Source, name: str, picture: Path | 
         shown = support[: max(1, room - _SHOWN_QUERIES)]
         asked = query[: max(0, room - len(shown))]
         coloured = console.is_terminal and not console.no_color
-        lines = [_half_blocks(_pixels(source, index), coloured) for index in (*shown, *asked)]
+        lines = [half_blocks(_pixels(source, index), coloured) for index in (*shown, *asked)]
         shown_name = source.class_names[label][:6]
         for row in range(len(lines[0])):
             text = Text(f"{shown_name if row == 0 else '':<7}")
@@ -89,27 +89,6 @@ def _pixels(source: Source, index: int) -> np.ndarray[tuple[int, ...], np.dtype[
     train = len(source.train_labels)
     chosen = source.train_images[index] if index < train else source.test_images[index - train]
     return np.asarray(chosen)
-
-
-def _half_blocks(
-    image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], coloured: bool, size: int = 14
-) -> list[Text]:
-    """A picture as lines of half blocks, two pixels a character; of shades where there is no colour."""
-    from PIL import Image
-
-    grey = Image.fromarray(image.mean(0).astype(np.uint8)).resize((size, size), Image.Resampling.BOX)
-    pixels = np.asarray(grey)
-    lines = []
-    for top, bottom in zip(pixels[::2], pixels[1::2], strict=True):
-        line = Text()
-        for upper, lower in zip(top.tolist(), bottom.tolist(), strict=True):
-            style = Style(color=f"rgb({upper},{upper},{upper})", bgcolor=f"rgb({lower},{lower},{lower})")
-            if coloured:
-                line.append("▀", style)
-            else:
-                line.append(_SHADES[(upper + lower) * 5 // 512])
-        lines.append(line)
-    return lines
 
 
 def _draw(episode: Episode, source: Source, path: Path, title: str) -> None:

@@ -195,7 +195,8 @@ def list_plugins(
 @app.command()
 def describe(
     scenario: Annotated[
-        str, typer.Argument(help="A scenario by name.", autocompletion=complete("scenarios"))
+        str,
+        typer.Argument(help="A scenario or a source by name.", autocompletion=complete("scenarios")),
     ] = "si-blurry",
     source: SourceName = None,
     seed: Annotated[int, typer.Option(help="The plan's seed.")] = 0,
@@ -203,7 +204,9 @@ def describe(
     data: Data = None,
     picture: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.png", help="Write the plan as a picture (png, svg or pdf)."),
+        typer.Option(
+            metavar="FILE.png", help="Write the plan as a picture (png, svg or pdf), or a contact sheet."
+        ),
     ] = None,
     episode: Annotated[
         str | None,
@@ -211,15 +214,23 @@ def describe(
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Show a plan: which class appears when, counts, imbalance; or one few-shot episode."""
+    """Show a plan (which class appears when, counts, imbalance), one few-shot episode, or a source."""
     from streamlab.config import parse_settings
     from streamlab.data.load import load_source
+    from streamlab.data.names import plugin_of
     from streamlab.planning import make_plan
     from streamlab.plans.episodes import EpisodePlan
 
     from .describe import draw_plan, print_plan
     from .describe_episodes import print_episode, print_episode_plan
 
+    if scenario not in plugins.names("scenarios") and plugin_of(scenario) in plugins.names("sources"):
+        from .describe_source import print_source
+
+        if source or settings or episode:
+            raise StreamlabError(f"{scenario} is a source; it is shown without --source, --set and --episode")
+        print_source(load_source(scenario, data), picture)
+        return
     loaded = load_source(source or "glyphs-100", data)
     tree = parse_settings(settings or ())
     for section in tree:
