@@ -73,7 +73,7 @@ def domainnet(root: Path) -> None:
 def omniglot(root: Path) -> None:
     for part, count in (("background", 964), ("evaluation", 659)):
         for number in range(count):
-            folder = root / f"images_{part}" / f"Alphabet_{number % 7}" / f"character{number:03}"
+            folder = root / f"images_{part}" / f"{part.title()}_{number % 7}" / f"character{number:03}"
             folder.mkdir(parents=True)
             for drawer in range(1, 7):
                 Image.fromarray(RNG.integers(0, 2, (6, 6)).astype(bool)).save(

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 from archives import ARCHIVES
 from making import write_every_source
@@ -129,7 +130,16 @@ def test_the_table_of_streams_and_sources_is_whole_and_each_command_runs(tmp_pat
         make(tmp_path / "data" / plugins.load("sources", name).folder)
     listed = [f"class-{n % 2}/{n // 2}.png,{n % 2}" for n in range(6)]
     (tmp_path / "pictures" / "list.csv").write_text("\n".join(["file,label", *listed]))
-    places = {"csv:": f"csv:{tmp_path}/", "folder:": f"folder:{tmp_path}/", "npz:": f"npz:{tmp_path}/"}
+    pictures = [str(tmp_path / "pictures" / line.split(",")[0]) for line in listed]
+    kinds = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+    told = {"image": pictures, "label": [n % 2 for n in range(6)]}
+    datasets.Dataset.from_dict(told, features=kinds).save_to_disk(str(tmp_path / "table"))
+    places = {
+        "csv:": f"csv:{tmp_path}/",
+        "hf:": f"hf:{tmp_path}/",
+        "folder:": f"folder:{tmp_path}/",
+        "npz:": f"npz:{tmp_path}/",
+    }
     places["plan_file="] = f"plan_file={tmp_path}/"
     streamlab.plan("si-blurry", "glyphs-100").save(tmp_path / "plan.safetensors")
     for name, command in rows:

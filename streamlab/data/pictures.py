@@ -22,7 +22,7 @@ import numpy as np
 from ..errors import StreamlabError
 from ..files import cache_folder, locked, write_json
 from .progress import listener
-from .reading import Rule, header, pixels
+from .reading import Picture, Rule, header, pixels
 from .source import Source
 
 if TYPE_CHECKING:
@@ -38,11 +38,11 @@ SPLITS = ("train", "test")
 class Pictures:
     """The files of a split and their classes, in the order of their arrays; of factors, a text a file."""
 
-    files: list[Path] = field(default_factory=list)
+    files: list[Picture] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     factors: dict[str, list[str]] = field(default_factory=dict)
 
-    def add(self, files: Sequence[Path], label: int, **factors: str) -> None:
+    def add(self, files: Sequence[Picture], label: int, **factors: str) -> None:
         """More files of a class."""
         self.files.extend(files)
         self.labels.extend([label] * len(files))
@@ -52,13 +52,14 @@ class Pictures:
 
 def decoded(
     name: str,
-    root: Path,
+    root: Path | None,
     class_names: tuple[str, ...],
     splits: Mapping[str, Pictures],
     rule: Rule,
     notes: tuple[str, ...] = (),
 ) -> Source:
-    """The source of these files: grey where every picture is, else colour; factor: file, the path below root.
+    """The source of these files: grey where every picture is, else colour; factor: file, the path
+    below root, where there is one.
 
     What was converted is among its notes. Raises StreamlabError for pictures of several sizes and no rule,
     and for a disk without room; CorruptFile, naming it, for a picture that cannot be read.
@@ -70,8 +71,8 @@ def decoded(
     said = tuple(f"{name}: {count} pictures: {what}" for what, count in sorted(converted.items()))
 
     def factors(split: Pictures) -> dict[str, NDArray[Any]]:
-        files = [path.relative_to(root).as_posix() for path in split.files]
-        return {key: np.array(values) for key, values in {"file": files, **split.factors}.items()}
+        files = {"file": [_place(file, root) for file in split.files]} if root else {}
+        return {key: np.array(values) for key, values in {**files, **split.factors}.items()}
 
     return Source(
         name,
@@ -104,10 +105,10 @@ def pictures_in(folder: Path) -> list[Path]:
     )
 
 
-def _decoded(name: str, root: Path, splits: Mapping[str, Pictures], rule: Rule) -> Path:
+def _decoded(name: str, root: Path | None, splits: Mapping[str, Pictures], rule: Rule) -> Path:
     """The folder with train.npy and test.npy, each (N, C, H, W) uint8; made where it is not there."""
     files = [path for split in SPLITS for path in splits[split].files]
-    listing = [(str(path.relative_to(root)), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    listing = [(_place(file, root), *_stamp(file)) for file in files]
     ends = len(splits["train"].files)
     key = hashlib.sha256(json.dumps([_FORM, str(root), str(rule), ends, listing]).encode()).hexdigest()[:24]
     target = cache_folder() / "decoded" / key
@@ -122,6 +123,18 @@ def _decoded(name: str, root: Path, splits: Mapping[str, Pictures], rule: Rule) 
         (part / ".lock").unlink(missing_ok=True)
         part.rename(target)
     return target
+
+
+def _place(file: Picture, root: Path | None) -> str:
+    return file.relative_to(root).as_posix() if isinstance(file, Path) and root else str(file)
+
+
+def _stamp(file: Picture) -> tuple[int, int] | tuple[str]:
+    """What changes with the picture."""
+    if not isinstance(file, Path):
+        return (file.stamp,)
+    found = file.stat()
+    return found.st_size, found.st_mtime_ns
 
 
 def _decode(name: str, folder: Path, splits: Mapping[str, Pictures], rule: Rule) -> None:
@@ -172,9 +185,9 @@ def _make_room(name: str, path: Path, shape: tuple[int, ...]) -> None:
         ) from None
 
 
-def _shape(name: str, files: Sequence[Path], rule: Rule, pool: ThreadPoolExecutor) -> tuple[int, int, int]:
+def _shape(name: str, files: Sequence[Picture], rule: Rule, pool: ThreadPoolExecutor) -> tuple[int, int, int]:
     """(C, H, W) of all pictures, from their headers."""
-    sizes, channels = dict[tuple[int, int], Path](), 1
+    sizes, channels = dict[tuple[int, int], Picture](), 1
     for path, found in zip(files, pool.map(header, files), strict=True):
         sizes.setdefault(rule.size(found.size), path)
         channels = channels if found.grey else 3

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -81,6 +82,34 @@ class Rule:
         return picture.crop((left, top, left + self.crop, top + self.crop))
 
 
+@dataclass(frozen=True, eq=False)
+class InTable:
+    """A picture in a row of a table of `datasets`, whose `column` is not decoded. stamp: of its files."""
+
+    table: Any
+    column: str
+    row: int
+    name: str
+    stamp: str
+
+    def __str__(self) -> str:
+        return self.name
+
+    def open(self) -> IO[bytes]:
+        """What was stored: bytes, or the file that it names."""
+        stored = self.table[self.row][self.column]
+        content = stored["bytes"] if stored else b""
+        return io.BytesIO(content) if content is not None else Path(stored["path"]).open("rb")
+
+
+Picture = Path | InTable
+
+
+def opened(picture: Picture) -> IO[bytes]:
+    """The file's bytes."""
+    return picture.open("rb") if isinstance(picture, Path) else picture.open()
+
+
 @dataclass(frozen=True)
 class Header:
     """What a picture's header says: (H, W) as it is shown, and whether it is grey."""
@@ -89,12 +118,12 @@ class Header:
     grey: bool
 
 
-def header(path: Path) -> Header:
+def header(path: Picture) -> Header:
     """Raises CorruptFile, naming it, for what is no picture."""
     from PIL import Image
 
     try:
-        with Image.open(path) as picture:
+        with opened(path) as file, Image.open(file) as picture:
             width, height = picture.size
             if picture.getexif().get(_ORIENTATION) in _SIDEWAYS:
                 width, height = height, width
@@ -103,7 +132,7 @@ def header(path: Path) -> Header:
         raise _unreadable(path, error) from None
 
 
-def pixels(path: Path, rule: Rule, grey: bool) -> tuple[NDArray[np.uint8], list[str]]:
+def pixels(path: Picture, rule: Rule, grey: bool) -> tuple[NDArray[np.uint8], list[str]]:
     """(C, H, W) uint8 of one channel or three, and what was converted on the way, as `16 bits scaled to 8`.
 
     Turned as EXIF says, transparent parts laid on white, 16 bits scaled by their range, CMYK and palettes as
@@ -113,8 +142,8 @@ def pixels(path: Path, rule: Rule, grey: bool) -> tuple[NDArray[np.uint8], list[
     from PIL import Image
 
     try:
-        with Image.open(path) as opened:
-            plain, converted = _plain(opened, "L" if grey else "RGB", path)
+        with opened(path) as file, Image.open(file) as picture:
+            plain, converted = _plain(picture, "L" if grey else "RGB", path)
             made = np.asarray(rule.of(plain), np.uint8)
     except (OSError, ValueError, SyntaxError) as error:
         raise _unreadable(path, error) from None
@@ -125,7 +154,7 @@ def pixels(path: Path, rule: Rule, grey: bool) -> tuple[NDArray[np.uint8], list[
     return made.reshape(made.shape[0], made.shape[1], -1).transpose(2, 0, 1), converted
 
 
-def _plain(picture: Image, mode: str, path: Path) -> tuple[Image, list[str]]:
+def _plain(picture: Image, mode: str, path: Picture) -> tuple[Image, list[str]]:
     """In this mode, upright and opaque, with what had to be done."""
     from PIL import Image, ImageOps
 
@@ -156,5 +185,5 @@ def _plain(picture: Image, mode: str, path: Path) -> tuple[Image, list[str]]:
     return upright.convert(mode), converted
 
 
-def _unreadable(path: Path, error: Exception) -> CorruptFile:
+def _unreadable(path: Picture, error: Exception) -> CorruptFile:
     return CorruptFile(f"{path} cannot be read as a picture ({error})")
