@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 METHODS = ["tests/strategies"]
 KERNEL = [f"tests/streamlab/test_{name}.py" for name in ("memory", "schedules", "views", "mended", "compare")]
+DATA = [f"tests/streamlab/test_{name}.py" for name in ("pictures", "arrays", "sources")]
 # name: file, what stands there, what stands there instead, which tests must notice
 MUTANTS = {
     "agem never projects": ("strategies/agem.py", "torch.where(along < 0,", "torch.where(along < -1e30,", METHODS),
@@ -27,7 +28,7 @@ MUTANTS = {
     "bic's teacher uncorrected": ("strategies/bic.py", "self.corrected(self.teacher.logits(batch.images))", "self.teacher.logits(batch.images)", METHODS),
     "bic without an offset": ("strategies/bic.py", "pair[0] * logits + pair[1]", "pair[0] * logits", METHODS),
     "der++ without alpha": ("strategies/der_plus_plus.py", "self.options.alpha * F.mse_loss", "F.mse_loss", METHODS),
-    "der++ without beta": ("strategies/der_plus_plus.py", "self.options.beta * F.cross", "F.cross", METHODS),
+    "der++ without beta": ("strategies/der_plus_plus.py", "self.options.beta * self.cross", "self.cross", METHODS),
     "dualprompt pushes": ("strategies/dualprompt.py", "self.details.pull * distances", "-self.details.pull * distances", METHODS),
     "er without replayed": ("strategies/er.py", "self.buffer.draw(self.rehearsal.beside(batch))", "self.buffer.draw(0)", METHODS),
     "er-ace masks nothing": ("strategies/er_ace.py", "index_fill_(0, batch.labels, True)", "fill_(True)", METHODS),
@@ -44,7 +45,7 @@ MUTANTS = {
     "gem without a margin": ("strategies/gem.py", "v = margin + least", "v = least", METHODS),
     "icarl without its teacher": ("strategies/icarl.py", "self.teacher.logits(combined.images).sigmoid()", "logits.detach().sigmoid()", METHODS),
     "icarl's means unnormalised": ("strategies/icarl.py", "self.means.copy_(F.normalize(sums))", "self.means.copy_(sums)", METHODS),
-    "joint on scaled logits": ("strategies/joint.py", 'return {"task": F.cross', 'return {"task": 2 * F.cross', METHODS),
+    "joint on scaled logits": ("strategies/joint.py", 'return {"task": self.cross', 'return {"task": 2 * self.cross', METHODS),
     "l2p pushes": ("strategies/l2p.py", "self.details.pull * near", "-self.details.pull * near", METHODS),
     "linear-probe among all": ("strategies/linear_probe.py", "combined.labels, self.exposed)", "combined.labels)", METHODS),
     "lwf without its weight": ("strategies/lwf.py", "self.options.weight * kd_loss", "kd_loss", METHODS),
@@ -68,7 +69,7 @@ MUTANTS = {
     "slda without shrinkage": ("strategies/slda.py", "+ self.options.shrinkage * identity", "+ 0 * identity", METHODS),
     "teen without its shift": ("strategies/teen.py", "(1 - shift_weight) * p + shift_weight", "p + shift_weight", METHODS),
     "wa never aligned": ("strategies/wa.py", "lambda_ * kd_loss", "kd_loss", METHODS),
-    "a budget whole to each buffer": ("streamlab/account.py", "(budget.bytes - needed) // len(buffers) // size", "(budget.bytes - needed) // size", KERNEL),
+    "a budget whole to each buffer": ("streamlab/account.py", "(budget.bytes - needed) // len(buffers) // _ex", "(budget.bytes - needed) // _ex", KERNEL),
     "exemplars whole to each buffer": ("streamlab/account.py", "total // len(buffers) + (number < total % len(buffers))", "total", KERNEL),
     "the survey leaves prompts out": ("streamlab/memory/ledger.py", 'for kind in ("prompts", "keys", "masks")', 'for kind in ("keys", "masks")', KERNEL),
     "a base's rate by the step": ("streamlab/training.py", "unit=self.rate_by", 'unit="step"', METHODS),
@@ -77,8 +78,17 @@ MUTANTS = {
     "the first session decays as all": ("streamlab/simulator/simulation.py", "self.first.of(self.later) if number == 0", "self.later if number == 0", KERNEL),
     "resumed between sessions at the later rate": ("streamlab/simulator/simulation.py", "progress.segment - between", "progress.segment", KERNEL),
     "buffers keep views": ("streamlab/memory/buffer.py", "batch.originals.index_select", "batch.images.index_select", KERNEL),
-    "an exemplar has one view": ("streamlab/views.py", "self.served + len(images)", "self.served", KERNEL),
+    "an exemplar has one view": ("streamlab/augmentation/views.py", "self.served + len(images)", "self.served", KERNEL),
     "remembered in every epoch": ("streamlab/simulator/stream_simulation.py", "if progress.epoch == self.epochs_of(progress.segment) - 1:", "if True:", KERNEL),
+    "a picture's middle is its corner": ("streamlab/data/reading.py", "round((height - self.crop) / 2)", "0", DATA),
+    "16 bits are cut": ("streamlab/data/reading.py", "((levels + 128) // 257)", "np.minimum(levels, 255)", DATA),
+    "icons lie on black": ("streamlab/data/reading.py", '"RGBA", upright.size, "white"', '"RGBA", upright.size, "black"', DATA),
+    "a decoding begins anew": ("streamlab/data/pictures.py", "range(state[split], len(files), _CHUNK)", "range(0, len(files), _CHUNK)", DATA),
+    "held out by name alone": ("streamlab/data/image_folder.py", 'f"{of_class}/{path}"', "path", DATA),
+    "cub's splits are exchanged": ("streamlab/data/picture_sets.py", 'trains[number] == "1"', 'trains[number] == "0"', DATA),
+    "core50's sessions": ("streamlab/data/picture_sets.py", "_TEST_SESSIONS = (3, 7, 10)", "_TEST_SESSIONS = (3, 7, 9)", DATA),
+    "labels in the order of text": ("streamlab/data/npz.py", "list(in_natural_order(values.tolist()))", "values.tolist()", DATA),
+    "floats are cut": ("streamlab/data/npz.py", "np.floor(array * scale + 0.5)", "np.floor(array * scale)", DATA),
 }  # fmt: skip
 
 

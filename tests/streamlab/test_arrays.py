@@ -67,7 +67,10 @@ def test_named_classes_are_counted_from_0_or_1_or_named_by_the_labels(tmp_path: 
     [
         (lambda x: x.astype(np.int64), "levels (int64) from 0 to 255 are taken as they are"),
         (lambda x: x.astype(np.float32), "levels (float32) from 0 to 255"),
-        (lambda x: (x / 255).astype(np.float32), "levels (float32) from 0 to 1 are scaled"),
+        (
+            lambda x: np.maximum(x / 255 - 0.001, 0).astype(np.float32),
+            "levels (float32) from 0 to 1 are scaled",
+        ),
         (lambda x: x.astype(np.uint16) * 257, "levels (uint16) of 16 bits are scaled"),
         (lambda x: x.reshape(len(x), -1), "train rows of 64 are taken for 8x8, grey"),
         (lambda x: x.transpose(0, 2, 3, 1), ""),

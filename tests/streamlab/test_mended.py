@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from making import make_source, resolved, simulate
+from mutants import MUTANTS, ROOT
 
 import streamlab
 from streamlab import plugins
@@ -250,6 +251,14 @@ def test_a_command_that_needs_no_torch_does_not_import_it(command: list[str], tm
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_every_mutant_has_a_line_to_break() -> None:
+    """`python tests/mutants.py` breaks them one at a time; a line that has moved would be broken nowhere."""
+    for name, (file, old, new, _) in MUTANTS.items():
+        text = (ROOT / file).read_text(encoding="utf-8")
+        assert text.count(old) == 1, f"{name}: {file} has {old!r} {text.count(old)} times"
+        assert new != old
 
 
 def test_the_kernel_names_no_strategy() -> None:
