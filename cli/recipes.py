@@ -9,6 +9,8 @@ from rich.table import Table
 
 from streamlab import recipes
 from streamlab.data.load import data_folder, load_source, source_plugin
+from streamlab.data.names import several
+from streamlab.errors import StreamlabError
 from streamlab.experiments.request import Request, read_recipe
 from streamlab.recipes import PREFIX, About
 
@@ -51,9 +53,15 @@ def print_recipe(name: str, data: str | None, timed: bool) -> None:
 
 
 def check_protocol(told: About, request: Request) -> None:
-    """Say before anything is run what a recipe lacks here; raises StreamlabError."""
-    source = load_source(request.source, request.data)
-    recipes.check_source(told, source)
+    """Raise StreamlabError where a recipe's protocol is of another number of classes than the source.
+
+    A published source says how many it has; any other is read.
+    """
+    plugin = source_plugin(several(request.source)[0])[0]
+    published = len(several(request.source)) == 1 and hasattr(plugin, "classes")
+    found = plugin.classes if published else len(load_source(request.source, request.data).class_names)
+    if found != told.classes:
+        raise StreamlabError(f"the recipe is of {told.classes} classes, and {request.source} has {found}")
 
 
 def print_beside(told: About, folder: Path) -> None:

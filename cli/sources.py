@@ -12,6 +12,7 @@ from rich.table import Table
 from streamlab import plugins
 from streamlab.config import readable_bytes
 from streamlab.data.load import data_folder, source_plugin
+from streamlab.data.names import plugin_of
 from streamlab.data.picture_sets import PictureSet
 from streamlab.data.published import Published
 from streamlab.errors import StreamlabError
@@ -20,7 +21,7 @@ from streamlab.errors import StreamlabError
 def print_sources(data: str | None) -> None:
     """A line a source: published ones with their counts, the others with how to name them."""
     folder = data_folder(data)
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     table.add_column("source")
     for heading in ("classes", "train", "test", "image", "size"):
         table.add_column(heading, justify="right")
@@ -63,7 +64,7 @@ def _bytes(source: Published | PictureSet, files: list[Path]) -> str:
 
 def fetch_source(name: str, data: str | None) -> None:
     """Download a source under a progress bar; raises StreamlabError for one that cannot be fetched."""
-    plugin, what = source_plugin(name)
+    plugin, what = source_plugin(name if ":" in name else plugin_of(name))
     if not hasattr(plugin, "fetch"):
         raise StreamlabError(f"source {name} is your own; there is nothing to fetch")
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())

@@ -9,13 +9,10 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..config import configure
 from ..errors import StreamlabError, unknown
-
-if TYPE_CHECKING:
-    from ..data.source import Source
 
 _FOLDER = Path(__file__).parent
 PREFIX = "recipe:"
@@ -96,10 +93,3 @@ def of_rows(recipe: Mapping[str, Any], strategies: Sequence[str]) -> dict[str, A
     left_out = {name for row in others for name in (row.strategy, row.label)} - kept
     settings = {name: value for name, value in recipe["settings"].items() if name not in left_out}
     return {**recipe, "settings": settings}
-
-
-def check_source(told: About, source: Source) -> None:
-    """Raise StreamlabError where a recipe's protocol is of another number of classes."""
-    found = len(source.class_names)
-    if found != told.classes:
-        raise StreamlabError(f"the recipe is of {told.classes} classes, and {source.name} has {found}")

@@ -289,6 +289,11 @@ def test_sources_are_listed_with_where_they_were_found(tiny_data: Path) -> None:
     assert max(len(line) for line in shown.splitlines()[:6]) <= 80
     there = call("data", "fetch", "fashion-mnist", "--data", str(tiny_data))
     assert there.stdout.strip() == f"fashion-mnist: in {tiny_data}"
+    kept = call("data", "fetch", "cub200@64", "--data", str(tiny_data))
+    assert (kept.returncode, kept.stderr) == (
+        2, "streamlab: source cub200@64: it is not fetched from here; have it from "
+        f"https://data.caltech.edu/records/65de6-vp158, and unpack it to {tiny_data / 'CUB_200_2011'}\n",
+    )  # fmt: skip
     own = call("data", "fetch", "folder:somewhere")
     assert (own.returncode, own.stderr) == (
         2, "streamlab: source folder:somewhere is your own; there is nothing to fetch\n",
