@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +15,7 @@ from making import make_source, write_pictures
 from streamlab.augmentation.views import view
 from streamlab.config import configure
 from streamlab.data.joined import joined
-from streamlab.errors import StreamlabError
+from streamlab.errors import CorruptFile, StreamlabError
 from streamlab.experiments.pretraining import DEFAULTS, Pretraining, pretrain
 from streamlab.nets.network import PixelStatistics, build_network
 from streamlab.schedules import Moment, rate_factor
@@ -124,11 +125,13 @@ def test_the_rate_rises_and_falls() -> None:
 def test_joined_sources_have_all_classes_and_one_shape() -> None:
     one, two = (
         make_source(classes=3, train=4, test=2, size=8),
-        make_source(classes=5, train=4, test=2, size=12),
+        dataclasses.replace(make_source(classes=5, train=4, test=2, size=12), name="other"),
     )
     both = joined([one, two])
     assert both.image_shape == (1, 8, 8)
-    assert both.class_names[:4] == ("tiny/class 0", "tiny/class 1", "tiny/class 2", "tiny/class 0")
+    assert both.class_names[:4] == ("tiny/class 0", "tiny/class 1", "tiny/class 2", "other/class 0")
+    with pytest.raises(CorruptFile, match="two classes are named 'tiny/class 0'"):
+        joined([one, one])
     assert np.array_equal(both.train_labels, np.concatenate([one.train_labels, two.train_labels + 3]))
     assert np.array_equal(both.train_images[:12], one.train_images)
     assert both.test_images.dtype == np.uint8
@@ -154,7 +157,7 @@ def test_images_are_moved_each_on_its_own_and_by_no_more_than_asked() -> None:
     mirrored = view(half.expand(64, -1, -1, -1), MovesConfig(mirror=True).operations, 0, 0)
     flipped = (mirrored[..., 14:].sum((1, 2, 3)) > 0).sum()
     assert 16 < flipped < 48
-    with pytest.raises(StreamlabError, match="augment: affine's scale is"):
+    with pytest.raises(StreamlabError, match="moves: scale is"):
         MovesConfig(scale=(1.2, 0.8))
 
 
