@@ -10,6 +10,7 @@ from rich.table import Table
 from streamlab import recipes
 from streamlab.data.load import data_folder, load_source, source_plugin
 from streamlab.data.names import several
+from streamlab.data.published import Listed
 from streamlab.errors import StreamlabError
 from streamlab.experiments.request import Request, read_recipe
 from streamlab.recipes import PREFIX, About
@@ -58,8 +59,8 @@ def check_protocol(told: About, request: Request) -> None:
     A published source says how many it has; any other is read.
     """
     plugin = source_plugin(several(request.source)[0])[0]
-    published = len(several(request.source)) == 1 and hasattr(plugin, "classes")
-    found = plugin.classes if published else len(load_source(request.source, request.data).class_names)
+    alone = len(several(request.source)) == 1 and isinstance(plugin, Listed)
+    found = plugin.classes if alone else len(load_source(request.source, request.data).class_names)
     if found != told.classes:
         raise StreamlabError(f"the recipe is of {told.classes} classes, and {request.source} has {found}")
 

@@ -14,7 +14,7 @@ from streamlab.config import readable_bytes
 from streamlab.data.load import data_folder, source_plugin
 from streamlab.data.names import plugin_of
 from streamlab.data.picture_sets import PictureSet
-from streamlab.data.published import Published
+from streamlab.data.published import Listed, Published
 from streamlab.errors import StreamlabError
 
 
@@ -29,7 +29,7 @@ def print_sources(data: str | None) -> None:
     others = []
     for plugin in plugins.installed("sources"):
         source = plugins.load("sources", plugin.name)
-        if not isinstance(source, Published | PictureSet):
+        if not isinstance(source, Listed):
             others.append(plugin)
             continue
         files = source.found(folder)
@@ -50,12 +50,12 @@ def print_sources(data: str | None) -> None:
         print(f"  {plugin.description}")
 
 
-def _place(source: Published | PictureSet) -> str:
+def _place(source: Listed) -> str:
     bundled = isinstance(source, Published) and not source.downloads
     return "bundled" if bundled else f"DATA/{source.folder}"
 
 
-def _bytes(source: Published | PictureSet, files: list[Path]) -> str:
+def _bytes(source: Listed, files: list[Path]) -> str:
     """Of its files; a set of pictures has too many to ask each."""
     if not files or isinstance(source, PictureSet):
         return "–"

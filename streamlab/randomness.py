@@ -116,7 +116,8 @@ def seed_torch(value: int) -> None:
     import torch
 
     torch.default_generator.manual_seed(value & ((1 << 63) - 1))
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch's own code leaves it unannotated
+    # Before CUDA is used, torch would keep each seeding in a list until it is: one a step, for ever on a CPU.
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch ships it without annotations
         torch.cuda.manual_seed_all(value & ((1 << 63) - 1))
 
 

@@ -84,7 +84,7 @@ MUTANTS = {
     "16 bits are cut": ("streamlab/data/reading.py", "((levels + 128) // 257)", "np.minimum(levels, 255)", DATA),
     "icons lie on black": ("streamlab/data/reading.py", '"RGBA", upright.size, "white"', '"RGBA", upright.size, "black"', DATA),
     "a decoding begins anew": ("streamlab/data/pictures.py", "range(state[split], len(files), _CHUNK)", "range(0, len(files), _CHUNK)", DATA),
-    "held out by name alone": ("streamlab/data/image_folder.py", 'f"{of_class}/{path}"', "path", DATA),
+    "held out by name alone": ("streamlab/data/held_out.py", 'f"{of_class}/{path}"', "path", DATA),
     "cub's splits are exchanged": ("streamlab/data/picture_sets.py", 'trains[number] == "1"', 'trains[number] == "0"', DATA),
     "core50's sessions": ("streamlab/data/picture_sets.py", "_TEST_SESSIONS = (3, 7, 10)", "_TEST_SESSIONS = (3, 7, 9)", DATA),
     "labels in the order of text": ("streamlab/data/npz.py", "list(in_natural_order(values.tolist()))", "values.tolist()", DATA),

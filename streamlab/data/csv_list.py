@@ -6,7 +6,8 @@ import csv
 from pathlib import Path
 
 from ..errors import CorruptFile, StreamlabError
-from .image_folder import held_out, in_natural_order
+from .held_out import hashed_apart
+from .image_folder import in_natural_order
 from .pictures import SPLITS, Pictures, decoded
 from .reading import Rule
 from .source import Source
@@ -35,7 +36,7 @@ def load(data: Path, what: str) -> Source:
     label_of = {of_class: number for number, of_class in enumerate(names)}
     splits = {split: Pictures() for split in SPLITS}
     divided = "split" in header
-    apart = frozenset() if divided else held_out(name, [(row[label], row[file]) for row in rows])
+    apart = frozenset() if divided else hashed_apart(name, [(row[label], row[file]) for row in rows])
     for number, row in enumerate(rows):
         split = row["split"] if divided else "test" if number in apart else "train"
         picture = path.parent / row[file]

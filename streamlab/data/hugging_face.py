@@ -15,7 +15,8 @@ from typing import Any
 
 from ..config import configure
 from ..errors import StreamlabError
-from .image_folder import held_out, in_natural_order
+from .held_out import hashed_apart
+from .image_folder import in_natural_order
 from .pictures import SPLITS, Pictures, decoded
 from .progress import Progress
 from .reading import InTable, Rule
@@ -116,7 +117,7 @@ def _source(what: str, splits: Mapping[str, Any], asked: Columns) -> Source:
     for split, table in chosen.items():
         apart: frozenset[int] = frozenset()
         if not test:
-            apart = held_out(name, [(value, str(row)) for row, value in enumerate(labels[split])])
+            apart = hashed_apart(name, [(value, str(row)) for row, value in enumerate(labels[split])])
         others = _factors(table, (image, label))
         stamp = str([(file["filename"], os.stat(file["filename"]).st_mtime_ns) for file in table.cache_files])
         raw = table.select_columns([image]).cast_column(image, datasets.Image(decode=False))

@@ -7,12 +7,12 @@ the user's cache, and mapped from there.
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import StreamlabError
+from .held_out import hashed_apart
 from .pictures import SPLITS, Pictures, decoded, pictures_in
 from .reading import Rule
 from .source import Source
@@ -61,7 +61,7 @@ def found(name: str, root: Path) -> tuple[tuple[str, ...], dict[str, Pictures], 
     for label, of_class in enumerate(names):
         for domain, folder in _places(top, of_class):
             files = pictures_in(folder)
-            apart = held_out(name, [(of_class, path.relative_to(folder).as_posix()) for path in files])
+            apart = hashed_apart(name, [(of_class, path.relative_to(folder).as_posix()) for path in files])
             for number, path in enumerate(files):
                 splits["test" if number in apart else "train"].add([path], label, **domain)
     return names, splits, notes
@@ -122,27 +122,6 @@ def _folders(top: Path) -> list[Path]:
 def _natural(text: str) -> list[tuple[int, int, str]]:
     parts = [part for part in re.split(r"([0-9]+)", text) if part]
     return [(0, int(part), part) if part[0] in "0123456789" else (1, 0, part) for part in parts]
-
-
-def held_out(name: str, listed: Sequence[tuple[str, str]]) -> frozenset[int]:
-    """Which pictures are a source's test split where it has none: a fifth of each class, at least one.
-
-    listed: class and path below it, a picture each. Chosen by a hash of both, so that neither the order nor
-    other pictures' names have a say, and numbered files of several classes are not chosen alike. Raises
-    StreamlabError for a class with one picture.
-    """
-    by_class: dict[str, list[tuple[str, int]]] = {}
-    for number, (of_class, path) in enumerate(listed):
-        hashed = hashlib.sha256(f"{of_class}/{path}".encode()).hexdigest()
-        by_class.setdefault(of_class, []).append((hashed, number))
-    for of_class, members in by_class.items():
-        if len(members) < 2:
-            raise StreamlabError(f"source {name}: class {of_class} has one picture, and needs two")
-    return frozenset(
-        number
-        for members in by_class.values()
-        for _, number in sorted(members)[: max(1, round(len(members) / 5))]
-    )
 
 
 def in_natural_order(names: Iterable[str]) -> tuple[str, ...]:

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from ..errors import CorruptFile, StreamlabError
 from ..randomness import Draws
+from .held_out import drawn_apart
 from .image_folder import in_natural_order
 from .source import Source
 
 Arrays = dict[str, NDArray[Any]]
-_SHARE = 0.2  # held out for testing where there is no test split
 _SPLITS = ("train", "test")
 _CHANNELS = (1, 3, 4)
 
@@ -46,7 +46,7 @@ def load(data: Path, what: str) -> Source:
             raise CorruptFile(f"{path}: {len(pixels[split])} {split} images, {len(numbers[split])} labels")
     factors = {split: _factors(path, arrays, split, len(numbers[split])) for split in numbers}
     if "test" not in numbers:
-        apart = _apart(path, numbers["train"], names)
+        apart = drawn_apart(str(path), numbers["train"], names, Draws(0, "npz"))
         notes.append("it has no test split: a fifth of each class is held out")
         for group in (pixels, numbers):
             whole: Any = group["train"]
@@ -194,15 +194,3 @@ def _factors(path: Path, arrays: Arrays, split: str, count: int) -> Arrays:
                 raise CorruptFile(f"{path}: {key} has the shape {array.shape}, and {count} images")
             found[key.removeprefix(prefix)] = array.astype(str)
     return found
-
-
-def _apart(path: Path, labels: NDArray[np.int64], names: tuple[str, ...]) -> NDArray[np.bool_]:
-    """A fifth of each class, drawn by its name; raises StreamlabError for a class of one image."""
-    apart = np.zeros(len(labels), bool)
-    for label, name in enumerate(names):
-        members = np.flatnonzero(labels == label)
-        if len(members) == 1:
-            raise StreamlabError(f"{path}: class {name} has one image, and needs two to hold one out")
-        count = max(1, round(_SHARE * len(members))) if len(members) else 0
-        apart[members[Draws(0, "npz", name).permutation(len(members))[:count]]] = True
-    return apart

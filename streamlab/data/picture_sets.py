@@ -13,6 +13,7 @@ from pathlib import Path
 from ..errors import CorruptFile, StreamlabError
 from .pictures import SPLITS, Pictures, decoded, pictures_in
 from .progress import Progress
+from .published import Listed
 from .reading import Rule
 from .source import Source
 
@@ -21,22 +22,15 @@ _TEST_SESSIONS = (3, 7, 10)
 _TEST_DRAWERS = 5  # of Omniglot's twenty
 
 
-@dataclass(frozen=True)
-class PictureSet:
+@dataclass(frozen=True, kw_only=True)
+class PictureSet(Listed):
     """A source plugin: a set of picture files below the data folder, unpacked there by its user.
 
-    classes, train, test (0: not known), shape (C, H, W): what it holds. folder: its own below the data
-    folder; files: what must lie in it, files or folders. layout: class names and files of both splits. rule:
-    the size, unless another stands after `@`. address: where it can be had.
+    layout: class names and files of both splits. rule: the size, unless another
+    stands after `@`. address: where it can be had.
     """
 
     name: str
-    classes: int
-    train: int
-    test: int
-    shape: tuple[int, int, int]
-    folder: str
-    files: tuple[str, ...]
     layout: Callable[[str, Path], Found]
     rule: str
     address: str
@@ -58,11 +52,6 @@ class PictureSet:
                 f"is not unpacked whole, or another"
             )
         return decoded(self.name + (str(rule) if size else ""), root, names, splits, rule)
-
-    def found(self, data: Path) -> list[Path]:
-        """What must be there where all of it is, else nothing."""
-        there = [data / self.folder / file for file in self.files]
-        return there if all(path.exists() for path in there) else []
 
     def fetch(self, data: Path, progress: Progress) -> None:
         """Raises StreamlabError where it is not there: its owners ask for a form, or give no checksum."""

@@ -12,22 +12,35 @@ from .progress import Progress
 from .source import Source
 
 
-@dataclass(frozen=True)
-class Published:
-    """A source plugin that `streamlab data` can list without reading it, and fetch.
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """What `streamlab data` tells of a source without reading it.
 
-    load: reads it from the data folder. classes, train, test, shape (C, H, W): what it holds.
-    folder: its own below the data folder; a bundled source's whole path. files: what must lie in
-    it, each plain or with .gz.
+    classes, train, test (0: not known), shape (C, H, W): what it holds. folder: its own below the data
+    folder; a bundled source's whole path. files: what must lie in it, files or folders.
     """
 
-    load: Callable[[Path], Source]
     classes: int
     train: int
     test: int
     shape: tuple[int, int, int]
     folder: str
     files: tuple[str, ...]
+
+    def found(self, data: Path) -> list[Path]:
+        """What must be there where all of it is, else nothing."""
+        there = [data / self.folder / file for file in self.files]
+        return there if all(path.exists() for path in there) else []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published(Listed):
+    """A source plugin that is fetched.
+
+    load: reads it from the data folder. files: each plain or with .gz.
+    """
+
+    load: Callable[[Path], Source]
     downloads: tuple[Download, ...] = ()
 
     def __call__(self, data: Path) -> Source:

@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import StreamlabError
 from ..randomness import Draws
+from .held_out import drawn_apart
 from .load import load_source
 from .source import Source
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-SHARE = 0.2
 
 
 def load(folder: Path, name: str) -> Source:
@@ -29,15 +27,10 @@ def load(folder: Path, name: str) -> Source:
 
 def carved(source: Source) -> Source:
     """Training and validation images of a source, the same whoever asks."""
-    labels, draws = source.train_labels, Draws(0, "validation", source.name)
-    apart = np.zeros(len(labels), bool)
-    for label, name in enumerate(source.class_names):
-        members = np.flatnonzero(labels == label)
-        if len(members) < 2:
-            raise StreamlabError(
-                f"source {source.name}: class {name} has {len(members)} image, too few to carve"
-            )
-        apart[members[draws.permutation(len(members))[: max(1, round(SHARE * len(members)))]]] = True
+    labels = source.train_labels
+    apart = drawn_apart(
+        f"source {source.name}", labels, source.class_names, Draws(0, "validation", source.name)
+    )
 
     def factors(rows: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
         return {factor: values[rows] for factor, values in source.train_factors.items()}

@@ -41,9 +41,11 @@ class ExpandingBackbone(Backbone):
             self.general, self.newest = backbone.split()
         self.earlier = _Earlier()
 
-    # A Backbone sets this once; here it follows from how many extractors there are, and nobody may set it.
+    # Every other backbone stores its feature size; this one's is derived, so that it is right after each
+    # growth and each resume. A type checker cannot allow that: through `Backbone` the attribute may be
+    # assigned, which here raises AttributeError, and nothing in the project does.
     @property
-    def feature_size(self) -> int:  # type: ignore[override]  # mypy: read-only, where Backbone's may be set
+    def feature_size(self) -> int:  # type: ignore[override]  # derived where Backbone's is stored, see above
         """Features of all extractors."""
         return self.extractor_size * (1 + len(self.earlier))
 

@@ -435,7 +435,7 @@ def test_no_engine_is_imported_before_it_is_asked_for() -> None:
 
 
 def test_a_source_of_few_images_cannot_be_carved() -> None:
-    with pytest.raises(StreamlabError, match="class class 0 has 1 image, too few to carve"):
+    with pytest.raises(StreamlabError, match="has one image, and needs two to hold one out"):
         carved(make_source(train=1))
 
 
