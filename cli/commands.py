@@ -75,7 +75,7 @@ def _run(
         check_protocol(protocol, request)
     from .watch import watch_experiment
 
-    folder = watch_experiment(request, options["out"], options["json_lines"], report, options["tensorboard"])
+    folder = watch_experiment(request, options["out"], options["json_lines"], report)
     if protocol is not None and not options["json_lines"]:
         print_beside(protocol, folder)
 

@@ -112,6 +112,15 @@ REQUEST: Mapping[str, Any] = {
             help="Keep more at task ends, for metrics that need it; repeatable.",
         ),
     ],
+    "log": Annotated[
+        list[str] | None,
+        typer.Option(
+            "--log",
+            metavar="tensorboard|wandb|mlflow|trackio",
+            help="Who else is told of evaluations, with options as wandb:project=mine; repeatable.",
+            autocompletion=complete("listeners"),
+        ),
+    ],
     "intervals": Annotated[
         bool | None, typer.Option("--intervals/--no-intervals", help="Refuse one seed, which has none.")
     ],
@@ -138,13 +147,6 @@ SHOWING: Mapping[str, tuple[Any, Any]] = {
                 help="Where the runs go; what is done there is not run again. (default: new in runs/)",
                 show_default=False,
             ),
-        ],
-        None,
-    ),
-    "tensorboard": (
-        Annotated[
-            Path | None,
-            typer.Option(metavar="FOLDER", help="Write TensorBoard scalars too.", show_default=False),
         ],
         None,
     ),

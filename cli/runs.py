@@ -56,6 +56,23 @@ def matrix(
 
 
 @runs_app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="An experiment's folder, a part of it, or a run's.")],
+    form: Annotated[
+        str, typer.Option("--to", metavar="csv|parquet|hf", help="Tables, or model folders for the hub.")
+    ] = "csv",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where it goes. (default: FOLDER/export)", show_default=False),
+    ] = None,
+) -> None:
+    """Write results as tidy tables, or the networks that runs kept as Hugging Face model folders."""
+    from .export import export_runs
+
+    export_runs(folder, form, out or folder / "export")
+
+
+@runs_app.command()
 def remove(
     folder: Annotated[Path, typer.Argument(help="An experiment's folder.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,

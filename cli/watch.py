@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from streamlab.errors import StreamlabError
-from streamlab.experiments.grid import Cell, Grid
+from streamlab.experiments.grid import Grid
 from streamlab.experiments.layout import new_folder
 from streamlab.experiments.request import Request
 from streamlab.experiments.run import Watcher, run_experiment
-from streamlab.experiments.tensorboard import Hear, also_to_tensorboard
-from streamlab.simulator import events
 
 from .lines import hanging
 from .views import fitting_view
 
 
-def watch_experiment(
-    request: Request, out: Path | None, json_lines: bool, report: bool, tensorboard: Path | None = None
-) -> Path:
+def watch_experiment(request: Request, out: Path | None, json_lines: bool, report: bool) -> Path:
     """Run an experiment, or what is left of it, and write its report where wanted; exit 1 if a run failed.
 
     Returns the folder.
@@ -29,10 +25,8 @@ def watch_experiment(
     folder = out or new_folder(request)
     make = fitting_view(json_lines)
 
-    @contextmanager
-    def watch(grid: Grid, title: str) -> Iterator[Watcher]:
-        with make(grid, title, folder) as view, also_to_tensorboard(tensorboard, view.hear) as hear:
-            yield _Listener(view, hear)
+    def watch(grid: Grid, title: str) -> AbstractContextManager[Watcher]:
+        return make(grid, title, folder)
 
     def tell(line: str) -> None:
         print(line, file=sys.stderr)
@@ -48,19 +42,6 @@ def watch_experiment(
         print(f"\nnot complete; go on with: streamlab resume {folder}", file=sys.stderr)
         raise SystemExit(1)
     return folder
-
-
-class _Listener:
-    """A view, and whoever else listens."""
-
-    def __init__(self, view: Watcher, hear: Hear) -> None:
-        self._view, self._hear = view, hear
-
-    def hear(self, cell: Cell, event: events.Event) -> None:
-        self._hear(cell, event)
-
-    def tick(self) -> None:
-        self._view.tick()
 
 
 @contextmanager

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .data.source import Source
     from .errors import StreamlabError
     from .strategy import Strategy
+    from .trained import TrainedNetwork, load_network
 
 __version__ = "0.1.0"
 __all__ = [
@@ -22,7 +23,9 @@ __all__ = [
     "Source",
     "Strategy",
     "StreamlabError",
+    "TrainedNetwork",
     "compare",
+    "load_network",
     "load_run",
     "plan",
     "run",
@@ -35,7 +38,9 @@ _HOMES = {
     "Source": "data.source",
     "Strategy": "strategy",
     "StreamlabError": "errors",
+    "TrainedNetwork": "trained",
     "compare": "api",
+    "load_network": "trained",
     "load_run": "api",
     "plan": "api",
     "run": "api",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
+import torch
 from torch import Tensor
 
 from .config import Budget, readable_bytes
@@ -97,15 +98,18 @@ class Account:
                 f"{each} of each of {classes} classes"
             )
 
-    def take_state(self) -> tuple[Any, dict[str, Tensor]]:
-        """The strategy's whole state as JSON values and named tensors."""
-        writer = StateWriter()
+    def take_state(self, leave_out: tuple[type, ...] = ()) -> tuple[Any, dict[str, Tensor]]:
+        """The strategy's whole state as JSON values and named tensors, less objects of some classes."""
+        writer = StateWriter(leave_out)
         state = self.attributes(everything=True)
         return {name: writer.plain(value, name) for name, value in state.items()}, writer.tensors
 
-    def put_state(self, plain: Any, tensors: dict[str, Tensor]) -> None:
-        """Fill the strategy, a new instance, with a state that was taken."""
-        reader, strategy = StateReader(tensors), self.strategy
+    def put_state(self, plain: Any, tensors: dict[str, Tensor], device: torch.device | None = None) -> None:
+        """Fill the strategy, a new instance, with a state that was taken.
+
+        device: where its tensors come to lie (None: where they lay).
+        """
+        reader, strategy = StateReader(tensors, device), self.strategy
         for name in [name for name in self.attributes(everything=True) if name not in plain]:
             delattr(strategy, name)
         for name, value in plain.items():

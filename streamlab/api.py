@@ -148,6 +148,16 @@ class Experiment:
 
         return write_report(gather([self.folder], reference), self.folder)[0]
 
+    def export(self, form: str = "csv", out: str | Path | None = None) -> list[Path]:
+        """Write results as tidy tables (csv or parquet) into `out` (the experiment's `export`).
+
+        Returns the files; docs/how-to/export.md tells of every column. Raises StreamlabError for another
+        form, or where pyarrow is missing.
+        """
+        from .experiments.export import export_tables
+
+        return export_tables(self._held, form, Path(out) if out is not None else self.folder / "export")
+
     @property
     def _held(self) -> list[HeldRun]:
         return read_runs(self.folder)

@@ -23,6 +23,7 @@ RECORDABLE = {
     "unexposed": "predictions without the class mask, before training and for classes not yet seen",
     "neighbours": "distances to the nearest of 1,000 training samples, by feature",
     "geometry": "how classes lie in feature space: ICNN score, intra/inter ratio, neural collapse",
+    "network": "the trained network, for streamlab.load_network",
 }
 
 

@@ -24,6 +24,7 @@ _SINGULAR = {
     "optimizers": "optimizer",
     "schedules": "schedule",
     "metrics": "metric",
+    "listeners": "listener",
 }
 FAMILIES = "families"  # of strategies: `avalanche:Replay` is what the family `avalanche` has under Replay
 KINDS = tuple(_SINGULAR)

@@ -33,6 +33,18 @@ class NoOptions:
 
 
 @dataclass(frozen=True)
+class Problem:
+    """What a plan on a source asks of a strategy, whatever the strategy; the fields are the setting's."""
+
+    num_classes: int
+    image_shape: tuple[int, int, int]
+    pixels: PixelStatistics
+    way: int = 0
+    kind: str = "online"
+    shows_boundaries: bool = False
+
+
+@dataclass(frozen=True)
 class Setting:
     """What a strategy is built for; the same for every strategy of a run except its options.
 

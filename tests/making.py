@@ -19,7 +19,8 @@ from streamlab.experiments.grid import Grid, prepare_grid
 from streamlab.experiments.layout import hold, settle, write_experiment
 from streamlab.experiments.request import Request
 from streamlab.simulator import events
-from streamlab.simulator.execute import build, deterministic, drive, execute
+from streamlab.simulator.assembly import build
+from streamlab.simulator.execute import deterministic, drive, execute
 from streamlab.simulator.stream_simulation import StreamSimulation
 from streamlab.strategy import Strategy
 

@@ -29,6 +29,7 @@ from typer.testing import CliRunner
 
 import streamlab
 from streamlab import plugins
+from streamlab.experiments.export import TABLES
 from streamlab.experiments.grid import prepare_grid
 from streamlab.experiments.request import Request, read_recipe
 from streamlab.recipes import path_of
@@ -161,6 +162,18 @@ def test_every_option_of_a_plugin_is_in_the_reference() -> None:
                 assert f"`{field.name}`" in section, f"{kind} {name}: {field.name}"
 
 
+def test_every_column_of_an_exported_table_is_told_of() -> None:
+    text = (ROOT / "docs/how-to/export.md").read_text(encoding="utf-8")
+    for table, columns in TABLES.items():
+        section = text.split(f"### `{table}`")[1].split("\n##")[0]
+        told = re.findall(r"^\| (`.*`) \| (.*) \|$", section, re.MULTILINE)
+        meaning = {name: said for names, said in told for name in re.findall(r"`(\w+)`", names)}
+        assert list(meaning) == [column.name for column in columns]
+        for column in columns:
+            said = re.sub(r" \(\[.*\]\(.*\)\)", "", meaning[column.name]).replace("`", "")
+            assert said in (column.meaning, "as above")
+
+
 PUBLIC = {
     "parts.md": ("Parts for strategies", """
 streamlab.parts.losses streamlab.parts.heads streamlab.parts.teacher streamlab.parts.gradients
@@ -168,9 +181,9 @@ streamlab.parts.regulariser streamlab.parts.prototypes streamlab.evaluation.feat
 streamlab.parts.rehearsal streamlab.parts.current_batch streamlab.parts.presets streamlab.parts.adapted streamlab.parts.mixing streamlab.parts.passes streamlab.augmentation.views streamlab.augmentation.operations streamlab.memory.buffer streamlab.memory.policies streamlab.nets.network
 streamlab.nets.optimizer streamlab.schedules streamlab.randomness""".split()),
     "api.md": ("Classes and functions", """
-streamlab.api streamlab.strategy streamlab.learner streamlab.needs streamlab.account streamlab.setting streamlab.base_training streamlab.batch streamlab.config streamlab.training streamlab.augmentation.pipelines streamlab.preprocess streamlab.plans.stream streamlab.planning streamlab.data.source
+streamlab.api streamlab.trained streamlab.strategy streamlab.learner streamlab.needs streamlab.account streamlab.setting streamlab.base_training streamlab.batch streamlab.config streamlab.training streamlab.augmentation.pipelines streamlab.preprocess streamlab.plans.stream streamlab.planning streamlab.data.source
 streamlab.evaluation.record streamlab.evaluation.metrics streamlab.evaluation.intervals streamlab.memory.ledger
-streamlab.experiments.request streamlab.experiments.budgets streamlab.check.subject streamlab.check.plans streamlab.check.sources streamlab.check.outcomes streamlab.errors""".split()),
+streamlab.experiments.request streamlab.experiments.budgets streamlab.experiments.export streamlab.listeners streamlab.check.subject streamlab.check.plans streamlab.check.sources streamlab.check.outcomes streamlab.errors""".split()),
 }  # fmt: skip
 
 

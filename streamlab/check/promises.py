@@ -144,7 +144,7 @@ def check_resumes_mid_stream(subject: Subject) -> None:
         if subject.strategy.learns_jointly and isinstance(plan, StreamPlan):
             plan = plan.merged()
         spec = subject.spec(plan)
-        folder = RunFolder.create(Path(place) / "run", spec, plan, subject.strategy)
+        folder = RunFolder.create(Path(place) / "run", spec, plan, (), subject.strategy)
         with contextlib.suppress(Killed):
             subject.run(seed=1, plan=plan, folder=folder, watch=KilledHalfWay)
         folder.close_log()

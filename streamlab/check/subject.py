@@ -27,8 +27,9 @@ from ..preprocess import PreprocessConfig
 from ..randomness import Draws, global_randomness
 from ..runs.folder import RunFolder
 from ..runs.spec import RunSpec, load_strategy
+from ..simulator.assembly import assemble, assemble_episodes
 from ..simulator.episode_simulation import EpisodeSimulation
-from ..simulator.execute import assemble, assemble_episodes, deterministic, drive
+from ..simulator.execute import deterministic, drive
 from ..simulator.simulation import Served
 from ..simulator.stream_simulation import StreamSimulation
 from ..strategy import Setting, Strategy

@@ -25,7 +25,7 @@ from ..nets.network import PixelStatistics
 from ..plans.stream import StreamPlan
 from ..plugins import names as plugin_names
 from ..runs.spec import RunSpec, settled_backbone
-from ..simulator.execute import make_strategy
+from ..simulator.assembly import make_strategy, problem_of
 from ..strategy import Strategy
 from .prepare import Prepared
 from .rows import parse_row
@@ -70,9 +70,8 @@ def need_of(prepared: Prepared, spec: RunSpec) -> Need:
     """The need of a spec's strategy, from one made for it; raises StreamlabError where it cannot be made."""
     plan, shape = prepared.plans[spec.plan_seed], prepared.source.image_shape
     cls = Strategy if spec.strategy == _MODEL else prepared.classes.get(spec.strategy)
-    made = make_strategy(
-        dataclasses.replace(spec, device="cpu"), plan, shape, PixelStatistics(0.5, 0.25), cls
-    )
+    problem = problem_of(plan, shape, PixelStatistics(0.5, 0.25))
+    made = make_strategy(dataclasses.replace(spec, device="cpu"), problem, cls)
     count = len(plan.experiences) if isinstance(plan, StreamPlan) else 1
     sizes = made.account.exemplar_sizes(spec.budget)
     first, last = made.account.bytes_needed(spec.budget), made.account.bytes_needed(spec.budget, count)

@@ -84,7 +84,7 @@ def settle(grid: Grid, out: Path) -> list[str]:
         if changed:
             notes.append(f"{cell.folder} is run again: {', '.join(changed[:3])} changed")
             _supersede(out, path)
-        RunFolder.create(path, cell.spec, cell.plan, cell.strategy)
+        RunFolder.create(path, cell.spec, cell.plan, cell.source.class_names, cell.strategy)
     return notes
 
 

@@ -21,6 +21,8 @@ def check_names(request: Request, known_sources: Sequence[str] = ()) -> None:
     for name in request.record:
         if name not in RECORDABLE:
             raise unknown("thing to --record", name, RECORDABLE)
+    for text in request.log:
+        plugins.find("listeners", parse_row(text).strategy)
     for asked in request.asked():
         plugins.find("scenarios", asked.name)
         source = asked.source or request.source

@@ -21,8 +21,9 @@ from ..errors import StreamlabError
 from ..evaluation.episode_evaluator import EpisodeEvaluator
 from ..plans.stream import StreamPlan, labels_at
 from ..simulator import events
+from ..simulator.assembly import build
 from ..simulator.episode_simulation import EpisodeSimulation
-from ..simulator.execute import build, deterministic, drive
+from ..simulator.execute import deterministic, drive
 from ..simulator.stream_simulation import StreamSimulation
 from ..strategy import Strategy
 from .grid import Cell, Grid

@@ -150,6 +150,10 @@ def _row_values(
     optimizer = merged(settings.get("optimizer", {}), given.pop("optimizer", {}))
     backbone = _backbone(settings.get("backbone", {}), given.pop("backbone", {}))
     options: Any = configure(cls.options_type(), given, absolute(row.strategy))
+    if "network" in shared["record"] and cls.accounting.begins_anew:
+        raise StreamlabError(
+            f"{row.label}: {cls.accounting.begins_anew}, nor kept; leave out --record network"
+        )
     check_strategy(cls, options, row.label, plan)
     stream: StreamConfig = shared["stream"]
     if plan.kind == "online" and stream.epochs > 1:

@@ -50,10 +50,10 @@ class Request:
     the largest first, for those whose own does not fit a budget (`resnet32:width=8`). eval_every: samples
     between evaluations (None: 1000; of episodes, a tenth of those trained on). workers: processes (None:
     one a processor, or per_gpu on each GPU; 0: this process). record: what is kept beside the rest
-    (streamlab.config.RECORDABLE). tune: trials that every strategy gets (0: none). engine: where
-    runs are run; address: of a Ray cluster (None: one of this machine). intervals: refuse a single seed,
-    which has none. settings: a tree of sections (scenario, stream, backbone, optimizer, compute, base, or a
-    strategy's label).
+    (streamlab.config.RECORDABLE). log: listeners, with options (wandb:project=mine). tune: trials that every
+    strategy gets (0: none). engine: where runs are run; address: of a Ray cluster (None: one of this
+    machine). intervals: refuse a single seed, which has none. settings: a tree of sections (scenario, stream,
+    backbone, optimizer, compute, base, or a strategy's label).
     """
 
     scenarios: tuple[str | dict[str, Any], ...] = ("si-blurry",)
@@ -71,6 +71,7 @@ class Request:
     data: str | None = None
     workers: int | None = None
     record: tuple[str, ...] = ()
+    log: tuple[str, ...] = ()
     tune: int = 0
     engine: Literal["local", "ray"] = "local"
     address: str | None = None
@@ -183,7 +184,7 @@ def as_recipe(plain: Mapping[str, Any]) -> str:
     defaults = {
         field.name: field.default for field in dataclasses.fields(Request) if field.name != "settings"
     }
-    here = ("data", "workers", "address", "engine", "per_gpu", "intervals")
+    here = ("data", "workers", "address", "engine", "per_gpu", "intervals", "log")
     told = ("scenarios", "strategies", "seeds")  # whose defaults differ between commands
     lines = []
     for name, default in defaults.items():

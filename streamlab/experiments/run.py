@@ -7,9 +7,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from ..listeners import Hear, listening
 from ..simulator import events
 from .engines import run_grid
 from .grid import Cell, Grid, prepare_grid
+from .held import HeldRun
 from .layout import hold, left_out, settle, write_experiment
 from .request import Request
 
@@ -47,7 +49,7 @@ def run_experiment(
     grid = prepare_grid(request, sources, classes)
     for note in grid.notes:
         tell(note)
-    with hold(out):
+    with listening(request.log, out, tell) as listeners, hold(out):
         for line in left_out(grid, out):
             tell(line)
         write_experiment(grid, out)
@@ -59,11 +61,26 @@ def run_experiment(
             _run(trials, out, watch, tell, f"tuning, {request.tune} trials of each strategy")
             grid = prepare_grid(request, sources, classes, choose(grid, planned, out))
             write_experiment(grid, out)
-        return _run(grid, out, watch, tell, "")
+        return _run(grid, out, watch, tell, "", listeners)
 
 
-def _run(grid: Grid, out: Path, watch: Watch, tell: Callable[[str], None], title: str) -> bool:
+def _run(
+    grid: Grid,
+    out: Path,
+    watch: Watch,
+    tell: Callable[[str], None],
+    title: str,
+    listeners: Hear | None = None,
+) -> bool:
     for line in settle(grid, out):
         tell(line)
     with watch(grid, title) as watcher:
-        return run_grid(grid, out, watcher.hear, watcher.tick)
+
+        def hear(cell: Cell, event: events.Event) -> None:
+            watcher.hear(cell, event)
+            if listeners is not None:
+                spec, block = cell.spec, cell.block
+                run = HeldRun(out / cell.folder, block.scenario, block.budget, spec.label, spec.seed)
+                listeners(run, event)
+
+        return run_grid(grid, out, hear, watcher.tick)

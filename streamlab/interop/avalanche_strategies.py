@@ -201,8 +201,8 @@ class AvalancheAccount(Account):
         held = super().attributes(everything)
         return {name: value for name, value in held.items() if name not in ("theirs", "body")}
 
-    def put_state(self, plain: Any, tensors: dict[str, Tensor]) -> None:
-        super().put_state(plain, tensors)
+    def put_state(self, plain: Any, tensors: dict[str, Tensor], device: torch.device | None = None) -> None:
+        super().put_state(plain, tensors, device)
         if self.strategy.theirs is not None:
             self.strategy.theirs.optimizer = self.strategy.optimizer
 

@@ -33,6 +33,9 @@ _MODULE_BOOKKEEPING = (
 )
 
 
+_MODULE_DICTS = ("_modules", "_parameters", "_buffers")
+
+
 @dataclass(frozen=True)
 class Held:
     """One thing found by the walk: where, and the ledger kind claimed by its holder."""
@@ -94,14 +97,16 @@ def _children(value: Any) -> list[tuple[str, Any]]:
 
 
 class StateWriter:
-    """Takes state down: `plain(value)` is JSON, tensors go to `tensors` under numbers.
+    """Takes state down: `plain(value)` is JSON, tensors go to `tensors` by their path (net.head.weight).
 
     A tensor reachable twice (a parameter and its optimizer's) is stored once and comes back as
-    one; a view of a bigger tensor is stored as what it shows.
+    one; a view of a bigger tensor is stored as what it shows. leave_out: objects of these classes are not
+    taken down, and stay as they are where the state is put.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, leave_out: tuple[type, ...] = ()) -> None:
         self.tensors: dict[str, Tensor] = {}
+        self._leave_out = leave_out
         self._known: dict[int, int] = {}
         self._objects: list[Any] = []  # keeps ids valid while taking
 
@@ -116,6 +121,8 @@ class StateWriter:
         """The JSON form of `value`; raises StreamlabError, by `path`, for what has none."""
         if isinstance(value, _PLAIN):
             return value
+        if isinstance(value, self._leave_out):
+            return {"type": "left out"}
         if isinstance(value, np.generic):
             return value.item()
         if isinstance(value, (tuple, list, set, frozenset, deque)):
@@ -134,11 +141,11 @@ class StateWriter:
 
     def _new(self, value: Any, path: str) -> dict[str, Plain]:
         if isinstance(value, Tensor):
-            return self._tensor(value)
+            return self._tensor(value, path)
         if isinstance(value, np.ndarray):
             if value.dtype.hasobject:
                 raise StreamlabError(f"{path} is an array of Python objects, which no checkpoint can hold")
-            name = self._keep(torch.from_numpy(np.ascontiguousarray(value)))
+            name = self._keep(torch.from_numpy(np.ascontiguousarray(value)), path)
             return {"type": "array", "tensor": name, "shape": list(value.shape)}
         if isinstance(value, dict):
             pairs = [
@@ -149,7 +156,7 @@ class StateWriter:
         if isinstance(value, np.random.Generator):
             return {"type": "numpy generator", "state": self.plain(value.bit_generator.state, path)}
         if isinstance(value, torch.Generator):
-            name = self._keep(value.get_state())
+            name = self._keep(value.get_state(), path)
             return {"type": "torch generator", "device": str(value.device), "tensor": name}
         if isinstance(value, torch.optim.Optimizer):
             groups = self.plain(value.param_groups, f"{path}.param_groups")
@@ -173,9 +180,9 @@ class StateWriter:
         }
         return {"type": "object", "class": _name(value), "attributes": attributes}
 
-    def _tensor(self, value: Tensor) -> dict[str, Plain]:
+    def _tensor(self, value: Tensor, path: str) -> dict[str, Plain]:
         dense = value.detach()
-        name = self._keep(dense)
+        name = self._keep(dense, path)
         strides = list(dense.stride()) if _is_permuted(dense) else None
         return {
             "type": "parameter" if isinstance(value, nn.Parameter) else "tensor",
@@ -185,8 +192,11 @@ class StateWriter:
             "device": str(value.device),
         }
 
-    def _keep(self, value: Tensor) -> str:
-        name = str(len(self.tensors))
+    def _keep(self, value: Tensor, path: str) -> str:
+        """Under its path, as a module's `state_dict` would call it; a number follows where two have one."""
+        name = wanted = ".".join(part for part in path.split(".") if part not in _MODULE_DICTS)
+        while name in self.tensors:
+            name = f"{wanted}~{len(self.tensors)}"
         self.tensors[name] = value.cpu().clone(memory_format=torch.contiguous_format)
         return name
 
@@ -211,8 +221,9 @@ def _name(value: Any) -> str:
 class StateReader:
     """Puts state back: the inverse of StateWriter, into fresh memory and where possible in place."""
 
-    def __init__(self, tensors: dict[str, Tensor]) -> None:
-        self._tensors = tensors
+    def __init__(self, tensors: dict[str, Tensor], device: torch.device | None = None) -> None:
+        """device: where tensors come to lie (None: where they lay)."""
+        self._tensors, self._device = tensors, device
         self._known: dict[int, Any] = {}
 
     def value(self, plain: Plain, current: Any = None) -> Any:
@@ -220,6 +231,8 @@ class StateReader:
         if isinstance(plain, _PLAIN):
             return plain
         kind = plain["type"]
+        if kind == "left out":
+            return current
         if kind == "again":
             return self._known[plain["id"]]
         if kind in _SEQUENCES:
@@ -233,7 +246,7 @@ class StateReader:
         if kind == "dtype":
             return getattr(torch, plain["value"].removeprefix("torch."))
         if kind == "device":
-            return torch.device(plain["value"])
+            return self._device or torch.device(plain["value"])
         if kind == "Size":
             return torch.Size(plain["value"])
         return self._makers()[kind](plain, current)
@@ -256,7 +269,7 @@ class StateReader:
 
     def _tensor(self, plain: Plain, current: Any) -> Tensor:
         stored = self._tensors[plain["tensor"]]
-        fresh = torch.empty(stored.shape, dtype=stored.dtype, device=plain["device"])
+        fresh = torch.empty(stored.shape, dtype=stored.dtype, device=self._device or plain["device"])
         if plain["strides"] is not None:
             fresh = fresh.contiguous(memory_format=torch.channels_last)
         fresh.copy_(stored)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -61,10 +61,16 @@ class RunFolder:
         self._log: IO[bytes] | None = None
 
     @staticmethod
-    def create(path: Path, spec: RunSpec, plan: Plan, strategy: type[Strategy] | None = None) -> RunFolder:
+    def create(
+        path: Path,
+        spec: RunSpec,
+        plan: Plan,
+        class_names: Sequence[str],
+        strategy: type[Strategy] | None = None,
+    ) -> RunFolder:
         """Make the folder, its plan and run.json; what is there already is left as it is.
 
-        strategy: the class itself, where it has no importable name.
+        class_names: the source's. strategy: the class itself, where it has no importable name.
         """
         (path / "evaluations").mkdir(parents=True, exist_ok=True)
         if not (path / "run.json").exists():
@@ -72,12 +78,12 @@ class RunFolder:
             made_with = provenance()
             follows_from = identity(spec, made_with, strategy)
             content = {"spec": spec.to_plain(), "provenance": made_with, "identity": follows_from}
-            write_json(path / "run.json", content)
+            write_json(path / "run.json", {**content, "class_names": list(class_names)})
         return RunFolder(path)
 
     @property
     def about(self) -> dict[str, Any]:
-        """run.json: the spec, the provenance, and what the run's result follows from; raises CorruptFile."""
+        """run.json: spec, provenance, what the result follows from, class names; raises CorruptFile."""
         try:
             content: dict[str, Any] = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:

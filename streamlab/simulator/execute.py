@@ -13,38 +13,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
-from ..config import configure
-from ..data.source import SharedSource, open_shared
-from ..data.split import Split
+from ..data.source import open_shared
 from ..errors import StreamlabError
-from ..evaluation.episode_evaluator import EpisodeEvaluator
 from ..evaluation.episode_record import EpisodeRecord
-from ..evaluation.evaluator import Evaluator
 from ..evaluation.metrics import measure
 from ..evaluation.record import Record, accuracy_matrix
-from ..nets.network import PixelStatistics
-from ..plans.episodes import EpisodePlan
-from ..plans.stream import Plan, StreamPlan
 from ..randomness import global_randomness
 from ..runs.folder import RunFolder
-from ..runs.spec import RunSpec, load_strategy
-from ..strategy import Setting, Strategy
-from ..training import FirstConfig
+from ..strategy import Strategy
 from . import events
+from .assembly import build
 from .episode_simulation import EpisodeSimulation
 from .episodes import run_episodes
 from .online import run_online
-from .pace import jointly
 from .resources import peak_memory, reset_peak_memory
 from .sessions import run_sessions
-from .simulation import Served, Simulation
+from .simulation import Simulation
 from .stream_simulation import StreamSimulation
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    pass
 
 
 def execute(path: Path, shared: Path, emit: events.Listener, strategy: type[Strategy] | None = None) -> bool:
@@ -84,112 +74,6 @@ def execute(path: Path, shared: Path, emit: events.Listener, strategy: type[Stra
     return False
 
 
-def build(
-    spec: RunSpec,
-    plan: Plan,
-    source: SharedSource,
-    emit: events.Listener,
-    folder: RunFolder | None,
-    strategy: type[Strategy] | None = None,
-) -> StreamSimulation | EpisodeSimulation:
-    """The simulation of a spec, ready to be driven; raises StreamlabError."""
-    if plan.fingerprint != spec.plan_fingerprint or source.digest != spec.source_digest:
-        raise StreamlabError("its plan or its source is not the one that it was made for")
-    pixels = PixelStatistics(source.mean, source.deviation)
-    made = make_strategy(spec, plan, source.image_shape, pixels, strategy)
-    served = Served(
-        spec.stream,
-        spec.eval_every,
-        spec.budget,
-        spec.first,
-        record=frozenset(spec.record),
-        cache_bytes=spec.compute.cache_bytes,
-    )
-    if isinstance(plan, EpisodePlan):
-        return assemble_episodes(made, plan, source, served, emit, folder)
-    return assemble(made, plan, source, served, emit, folder)
-
-
-def make_strategy(
-    spec: RunSpec,
-    plan: Plan,
-    image_shape: tuple[int, int, int],
-    pixels: PixelStatistics,
-    strategy: type[Strategy] | None = None,
-) -> Strategy:
-    """The strategy of a spec as it is before anything was learned; raises StreamlabError."""
-    cls = strategy or load_strategy(spec.strategy)
-    setting = Setting(
-        num_classes=plan.num_classes,
-        image_shape=image_shape,
-        seed=spec.seed,
-        device=torch.device(spec.device),
-        pixels=pixels,
-        backbone=spec.backbone,
-        optimizer=spec.optimizer,
-        augment=spec.augment,
-        preprocess=spec.preprocess,
-        precision=spec.compute.precision,
-        base=spec.base,
-        way=plan.train.way if isinstance(plan, EpisodePlan) else 0,
-        kind=plan.kind,
-        shows_boundaries=isinstance(plan, EpisodePlan) or plan.shows_boundaries,
-    )
-    return cls(setting, configure(cls.options_type(), spec.strategy_options, spec.strategy))
-
-
-def assemble(
-    strategy: Strategy,
-    plan: StreamPlan,
-    source: SharedSource,
-    served: Served,
-    emit: events.Listener,
-    folder: RunFolder | None,
-    kind: type[StreamSimulation] = StreamSimulation,
-) -> StreamSimulation:
-    """A strategy as it was made, its budget allotted, put before a plan; raises StreamlabError."""
-    device = strategy.setting.device
-    if strategy.learns_jointly:
-        plan, stream = plan.merged(), jointly(strategy.options)
-        served = dataclasses.replace(served, stream=stream, first=FirstConfig())
-    else:
-        strategy.account.allot(served.budget)
-    train = _split(source.train_images, source.train_labels, plan, device)
-    test = _split(source.test_images, source.test_labels, plan, device)
-    evaluator = Evaluator(
-        plan, test, served.record, served.evaluation_batch, served.cache_bytes, source.digest
-    )
-    return kind(plan, strategy, train, evaluator, served, emit, folder)
-
-
-def assemble_episodes(
-    strategy: Strategy,
-    plan: EpisodePlan,
-    source: SharedSource,
-    served: Served,
-    emit: events.Listener,
-    folder: RunFolder | None,
-    kind: type[EpisodeSimulation] = EpisodeSimulation,
-) -> EpisodeSimulation:
-    """A strategy as it was made, put before a plan of episodes; raises StreamlabError."""
-    strategy.account.allot(served.budget)
-    images = np.concatenate([source.train_images, source.test_images])
-    labels = np.concatenate([source.train_labels, source.test_labels])
-    split = _split(images, labels, plan, strategy.setting.device)
-    evaluator = EpisodeEvaluator(
-        plan, split, served.record, served.evaluation_batch, served.cache_bytes, source.digest
-    )
-    return kind(plan, strategy, split, evaluator, served, emit, folder)
-
-
-def _split(images: NDArray[np.uint8], labels: NDArray[np.int64], plan: Plan, device: torch.device) -> Split:
-    """On the device, but for images that would fill more than half of what it has free."""
-    held = torch.from_numpy(images)
-    if device.type != "cuda" or held.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
-        held = held.to(device)
-    return Split(held, torch.from_numpy(labels).to(device), plan.transforms)
-
-
 def drive(simulation: StreamSimulation | EpisodeSimulation) -> None:
     """Run a built simulation to its end."""
     reset_peak_memory(simulation.device)
@@ -219,6 +103,10 @@ def _finish(simulation: StreamSimulation | EpisodeSimulation, folder: RunFolder)
         "survey_bytes": float(progress.survey_bytes),
         "exemplars": float(progress.exemplars),
     }
+    if "network" in folder.spec.record:
+        from ..trained import write_network
+
+        write_network(folder, simulation.strategy, metrics)
     event = events.RunEnded(metrics, not_defined, resources)
     folder.log(events.to_plain(event))
     folder.write_result(

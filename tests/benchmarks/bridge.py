@@ -15,7 +15,8 @@ from streamlab.data.source import Source, open_shared, share
 from streamlab.interop.avalanche import to_benchmark
 from streamlab.interop.avalanche_strategies import quiet
 from streamlab.nets.network import PixelStatistics, build_network
-from streamlab.simulator.execute import build, deterministic, drive
+from streamlab.simulator.assembly import build
+from streamlab.simulator.execute import deterministic, drive
 
 SETTINGS: dict[str, Any] = {
     "scenario": {"kind": "sessions", "tasks": 5, "samples_per_class": 60},

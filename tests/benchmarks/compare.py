@@ -17,7 +17,8 @@ from streamlab.experiments.request import Request
 from streamlab.report.gather import gather
 from streamlab.report.write import write_report
 from streamlab.simulator import events
-from streamlab.simulator.execute import build, deterministic, drive
+from streamlab.simulator.assembly import build
+from streamlab.simulator.execute import deterministic, drive
 
 SETTINGS = {"scenario": {"samples_per_class": 40}, "stream": {"batch_size": 10}}
 CELLS = ("er", "er-ace", "der++", "finetune")

@@ -19,8 +19,9 @@ from streamlab.interop.learn2learn import library
 from streamlab.nets.network import Network
 from streamlab.planning import make_plan
 from streamlab.plans.episodes import EpisodePlan
+from streamlab.simulator.assembly import build
 from streamlab.simulator.episode_simulation import EpisodeSimulation
-from streamlab.simulator.execute import build, deterministic
+from streamlab.simulator.execute import deterministic
 
 _STEPS = 30
 

@@ -15,7 +15,8 @@ from streamlab.data.load import load_source
 from streamlab.data.source import open_shared, share
 from streamlab.experiments.grid import Cell
 from streamlab.files import cache_folder
-from streamlab.simulator.execute import build, deterministic, drive
+from streamlab.simulator.assembly import build
+from streamlab.simulator.execute import deterministic, drive
 
 SWEEP = [
     f"teen:shift={shift},softmax_t={softmax_t}"

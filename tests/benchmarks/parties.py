@@ -122,7 +122,8 @@ def our_steps(job: Job, data: str, name: str) -> float:
     from streamlab.data.load import load_source
     from streamlab.data.source import open_shared, share
     from streamlab.simulator import stream_simulation as simulation
-    from streamlab.simulator.execute import build, deterministic, drive
+    from streamlab.simulator.assembly import build
+    from streamlab.simulator.execute import deterministic, drive
 
     settings = {"scenario": job.scenario, "backbone": {"name": "mlp", "widths": [256]}}
     source = load_source("fashion-mnist", data)
@@ -166,7 +167,7 @@ def live_share(job: Job, data: str) -> dict[str, float]:
     for _ in range(4):
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "out"
-            RunFolder.create(out / cell.folder, cell.spec, cell.plan)
+            RunFolder.create(out / cell.folder, cell.spec, cell.plan, cell.source.class_names)
             ours, theirs = multiprocessing.get_context("spawn").Pipe()
             viewer = multiprocessing.get_context("spawn").Process(target=watch, args=(theirs, job, data, out))
             viewer.start()

@@ -266,7 +266,7 @@ def test_tensorboard_hears_what_the_table_hears(tiny_data: Path, tmp_path: Path)
 
     done = call(
         "run", "si-blurry", "--source", "fashion-mnist", "--data", str(tiny_data), "--strategy", "er",
-        "--seeds", "1", "--tensorboard", str(tmp_path / "board"), "--out", str(tmp_path / "o"),
+        "--seeds", "1", "--log", f"tensorboard:folder={tmp_path / 'board'}", "--out", str(tmp_path / "o"),
         "--record", "unexposed", "--record", "neighbours",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -23,7 +23,8 @@ from streamlab.data.source import open_shared, share
 from streamlab.evaluation.intervals import holm, paired_differences
 from streamlab.experiments.grid import prepare_grid
 from streamlab.experiments.request import Request, read_recipe
-from streamlab.simulator.execute import build, deterministic, drive
+from streamlab.simulator.assembly import build
+from streamlab.simulator.execute import deterministic, drive
 
 HERE = Path(__file__).parent
 RUNS = Path("runs/avalanche")
