@@ -45,7 +45,7 @@ def _as_shape(images: NDArray[np.uint8], shape: tuple[int, int, int]) -> NDArray
         return images
     parts = []
     for start in range(0, len(images), 1000):
-        part = torch.from_numpy(np.ascontiguousarray(images[start : start + 1000])).float()
+        part = torch.from_numpy(np.array(images[start : start + 1000])).float()
         if part.shape[1] != shape[0]:
             part = part.mean(1, keepdim=True).expand(-1, shape[0], -1, -1)
         if tuple(part.shape[2:]) != shape[1:]:

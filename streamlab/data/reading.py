@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -102,12 +104,35 @@ class InTable:
         return io.BytesIO(content) if content is not None else Path(stored["path"]).open("rb")
 
 
-Picture = Path | InTable
+@dataclass(frozen=True, eq=False)
+class Made:
+    """A picture that a dataset of torchvision makes, the first of what it gives for a row."""
+
+    dataset: Any
+    row: int
+    name: str
+    stamp: str
+
+    def __str__(self) -> str:
+        return self.name
 
 
-def opened(picture: Picture) -> IO[bytes]:
-    """The file's bytes."""
-    return picture.open("rb") if isinstance(picture, Path) else picture.open()
+Picture = Path | InTable | Made
+
+
+@contextmanager
+def opened(picture: Picture) -> Iterator[Image]:
+    """The picture as Pillow opens it: of a file, its pixels not read yet."""
+    from PIL import Image
+
+    if isinstance(picture, Made):
+        yield picture.dataset[picture.row][0]
+        return
+    with (
+        picture.open("rb") if isinstance(picture, Path) else picture.open() as file,
+        Image.open(file) as found,
+    ):
+        yield found
 
 
 @dataclass(frozen=True)
@@ -120,10 +145,8 @@ class Header:
 
 def header(path: Picture) -> Header:
     """Raises CorruptFile, naming it, for what is no picture."""
-    from PIL import Image
-
     try:
-        with opened(path) as file, Image.open(file) as picture:
+        with opened(path) as picture:
             width, height = picture.size
             if picture.getexif().get(_ORIENTATION) in _SIDEWAYS:
                 width, height = height, width
@@ -139,10 +162,8 @@ def pixels(path: Picture, rule: Rule, grey: bool) -> tuple[NDArray[np.uint8], li
     colours, the first frame of several. Raises CorruptFile, naming it, for what cannot be read, or whose
     range nobody can know (32 bits, or floating point).
     """
-    from PIL import Image
-
     try:
-        with opened(path) as file, Image.open(file) as picture:
+        with opened(path) as picture:
             plain, converted = _plain(picture, "L" if grey else "RGB", path)
             made = np.asarray(rule.of(plain), np.uint8)
     except (OSError, ValueError, SyntaxError) as error:
