@@ -5,6 +5,8 @@ Where a stream is augmented, a strategy learns from views, and keeps the images 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -12,6 +14,11 @@ import torch
 from torch import Tensor
 
 from .augmentation.views import Views
+
+
+def images_at_once(shape: Sequence[int]) -> int:
+    """Images of (C, H, W) that are computed at a time where nothing is learned: 500, or 8 MiB of pixels."""
+    return max(1, min(500, (8 << 20) // math.prod(shape)))
 
 
 @dataclass(frozen=True, eq=False)

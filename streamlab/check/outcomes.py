@@ -103,7 +103,7 @@ def step_seconds(subject: Subject, steps: int = 30) -> float:
         for number in range(steps):
             start = number * BATCH % (len(order) - BATCH + 1)
             began = time.perf_counter()
-            simulation.learn(order[start : start + BATCH])
+            simulation.learn(order[start : start + BATCH], order[:0])
             taken.append(time.perf_counter() - began)
     return sorted(taken)[len(taken) // 2]
 

@@ -110,8 +110,8 @@ class KilledHalfWay(Watch):
 class Weighed(Watch):
     """Held to its budget after every batch, not only where the kernel looks."""
 
-    def learn(self, served: Any) -> None:
-        super().learn(served)
+    def learn(self, *served: Any) -> None:
+        super().learn(*served)
         running = cast(Simulation, self)
         check_budget(running.strategy.account.ledger(), running.budget)
 
@@ -124,8 +124,8 @@ def weighing(sizes: list[int]) -> type[Watch]:
             super().end(number)
             sizes.append(cast(Simulation, self).strategy.account.ledger().total)
 
-        def learn(self, served: Any) -> None:
-            super().learn(served)
+        def learn(self, *served: Any) -> None:
+            super().learn(*served)
             if isinstance(self, EpisodeSimulation):
                 sizes.append(self.strategy.account.ledger().total)
 

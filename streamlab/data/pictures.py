@@ -5,6 +5,7 @@ A decoding that was cut goes on where it was.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import json
@@ -23,7 +24,7 @@ from ..errors import StreamlabError
 from ..files import cache_folder, locked, write_json
 from .progress import listener
 from .reading import Picture, Rule, header, pixels
-from .source import Source
+from .source import Known, Source
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,7 +75,7 @@ def decoded(
         files = {"file": [_place(file, root) for file in split.files]} if root else {}
         return {key: np.array(values) for key, values in {**files, **split.factors}.items()}
 
-    return Source(
+    made = Source(
         name,
         class_names,
         arrays["train"],
@@ -85,6 +86,18 @@ def decoded(
         factors(splits["test"]),
         (*notes, *said),
     )
+    return dataclasses.replace(made, known=_known(folder, made))
+
+
+def _known(folder: Path, made: Source) -> Known:
+    """What is known of the arrays in a folder under these labels: read from beside them, or computed once."""
+    labels = hashlib.sha256(made.train_labels.tobytes() + b"/" + made.test_labels.tobytes()).hexdigest()
+    path = folder / f"known-{labels[:24]}.json"
+    if path.exists():
+        return Known(**json.loads(path.read_text()))
+    known = Known(made.digest, *made.mean_and_deviation)
+    write_json(path, dataclasses.asdict(known))
+    return known
 
 
 def pictures_in(folder: Path) -> list[Path]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import mmap
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
@@ -28,13 +29,22 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 24  # bytes of pixels counted at a time
 
 
+@dataclass(frozen=True)
+class Known:
+    """What takes a reading of all pixels: a source's digest, and the training pixels' mean and deviation."""
+
+    digest: str
+    mean: float
+    deviation: float
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
     """Labelled images. Checked when made; raises CorruptFile where something does not fit.
 
     train_images: (N, C, H, W) uint8; train_labels: (N,) int64 in [0, classes); the test split
     alike. Factors map a name (font, style) to one text a sample. notes: what was converted or left out as it
-    was read, a sentence each.
+    was read, a sentence each. known: what was computed of these arrays before.
     """
 
     name: str
@@ -46,6 +56,7 @@ class Source:
     train_factors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     test_factors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    known: Known | None = None
 
     def __post_init__(self) -> None:
         for split in ("train", "test"):
@@ -92,22 +103,49 @@ class Source:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the pixels and labels of both splits."""
+        if self.known is not None:
+            return self.known.digest
         digest = hashlib.sha256(json.dumps([self.train_images.shape, self.test_images.shape]).encode())
         for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
-            digest.update(np.ascontiguousarray(array).data)
+            for part in _chunks(array):
+                digest.update(np.ascontiguousarray(part).data)
         return digest.hexdigest()
 
     @cached_property
     def mean_and_deviation(self) -> tuple[float, float]:
         """Mean and standard deviation of the training pixels, in 0..1, over all channels."""
-        parts = np.array_split(self.train_images, -(-self.train_images.nbytes // _CHUNK))
+        if self.known is not None:
+            return self.known.mean, self.known.deviation
         counts = np.zeros(256)
-        for part in parts:
+        for part in _chunks(self.train_images):
             counts += np.bincount(part.reshape(-1), minlength=256)
         values = np.arange(256) / 255
         mean = float((counts * values).sum() / counts.sum())
         variance = float((counts * (values - mean) ** 2).sum() / counts.sum())
         return mean, max(variance, 1e-12) ** 0.5
+
+
+def _chunks(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Its rows, some megabytes at a time; of a mapped file they are read, so that none of it stays held."""
+    count = max(1, _CHUNK // max(1, array[0].nbytes))
+    if not is_whole_file(array):
+        yield from (array[start : start + count] for start in range(0, len(array), count))
+        return
+    with open(str(array.filename), "rb") as file:
+        file.seek(array.offset)
+        for start in range(0, len(array), count):
+            shape = (min(count, len(array) - start), *array.shape[1:])
+            yield np.fromfile(file, array.dtype, math.prod(shape)).reshape(shape)
+
+
+def is_whole_file(array: NDArray[Any]) -> TypeGuard[np.memmap[Any, Any]]:
+    """Whether an array is the whole of an array file, mapped."""
+    return (
+        isinstance(array, np.memmap)
+        and isinstance(array.base, mmap.mmap)
+        and array.flags.c_contiguous
+        and Path(str(array.filename)).suffix == ".npy"
+    )
 
 
 _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -148,23 +186,30 @@ def share(source: Source) -> Path:
 
 def _put(array: NDArray[Any], path: Path) -> None:
     """Write an array file; one that is mapped from an array file already is linked, not copied."""
-    if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap):  # the whole of a file
-        held = Path(str(array.filename))
-        if held.suffix == ".npy":
-            with contextlib.suppress(OSError):  # another disk
-                os.link(held, path)
-                return
+    if is_whole_file(array):
+        with contextlib.suppress(OSError):  # another disk
+            os.link(str(array.filename), path)
+            return
     np.save(path, np.ascontiguousarray(array))
 
 
 def _same(source: Source, folder: Path) -> bool:
     try:
         return json.loads((folder / "about.json").read_text())["digest"] == source.digest and all(
-            np.array_equal(np.load(folder / f"{name}.npy", mmap_mode="r"), getattr(source, name))
-            for name in _ARRAYS
+            _holds(folder / f"{name}.npy", getattr(source, name)) for name in _ARRAYS
         )
     except (OSError, ValueError, KeyError):
         return False
+
+
+def _holds(path: Path, array: NDArray[Any]) -> bool:
+    """Whether a file has this array: it is its own file under another name, or has the same values."""
+    if is_whole_file(array) and os.path.samefile(path, str(array.filename)):
+        return True
+    there = np.load(path, mmap_mode="r")
+    return there.shape == array.shape and all(
+        np.array_equal(mine, other) for mine, other in zip(_chunks(there), _chunks(array), strict=True)
+    )
 
 
 @dataclass(frozen=True)

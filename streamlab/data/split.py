@@ -2,7 +2,6 @@
 
 Where a plan has transforms, an index names a sample and a transform (streamlab.plans.stream.Experience),
 so that the same sample under two transforms is two samples to whoever shuffles or counts them.
-Images that stay on the host (a mapped file, say) are gathered there and sent.
 """
 
 from __future__ import annotations
@@ -16,22 +15,24 @@ from ..errors import StreamlabError
 from ..plans.environments import CONDITIONS
 from ..randomness import Draws
 from .corruption import corrupt
+from .rows import HeldRows, Rows
 
 Transform = Callable[[Tensor, Tensor], Tensor]  # images (n, C, H, W) and which samples (n,) they are
 
 
 class Split:
-    """images: (N, C, H, W) uint8; labels: (N,) int64 on the compute device.
+    """images: (N, C, H, W) uint8, on the device or in a file; labels: (N,) int64 on the compute device.
 
     transforms: "identity"; "permute:SEED/NUMBER" (one order of the pixels for all channels, drawn
     from the two numbers; Goodfellow et al. 2013); or an environment, as "low-light:3". Raises
     StreamlabError for any other.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, transforms: Sequence[str] = ()) -> None:
-        self.images, self.labels, self.device = images, labels, labels.device
+    def __init__(self, images: Tensor | Rows, labels: Tensor, transforms: Sequence[str] = ()) -> None:
+        self.rows: Rows = HeldRows(images) if isinstance(images, Tensor) else images
+        self.labels, self.device = labels, labels.device
         self.transforms = tuple(transforms)
-        pixels = images.shape[2] * images.shape[3]
+        pixels = self.rows.shape[1] * self.rows.shape[2]
         self._apply = [_transform(name, pixels, self.device) for name in transforms]
 
     def __len__(self) -> int:
@@ -41,9 +42,9 @@ class Split:
     def images_at(self, indices: Tensor) -> Tensor:
         """(n,) indices on the device -> (n, C, H, W) uint8 on the device."""
         if not self._apply:
-            return self._gather(indices)
+            return self.rows.at(indices)
         samples, under = indices % len(self.labels), indices // len(self.labels)
-        images = self._gather(samples)
+        images = self.rows.at(samples)
         for number in torch.unique(under).tolist():
             transform = self._apply[number]
             if transform is not None:
@@ -55,10 +56,9 @@ class Split:
         """(n,) indices on the device -> (n,) int64."""
         return self.labels.index_select(0, indices % len(self.labels) if self._apply else indices)
 
-    def _gather(self, rows: Tensor) -> Tensor:
-        if self.images.device == self.device:
-            return self.images.index_select(0, rows)
-        return self.images.index_select(0, rows.to(self.images.device)).to(self.device)
+    def ahead(self, indices: Tensor) -> None:
+        """(n,) indices, on the host or the device, which are likely to be asked for next."""
+        self.rows.ahead(indices % len(self.labels) if self._apply else indices)
 
 
 def _transform(name: str, pixels: int, device: torch.device) -> Transform | None:

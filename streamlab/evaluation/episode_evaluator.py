@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..batch import images_at_once
 from ..data.split import Split
 from ..errors import StreamlabError
 from ..plans.episodes import EpisodePlan, Episodes, Phase
@@ -34,12 +35,13 @@ class EpisodeEvaluator:
         plan: EpisodePlan,
         images: Split,
         record: frozenset[str] = frozenset(),
-        batch_size: int = 500,
+        batch_size: int | None = None,
         cache_bytes: int = 1 << 30,
         source_digest: str = "",
     ) -> None:
         self.plan, self.images, self.record = plan, images, record
-        self.batch_size, self.cache_bytes, self.source_digest = batch_size, cache_bytes, source_digest
+        self.batch_size = batch_size or images_at_once(images.rows.shape)
+        self.cache_bytes, self.source_digest = cache_bytes, source_digest
         self.samples = len(images.labels)
         self._caches: dict[int, FeatureCache] = {}
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..batch import images_at_once
 from ..data.split import Split
 from ..errors import StreamlabError
 from ..plans.stream import StreamPlan, labels_at
@@ -21,7 +22,6 @@ from .record import Evaluation, Unexposed
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-BATCH_SIZE = 500
 CACHE_BYTES = 1 << 30
 
 
@@ -39,12 +39,13 @@ class Evaluator:
         plan: StreamPlan,
         test: Split,
         record: frozenset[str] = frozenset(),
-        batch_size: int = BATCH_SIZE,
+        batch_size: int | None = None,
         cache_bytes: int = CACHE_BYTES,
         source_digest: str = "",
     ) -> None:
         self.cache_bytes, self.source_digest = cache_bytes, source_digest
-        self.plan, self.test, self.record, self.batch_size = plan, test, record, batch_size
+        self.plan, self.test, self.record = plan, test, record
+        self.batch_size = batch_size or images_at_once(test.rows.shape)
         self.candidates = plan.test_indices
         self.labels = labels_at(test.labels.cpu().numpy(), self.candidates)
         self.experience = plan.experience_of_test(self.candidates)

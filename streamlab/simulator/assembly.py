@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..config import configure
+from ..data.rows import FileRows
 from ..data.source import SharedSource
 from ..data.split import Split
 from ..errors import StreamlabError
@@ -30,6 +32,9 @@ from .stream_simulation import StreamSimulation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+MAPPED_BYTES = 1 << 30
+"""On a CPU, images up to this size are mapped, and so shared by all workers; larger sets are read."""
 
 
 def build(
@@ -103,8 +108,8 @@ def assemble(
         served = dataclasses.replace(served, stream=stream, first=FirstConfig())
     else:
         strategy.account.allot(served.budget)
-    train = _split(source.train_images, source.train_labels, plan, device)
-    test = _split(source.test_images, source.test_labels, plan, device)
+    train = _split([source.train_images], source.train_labels, plan, device)
+    test = _split([source.test_images], source.test_labels, plan, device)
     evaluator = Evaluator(
         plan, test, served.record, served.evaluation_batch, served.cache_bytes, source.digest
     )
@@ -122,18 +127,24 @@ def assemble_episodes(
 ) -> EpisodeSimulation:
     """A strategy as it was made, put before a plan of episodes; raises StreamlabError."""
     strategy.account.allot(served.budget)
-    images = np.concatenate([source.train_images, source.test_images])
     labels = np.concatenate([source.train_labels, source.test_labels])
-    split = _split(images, labels, plan, strategy.setting.device)
+    split = _split([source.train_images, source.test_images], labels, plan, strategy.setting.device)
     evaluator = EpisodeEvaluator(
         plan, split, served.record, served.evaluation_batch, served.cache_bytes, source.digest
     )
     return kind(plan, strategy, split, evaluator, served, emit, folder)
 
 
-def _split(images: NDArray[np.uint8], labels: NDArray[np.int64], plan: Plan, device: torch.device) -> Split:
-    """On the device, but for images that would fill more than half of what it has free."""
-    held = torch.from_numpy(images)
-    if device.type != "cuda" or held.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
-        held = held.to(device)
+def _split(
+    parts: list[NDArray[np.uint8]], labels: NDArray[np.int64], plan: Plan, device: torch.device
+) -> Split:
+    """On the device, where it has room; what has not is read from its files, a batch at a time."""
+    size = sum(part.nbytes for part in parts)
+    room = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else MAPPED_BYTES
+    mapped = [part for part in parts if isinstance(part, np.memmap)]
+    held: Tensor | FileRows
+    if size > room and len(mapped) == len(parts):
+        held = FileRows(mapped, device)
+    else:
+        held = torch.from_numpy(parts[0] if len(parts) == 1 else np.concatenate(parts)).to(device)
     return Split(held, torch.from_numpy(labels).to(device), plan.transforms)

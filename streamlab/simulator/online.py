@@ -28,7 +28,8 @@ def run_online(simulation: StreamSimulation) -> None:
         if shown and progress.offset == 0:
             simulation.begin(progress.segment)
         while progress.offset < len(order):
-            simulation.learn(order[progress.offset : progress.offset + size])
+            begin, end = progress.offset, progress.offset + size
+            simulation.learn(order[begin:end], order[end : end + size])
             if progress.offset < len(order):
                 simulation.evaluate_if_due()
                 simulation.checkpoint_if_due()

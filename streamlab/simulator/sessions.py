@@ -32,7 +32,8 @@ def run_sessions(simulation: StreamSimulation) -> None:
             draws = Draws(simulation.seed, "order", progress.segment, progress.epoch)
             order = simulation.order(session[draws.permutation(len(session))])
             while progress.offset < len(order):
-                simulation.learn(order[progress.offset : progress.offset + size])
+                begin, end = progress.offset, progress.offset + size
+                simulation.learn(order[begin:end], order[end : end + size])
                 if progress.offset < len(order):
                     simulation.checkpoint_if_due()
             progress.epoch, progress.offset = progress.epoch + 1, 0

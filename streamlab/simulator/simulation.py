@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..config import Budget, StreamConfig
 from ..errors import StreamlabError
-from ..evaluation.evaluator import BATCH_SIZE, CACHE_BYTES
+from ..evaluation.evaluator import CACHE_BYTES
 from ..memory.ledger import check_budget
 from ..randomness import key, put_host_state, seed_torch, take_host_state
 from ..runs.checkpoints import Checkpoint, load_checkpoint, patience, save_checkpoint
@@ -41,7 +41,7 @@ class Served:
 
     eval_every: samples between regular evaluations; record: what is kept beside predictions
     (config.RECORDABLE); cache_bytes: the most kept of test images' features; evaluation_batch:
-    test images predicted at a time.
+    test images predicted at a time (None: by their size, batch.images_at_once).
     """
 
     stream: StreamConfig
@@ -50,7 +50,7 @@ class Served:
     first: FirstConfig = field(default_factory=FirstConfig)
     record: frozenset[str] = frozenset()
     cache_bytes: int = CACHE_BYTES
-    evaluation_batch: int = BATCH_SIZE
+    evaluation_batch: int | None = None
 
 
 @dataclass

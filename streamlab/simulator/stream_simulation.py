@@ -113,14 +113,15 @@ class StreamSimulation(Simulation):
         host = np.ascontiguousarray(indices)
         return Order(host, torch.from_numpy(host).to(self.train.device))
 
-    def learn(self, served: Order) -> None:
-        """Serve one batch of training samples, as often as the stream says."""
+    def learn(self, served: Order, then: Order) -> None:
+        """Serve one batch of training samples, as often as the stream says. then: the batch after it."""
         progress, strategy = self.progress, self.strategy
         count = len(served)
         if progress.started < len(self.plan.experiences):
             self._start_experiences(progress.samples_seen + count)
         images, labels = self.train.images_at(served.device), self.train.labels_at(served.device)
         batch = Batch(images, labels)
+        self.train.ahead(torch.from_numpy(then.host))
         if self._unexposed:
             self._expose(served.host)
         began = time.perf_counter()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..augmentation.views import Views
-from ..batch import Batch
+from ..batch import Batch, images_at_once
 from ..data.split import Split
 from ..randomness import Draws
 
@@ -64,7 +64,8 @@ class View:
         """(n, D) its samples' embeddings as at an evaluation, computed once where they are frozen."""
         if self.cached is not None and strategy.frozen:
             return self.cached(self.indices)
-        return strategy.embeddings_of(self.split.images_at(self.indices))
+        parts = torch.split(self.indices, images_at_once(self.split.rows.shape))
+        return torch.cat([strategy.embeddings_of(self.split.images_at(part)) for part in parts])
 
     def batches(self, epochs: int, size: int) -> Iterator[Batch]:
         """Shuffled batches to learn from, every epoch in an order and in views of its own."""
@@ -72,7 +73,10 @@ class View:
             order = torch.from_numpy(
                 Draws(self.seed, "view", self.number, epoch).permutation(len(self.indices))
             )
-            for rows in torch.split(self.indices[order.to(self.indices.device)], size):
+            parts = torch.split(self.indices[order.to(self.indices.device)], size)
+            for number, rows in enumerate(parts):
+                if number + 1 < len(parts):
+                    self.split.ahead(parts[number + 1])
                 yield Batch(
                     self.split.images_at(rows), self.split.labels_at(rows), views=self.views
                 ).in_view()

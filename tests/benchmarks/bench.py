@@ -24,6 +24,7 @@ import bridge
 import compare
 import episodes
 import few_shot
+import large
 import prompts
 from jobs import JOBS
 
@@ -171,7 +172,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path)
     parser.add_argument(
         "--only",
-        choices=("prompts", "few-shot", "episodes", "compare", "bridge", "answers", "augmentation"),
+        choices=("prompts", "few-shot", "episodes", "compare", "bridge", "answers", "augmentation", "large"),
         help="take one section anew, and leave the others",
     )
     given = parser.parse_args()
@@ -180,6 +181,7 @@ def main() -> None:
         sections["episodes"] = lambda: episodes.section(given.data)
         sections["compare"] = compare.section
         sections |= {"bridge": bridge.section, "answers": answers, "augmentation": augmentation.section}
+        sections["large"] = large.section
         lines = sections[given.only]()
         print("\n".join(lines))
         if given.write:
@@ -192,7 +194,7 @@ def main() -> None:
         lines += section(job, take_turns(job, given.data, given.turns if job != "offline-convnet" else 3))
     lines += steps_section(measure("steps", "steps", given.data))
     lines += prompts.section() + few_shot.section() + episodes.section(given.data)
-    lines += compare.section() + bridge.section() + augmentation.section()
+    lines += compare.section() + bridge.section() + augmentation.section() + large.section()
     lines += whole_commands(*grid(given.data)) + answers()
     live = measure("live share", "online-mlp", given.data)
     memory = [
