@@ -7,9 +7,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
+
 from streamlab.errors import StreamlabError
 from streamlab.plans.episodes import EpisodePlan
-from streamlab.plans.stream import Labels, Plan, load_plan
+from streamlab.plans.stream import Labels, Plan, labels_at, load_plan
+
+
+def _same_labels(plan: Plan, labels: Labels) -> bool:
+    """Whether the samples that a plan names have the classes that it counts them to."""
+    if isinstance(plan, EpisodePlan):
+        both = np.concatenate([labels.train, labels.test])
+        return all(
+            np.array_equal(both[phase.samples], np.repeat(phase.classes, phase.sizes))
+            for phase in plan.phases.values()
+        )
+    judged = all(
+        np.isin(labels_at(labels.test, experience.test_indices), experience.classes).all()
+        for experience in plan.experiences
+    )
+    counts = np.bincount(labels_at(labels.train, plan.stream), minlength=plan.num_classes)
+    return judged and (not plan.class_counts or tuple(counts.tolist()) == plan.class_counts)
 
 
 @dataclass(frozen=True)
@@ -21,7 +39,7 @@ class Saved:
     name: ClassVar[str] = "saved"
 
     def plan(self, labels: Labels, seed: int) -> Plan:
-        """The plan in the file; raises StreamlabError where it is none, or not of a source like this."""
+        """The plan in the file; raises StreamlabError where it is none, or not of these labels."""
         if not self.plan_file:
             raise StreamlabError("saved: say which file (scenario.plan_file=my-plan.safetensors)")
         plan = load_plan(Path(self.plan_file))
@@ -42,5 +60,10 @@ class Saved:
             raise StreamlabError(
                 f"saved: {self.plan_file} is of {plan.num_classes} classes and needs {asked}; the source has "
                 f"{labels.num_classes} classes, {found}"
+            )
+        if not _same_labels(plan, labels):
+            raise StreamlabError(
+                f"saved: {self.plan_file} was made of other labels: in this source its samples are of other "
+                f"classes"
             )
         return dataclasses.replace(plan, scenario=self.name, options={"plan_file": self.plan_file})

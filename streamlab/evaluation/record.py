@@ -162,10 +162,15 @@ def save_evaluation(evaluation: Evaluation, path: Path) -> None:
 def _columns(holder: Evaluation | Unexposed, prefix: str) -> dict[str, NDArray[Any]]:
     values = {field.name: getattr(holder, field.name) for field in dataclasses.fields(holder)}
     return {
-        prefix + name: values[name].astype(kind)
+        prefix + name: values[name].astype(_wide_enough(values[name], kind))
         for name, kind in _STORED.items()
         if values.get(name) is not None
     }
+
+
+def _wide_enough(values: NDArray[Any], kind: type) -> type:
+    """This kind of number; of more than 32,767 classes a wider one."""
+    return np.int32 if kind is np.int16 and values.max(initial=0) > np.iinfo(np.int16).max else kind
 
 
 def load_evaluation(path: Path) -> Evaluation:

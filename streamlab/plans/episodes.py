@@ -241,7 +241,7 @@ class EpisodePlan:
             self, train=moved(self.train), validation=moved(self.validation), test=moved(self.test)
         )
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the plan as one safetensors file, whole or not at all."""
         from safetensors.numpy import save
 
@@ -253,12 +253,12 @@ class EpisodePlan:
             if episodes.listed is not None:
                 arrays[f"{phase}.listed"] = episodes.listed
         head |= {"kind": self.kind, "fingerprint": self.fingerprint}
-        write_bytes(path, save(arrays, metadata={"plan": json.dumps(head)}))
+        write_bytes(Path(path), save(arrays, metadata={"plan": json.dumps(head)}))
 
     @staticmethod
-    def load(path: Path) -> EpisodePlan:
+    def load(path: str | Path) -> EpisodePlan:
         """Read a saved plan; raises CorruptFile unless its content has its fingerprint."""
-        head, arrays = read_arrays(path, "plan")
+        head, arrays = read_arrays(Path(path), "plan")
         try:
             parts: dict[str, Any] = {}
             for phase in PHASES:

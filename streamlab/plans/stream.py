@@ -176,7 +176,7 @@ class StreamPlan:
         whole = dataclasses.replace(self, kind="sessions", shows_boundaries=True, experiences=(everything,))
         return dataclasses.replace(whole, has_base=False)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the plan as one safetensors file, whole or not at all."""
         from safetensors.numpy import save
 
@@ -187,27 +187,31 @@ class StreamPlan:
             arrays[f"{number:06}.classes"] = np.asarray(experience.classes, np.int64)
         head = {name: getattr(self, name) for name in _HEAD}
         head["fingerprint"] = self.fingerprint
-        write_bytes(path, save(arrays, metadata={"plan": json.dumps(head)}))
+        write_bytes(Path(path), save(arrays, metadata={"plan": json.dumps(head)}))
 
     @staticmethod
-    def load(path: Path) -> StreamPlan:
+    def load(path: str | Path) -> StreamPlan:
         """Read a saved plan; raises CorruptFile unless its content has its fingerprint."""
-        head, arrays = read_arrays(path, "plan")
-        fingerprint = head.pop("fingerprint", "")
-        head |= {name: tuple(head[name]) for name in ("transforms", "class_counts")}
-        count = len({name.split(".")[0] for name in arrays})
-        plan = StreamPlan(
-            **head,
-            experiences=tuple(
-                Experience(
-                    arrays[f"{number:06}.indices"],
-                    arrays[f"{number:06}.test_indices"],
-                    tuple(arrays[f"{number:06}.classes"].tolist()),
-                )
-                for number in range(count)
-            ),
-        )
-        if plan.fingerprint != fingerprint:
+        head, arrays = read_arrays(Path(path), "plan")
+        try:
+            fingerprint = head.pop("fingerprint")
+            head |= {name: tuple(head[name]) for name in ("transforms", "class_counts")}
+            count = len({name.split(".")[0] for name in arrays})
+            plan = StreamPlan(
+                **head,
+                experiences=tuple(
+                    Experience(
+                        arrays[f"{number:06}.indices"],
+                        arrays[f"{number:06}.test_indices"],
+                        tuple(arrays[f"{number:06}.classes"].tolist()),
+                    )
+                    for number in range(count)
+                ),
+            )
+            whole = plan.fingerprint == fingerprint
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CorruptFile(f"{path} is not a saved plan: {error}") from None
+        if not whole:
             raise CorruptFile(f"{path}: the plan's content does not match its fingerprint")
         return plan
 

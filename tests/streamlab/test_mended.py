@@ -22,7 +22,8 @@ from streamlab.base_training import CosineBase
 from streamlab.batch import Batch
 from streamlab.config import Budget, StreamConfig
 from streamlab.data.source import Source
-from streamlab.errors import StreamlabError
+from streamlab.errors import CorruptFile, StreamlabError
+from streamlab.evaluation.record import Evaluation, load_evaluation, save_evaluation
 from streamlab.memory.ledger import Ledger, measure
 from streamlab.nets.network import PixelStatistics, build_network
 from streamlab.nets.optimizer import SGD, build_optimizer
@@ -150,6 +151,41 @@ def test_a_saved_plan_must_fit_both_splits(tmp_path: Path) -> None:
     streamlab.plan("permuted", make_source(train=20, test=10), 0, tasks=2).save(file)
     with pytest.raises(StreamlabError, match="the source has 6 classes, 60 and 60 under 2 transforms"):
         simulate(make_source(train=10, test=10), "ncm", scenario="saved", settings=settings)
+
+
+@pytest.mark.parametrize("scenario", ["class-incremental", "episodes"])
+def test_a_saved_plan_of_other_labels_is_refused(scenario: str, tmp_path: Path) -> None:
+    """As many images and classes, in another order: its figures would mean nothing."""
+    mine, other = make_source(classes=12, seed=0), make_source(classes=12, seed=1)
+    options: dict[str, object] = {"tasks": 2}
+    if scenario == "episodes":
+        options = {"train_classes": 5, "validation_classes": 0, "test_classes": 5, "query": 3, "keep": "last"}
+        options |= {"validation_episodes": 0, "test_episodes": 3, "episodes": 3}
+    path = str(tmp_path / "plan.safetensors")
+    streamlab.plan(scenario, mine, **options).save(path)
+    assert streamlab.plan("saved", mine, plan_file=path)
+    with pytest.raises(StreamlabError, match="was made of other labels"):
+        streamlab.plan("saved", other, plan_file=path)
+
+
+def test_a_damaged_plan_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "plan.safetensors"
+    streamlab.plan("class-incremental", make_source(), tasks=2).save(path)
+    whole = path.read_bytes()
+    for old, new in ((b"000001.classes", b"000001.klasses"), (b"class_counts", b"klass_counts")):
+        path.write_bytes(whole.replace(old, new))
+        with pytest.raises(CorruptFile, match="is not a saved plan"):
+            streamlab.plan("saved", make_source(), plan_file=str(path))
+
+
+def test_forty_thousand_classes_are_kept_as_they_are(tmp_path: Path) -> None:
+    """Labels were kept in 16 bits, and became negative."""
+    labels = np.array([5, 40_000, 32_768], np.int64)
+    made = Evaluation(7, (0,), True, np.ones(50_000, np.bool_), np.arange(3), labels, labels[::-1].copy())
+    save_evaluation(made, tmp_path / "a.safetensors")
+    found = load_evaluation(tmp_path / "a.safetensors")
+    assert found.labels.tolist() == labels.tolist()
+    assert found.predictions.tolist() == labels[::-1].tolist()
 
 
 def test_a_saved_plan_may_be_of_episodes(tmp_path: Path) -> None:
