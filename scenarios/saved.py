@@ -45,7 +45,10 @@ class Saved:
         plan = load_plan(Path(self.plan_file))
         train, test = len(labels.train), len(labels.test)
         if isinstance(plan, EpisodePlan):
-            needed, there = int(max(phase.samples.max() for phase in plan.phases.values())) + 1, train + test
+            needed, there = (
+                int(max(phase.samples.max(initial=-1) for phase in plan.phases.values())) + 1,
+                train + test,
+            )
             fits = needed <= there
             asked, found = f"{needed} samples", f"{there}"
         else:
