@@ -22,6 +22,7 @@ from streamlab.plans.stream import Labels
 from streamlab.randomness import Draws
 
 from .class_orders import ClassOrder, class_order
+from .official_classes import HELD
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,14 +36,9 @@ CITATION = """
   year = {2016},
 }
 """
-# meta-train, meta-validation and meta-test classes
-PRESETS = {
-    "glyphs-100": (64, 16, 20),
-    "miniimagenet": (64, 16, 20),
-    "cifar-fs": (64, 16, 20),
-    "fc100": (60, 20, 20),
-    "cub200": (100, 50, 50),
-}
+# meta-train, meta-validation and meta-test classes, which are drawn; official ones are in official_classes.py
+PRESETS = {"glyphs-100": (64, 16, 20), "cub200": (100, 50, 50)}
+_OF = {"miniimagenet": "miniimagenet", "cifar-fs": "cifar-100", "fc100": "cifar-100"}
 _SHARES = (0.64, 0.16, 0.20)
 
 
@@ -50,9 +46,9 @@ _SHARES = (0.64, 0.16, 0.20)
 class FewShotEpisodes:
     """Options of the episodes.
 
-    preset: the literature's numbers of classes, by data set. train_classes, validation_classes,
-    test_classes: how many each phase has (none given: 64, 16 and 20 percent). class_order: shuffled by
-    the seed, sorted, numpy:SEED, file:PATH or a list (class_orders.py).
+    preset: the literature's classes, by data set (of glyphs-100 and cub200 their numbers). train_classes,
+    validation_classes, test_classes: how many each phase has (none given: 64, 16 and 20 percent).
+    class_order: shuffled by the seed, sorted, numpy:SEED, file:PATH or a list (class_orders.py).
     train_names, validation_names, test_names: or which classes, by name.
     train_on, test_on: or, of joined sources (`--source a+b`), those whose classes are trained and
     tested on; validation is carved from the former.
@@ -169,6 +165,8 @@ class FewShotEpisodes:
                     names = ", ".join(labels.class_names[label] for label in sorted(shared))
                     raise StreamlabError(f"{self.name}: meta-{one} and meta-{other} share classes: {names}")
             return _phases(*named.values())
+        if self.preset in HELD:
+            return self._official(labels)
         draws = Draws(seed, "plan", self.name, "classes")
         order = class_order(self.class_order, labels, draws, self.name)
         if self.train_on or self.test_on:
@@ -176,6 +174,17 @@ class FewShotEpisodes:
         counts = self._counts(labels.num_classes)
         ends = np.cumsum(counts)
         return _phases(order[: ends[0]], order[ends[0] : ends[1]], order[ends[1] : ends[2]])
+
+    def _official(self, labels: Labels) -> dict[Phase, tuple[int, ...]]:
+        """The classes that the literature holds back, and the others to train on."""
+        if missing := sorted({name for names in HELD[self.preset] for name in names} - {*labels.class_names}):
+            raise StreamlabError(
+                f"{self.name}: preset {self.preset} holds back classes that the source does not have "
+                f"({', '.join(missing[:3])}, …); it is for {_OF[self.preset]}"
+            )
+        validation, test = (self._named(labels, names) for names in HELD[self.preset])
+        held = np.concatenate([validation, test])
+        return _phases(np.setdiff1d(np.arange(labels.num_classes), held), validation, test)
 
     def _counts(self, classes: int) -> tuple[int, int, int]:
         given = (self.train_classes, self.validation_classes, self.test_classes)

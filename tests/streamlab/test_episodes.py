@@ -235,3 +235,36 @@ def test_episodes_know_their_length() -> None:
     episodes = plan(test_episodes=7).test
     assert isinstance(episodes, Episodes)
     assert len(list(episodes)) == len(episodes) == 7
+
+
+@pytest.mark.parametrize(
+    ("preset", "counts"),
+    [("miniimagenet", (64, 16, 20)), ("cifar-fs", (64, 16, 20)), ("fc100", (60, 20, 20))],
+)
+def test_official_classes_are_held_back_whatever_the_seed(preset: str, counts: tuple[int, ...]) -> None:
+    """By name: a shuffled order of as many classes is another problem."""
+    from streamlab.data.cifar_100 import _NAMES
+    from streamlab.scenarios.official_classes import HELD
+
+    held = [name for names in HELD[preset] for name in names]
+    assert len(set(held)) == len(held)
+    others = [name for name in _NAMES if name not in held]
+    names = tuple(_NAMES) if preset != "miniimagenet" else (*held, *(f"n{n:08}" for n in range(64)))
+    assert set(held) <= set(names)
+    labels = Labels(np.repeat(np.arange(100), 20), np.repeat(np.arange(100), 2), names, {}, {})
+    for seed in (0, 1):
+        made = make_plan("episodes", labels, seed, {"preset": preset})
+        assert isinstance(made, EpisodePlan)
+        phases = made.train, made.validation, made.test
+        assert tuple(len(phase.classes) for phase in phases) == counts
+        for phase, expected in zip(phases[1:], HELD[preset], strict=True):
+            assert {names[label] for label in phase.classes} == set(expected)
+        if preset != "miniimagenet":
+            assert {names[label] for label in made.train.classes} == set(others)
+
+
+def test_official_classes_of_another_source_are_refused() -> None:
+    with pytest.raises(
+        StreamlabError, match=r"preset cifar-fs holds back classes that the source does not have"
+    ):
+        plan(preset="cifar-fs")
