@@ -128,7 +128,13 @@ def _decoded(name: str, root: Path | None, splits: Mapping[str, Pictures], rule:
     if target.is_dir():
         return target
     part = target.with_name(f"{key}.part")
-    part.mkdir(parents=True, exist_ok=True)
+    try:
+        part.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StreamlabError(
+            f"source {name}: its decoded pictures would lie in {part.parent}, which cannot be written "
+            f"({error.strerror}); XDG_CACHE_HOME names another folder"
+        ) from None
     with locked(part, wait=True):
         if target.is_dir():  # another process was faster
             return target

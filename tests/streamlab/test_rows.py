@@ -21,6 +21,7 @@ from streamlab.data.load import load_source
 from streamlab.data.rows import FileRows, HeldRows
 from streamlab.data.source import open_shared, share
 from streamlab.data.split import Split
+from streamlab.errors import StreamlabError
 from streamlab.simulator import assembly
 
 
@@ -137,6 +138,14 @@ def test_decoded_pictures_are_read_once_for_their_digest(
     assert open_shared(shared).digest == first.digest
     (file,) = (tmp_path / "cache").rglob("known-*.json")
     assert json.loads(file.read_text())["digest"] == first.digest
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    pictures(tmp_path / "set")
+    with pytest.raises(StreamlabError, match="cannot be written .*; XDG_CACHE_HOME names another folder"):
+        load_source(f"folder:{tmp_path / 'set'}")
 
 
 def test_a_split_says_what_is_likely_next_under_transforms_too(parts: list[np.memmap[Any, Any]]) -> None:
