@@ -144,7 +144,7 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: py
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     pictures(tmp_path / "set")
-    with pytest.raises(StreamlabError, match="cannot be written .*; XDG_CACHE_HOME names another folder"):
+    with pytest.raises(StreamlabError, match=r"cannot be written .*; XDG_CACHE_HOME names another folder"):
         load_source(f"folder:{tmp_path / 'set'}")
 
 
