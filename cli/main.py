@@ -87,6 +87,23 @@ def pretrain(
 
 
 @app.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(metavar="FILE.pth", help="Weights that are pickled.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.safetensors", help="What is written. (default: beside it)", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Make a safetensors file of pickled weights; no code of the file is run."""
+    from streamlab.nets.convert import convert
+
+    target = out or checkpoint.with_suffix(".safetensors")
+    print(f"{target}: {convert(checkpoint, target)} tensors")
+
+
+@app.command()
 def check(
     plugin: Annotated[
         str,

@@ -97,6 +97,15 @@ REQUEST: Mapping[str, Any] = {
             help="How training images are augmented (streamlab list augmentations). (default: none)",
         ),
     ],
+    "backbone": Annotated[
+        str | None,
+        typer.Option(
+            "--backbone",
+            metavar="NAME[:OPTION=VALUE,…]",
+            help="The network of every row, as resnet32 or timm:resnet50.a1_in1k,train=all.",
+            autocompletion=complete("backbones"),
+        ),
+    ],
     "settings": Setting,
     "eval_every": Annotated[
         int | None,
@@ -185,11 +194,14 @@ def make_request(command: str, told: Mapping[str, Any], options: Mapping[str, An
 
     from streamlab.config import configure, merged, parse_settings
     from streamlab.experiments.request import Request
+    from streamlab.experiments.rows import parse_backbone
 
     given = {name: value for name, value in options.items() if value is not None and value != []}
     lines = given.pop("settings", ())
     asked = {**told, **given}
     named = asked.pop("augment", None)
     augment = {"augment": {"pipeline": named, "operations": ()}} if named else {}
-    tree = merged(asked.pop("settings", {}), parse_settings(lines), augment)
+    network = asked.pop("backbone", None)
+    chosen = {"backbone": parse_backbone(network)} if network else {}
+    tree = merged(asked.pop("settings", {}), chosen, parse_settings(lines), augment)
     return dataclasses.replace(configure(Request, asked, command), settings=tree)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -101,6 +102,13 @@ def load(kind: str, name: str) -> Any:
             f"{_SINGULAR[kind]} {name!r} cannot be imported from {point.value}: "
             f"{type(error).__name__}: {error}"
         ) from error
+
+
+def named_backbone(options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """A backbone's plugin and its options: `timm:resnet50` is the plugin timm with `model = resnet50`."""
+    name, colon, member = str(options.get("name", "mlp")).partition(":")
+    others = {key: value for key, value in options.items() if key != "name"}
+    return name, {**others, "model": member} if colon else others
 
 
 def load_of_family(name: str) -> Any:

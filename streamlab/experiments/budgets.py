@@ -28,7 +28,7 @@ from ..runs.spec import RunSpec, settled_backbone
 from ..simulator.assembly import make_strategy, problem_of
 from ..strategy import Strategy
 from .prepare import Prepared
-from .rows import parse_row
+from .rows import parse_backbone
 
 _MODEL = "model"  # a network alone, as whoever keeps nothing else holds it
 _NEED = re.compile(r"(?P<name>[^+].*?)(?:\+(?P<exemplars>\d+)ex)?")
@@ -142,8 +142,7 @@ def fitting(
     if needed.total <= budget.bytes:
         return spec
     for text in smaller:
-        row = parse_row(text)
-        backbone = settled_backbone({"name": row.strategy, **row.options})
+        backbone = settled_backbone(parse_backbone(text))
         other = dataclasses.replace(spec, backbone=backbone)
         if need(other).total <= budget.bytes:
             return other

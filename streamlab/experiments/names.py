@@ -10,7 +10,7 @@ from ..config import RECORDABLE, parse_budget
 from ..data.names import plugin_of, several
 from ..errors import StreamlabError, unknown
 from .request import Request
-from .rows import parse_row
+from .rows import parse_backbone, parse_row
 
 
 def check_names(request: Request, known_sources: Sequence[str] = ()) -> None:
@@ -32,7 +32,7 @@ def check_names(request: Request, known_sources: Sequence[str] = ()) -> None:
     for text in request.strategies:
         _check_strategy_name(parse_row(text).strategy)
     for text in request.smaller:
-        plugins.find("backbones", parse_row(text).strategy)
+        plugins.find("backbones", plugins.named_backbone(parse_backbone(text))[0])
 
 
 def _check_source(text: str) -> None:

@@ -40,6 +40,16 @@ def parse_row(text: str) -> Row:
     return Row(name, f"{shown} {rest}" if colon else shown, options)
 
 
+def parse_backbone(text: str) -> dict[str, Any]:
+    """`resnet32`, `resnet32:width=8`, or `timm:resnet50.a1_in1k,train=all`, as a section `backbone`."""
+    name, _, rest = text.partition(":")
+    member, _, others = rest.partition(",")
+    if "=" not in member and member:
+        name, rest = f"{name}:{member}", others
+    options = dict(parse_row(f"{name.partition(':')[0]}:{rest}").options)
+    return {"name": name, **options}
+
+
 def absolute(text: str) -> str:
     """A row's text, a file in it named by its whole path."""
     name, colon, rest = text.partition(":")

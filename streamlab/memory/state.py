@@ -96,6 +96,11 @@ def _children(value: Any) -> list[tuple[str, Any]]:
     return list(_attributes(value).items())
 
 
+def _is_given(value: Any) -> bool:
+    """Whether a frozen parameter comes with the weights that its network is built with (nets/network.py)."""
+    return isinstance(value, nn.Parameter) and getattr(value, "given", False) and not value.requires_grad
+
+
 class StateWriter:
     """Takes state down: `plain(value)` is JSON, tensors go to `tensors` by their path (net.head.weight).
 
@@ -121,8 +126,6 @@ class StateWriter:
         """The JSON form of `value`; raises StreamlabError, by `path`, for what has none."""
         if isinstance(value, _PLAIN):
             return value
-        if isinstance(value, self._leave_out):
-            return {"type": "left out"}
         if isinstance(value, np.generic):
             return value.item()
         if isinstance(value, (tuple, list, set, frozenset, deque)):
@@ -137,6 +140,8 @@ class StateWriter:
         number, again = self._number(value)
         if again:
             return {"type": "again", "id": number}
+        if isinstance(value, self._leave_out) or _is_given(value):
+            return {"type": "left out", "id": number}
         return {"id": number, **self._new(value, path)}
 
     def _new(self, value: Any, path: str) -> dict[str, Plain]:
@@ -232,7 +237,7 @@ class StateReader:
             return plain
         kind = plain["type"]
         if kind == "left out":
-            return current
+            return self._remember(plain, current)
         if kind == "again":
             return self._known[plain["id"]]
         if kind in _SEQUENCES:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .. import plugins
 from ..config import configure
 from ..errors import StreamlabError
+from ..plugins import named_backbone
 from ..preprocess import ImageShape, PreprocessConfig, Size, resized_size
 from .precision import Precision, full, in_precision
 
@@ -24,11 +25,13 @@ M = TypeVar("M", bound=nn.Module)
 class Backbone(nn.Module):
     """A module from scaled images (B, C, H, W) to features (B, feature_size).
 
-    precision: what its passes are computed in; features are float32 whatever it is.
+    precision: what its passes are computed in; features are float32 whatever it is. given: it is built with
+    weights that are had elsewhere, so that what of them is frozen is in no checkpoint.
     """
 
     feature_size: int
     precision: Precision = "float32"
+    given: bool = False
 
     def expect(self, mean: tuple[float, ...], deviation: tuple[float, ...]) -> bool:
         """Normalise pixels (0..1) by these, not as its weights were; False: it normalises none itself."""
@@ -149,12 +152,13 @@ def build_network(
     Raises StreamlabError for an unknown backbone or option.
     """
     asked = preprocess or PreprocessConfig()
-    name = str(options.get("name", "mlp"))
-    others = {key: value for key, value in options.items() if key != "name"}
+    name, others = named_backbone(options)
     plugin: BackbonePlugin = configure(plugins.load("backbones", name), others, f"backbone {name}")
     size = asked.size(image_shape[1:])
     backbone = plugin.build((image_shape[0], *size))
     backbone.precision = precision
+    for parameter in backbone.parameters() if backbone.given else ():
+        vars(parameter)["given"] = not parameter.requires_grad  # no state has it (memory/state.py)
     mean: tuple[float, ...] = (pixels.mean,)
     deviation: tuple[float, ...] = (pixels.deviation,)
     standardise = plugin.standardise

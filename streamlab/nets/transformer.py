@@ -47,14 +47,18 @@ class PromptedTransformer(Backbone):
     """timm's VisionTransformer with prompts at chosen blocks.
 
     normalisation: mean and deviation of each channel that the weights expect (None: as they come).
-    Images of another size or fewer channels are adapted here, in the batch. Raises StreamlabError
-    where the model has no blocks or no class token.
+    interpolation: of images of another size, which are adapted here, in the batch, as those of fewer channels
+    are. Raises StreamlabError where the model has no blocks or no class token.
     """
 
     def __init__(
-        self, model: Any, normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+        self,
+        model: Any,
+        normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+        interpolation: str = "bilinear",
     ) -> None:
         super().__init__()
+        self.interpolation = interpolation
         if not hasattr(model, "blocks") or getattr(model, "cls_token", None) is None:
             raise StreamlabError(
                 f"{type(model).__name__} is no vision transformer with blocks and a class token, "
@@ -92,7 +96,7 @@ class PromptedTransformer(Backbone):
         if images.shape[1] != self.channels:
             images = images.mean(1, keepdim=True).expand(-1, self.channels, -1, -1)
         if images.shape[-1] != self.side or images.shape[-2] != self.side:
-            images = F.interpolate(images, (self.side, self.side), mode="bilinear", antialias=True)
+            images = F.interpolate(images, (self.side, self.side), mode=self.interpolation, antialias=True)
         return (images - self.mean) / self.deviation
 
     def check_positions(self, where: str, positions: tuple[int, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Vision transformers of timm's, frozen: random, from a safetensors file, or from timm's download.
+"""A vision transformer of a size of its own, frozen: random, or of weights that `streamlab pretrain` wrote.
 
 The wrapper that gives tokens, query and prompted features is transformer.py.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..config import at_least, configure
-from ..errors import StreamlabError, unknown
+from ..errors import StreamlabError
 from ..preprocess import ImageShape
 from .network import Backbone
 from .transformer import PromptedTransformer
@@ -36,15 +36,14 @@ _HERE = "backbone vit"
 
 @dataclass(frozen=True)
 class VisionTransformer:
-    """architecture: a name of timm's, or nothing: one made of patch_size, width, depth and heads.
+    """patch_size, width, depth, heads: what it is made of.
 
-    weights: random, timm (downloaded), or a safetensors file; one that `streamlab pretrain` wrote says
-    itself what it was made of. image_size: pixels a side that it works at (0: the weights' own, else
-    the source's). mean, deviation: of the pixels (0..1) that it expects, where it is not timm's.
-    trained: whether its parameters are learned.
+    weights: random, or a safetensors file that `streamlab pretrain` wrote, which says itself what it was made
+    of. image_size: pixels a side that it works at (0: the weights' own, else the source's). mean, deviation:
+    of the pixels (0..1) that it expects. trained: whether its parameters are learned. Transformers of timm's
+    are `timm:NAME`.
     """
 
-    architecture: str = ""
     weights: str = "random"
     image_size: int = 0
     patch_size: int = 7
@@ -64,12 +63,13 @@ class VisionTransformer:
             raise StreamlabError(f"{_HERE}: width {self.width} cannot be divided among {self.heads} heads")
 
     def build(self, image_shape: ImageShape) -> Backbone:
-        """Raises StreamlabError for an unknown architecture, a size that the patch does not divide, or
-        weights that do not fit; CorruptFile for a file that is no safetensors."""
-        if self.weights in ("random", "timm"):
-            made = PromptedTransformer(self._model(image_shape), self._normalisation())
+        """Raises StreamlabError for a size that the patch does not divide, or weights that do not fit;
+        CorruptFile for a file that is no safetensors."""
+        if self.weights == "random":
+            made = PromptedTransformer(self._model(image_shape), ((self.mean,), (self.deviation,)))
         else:
             made = self._from_file(Path(self.weights), image_shape)
+            made.given = True
         if not self.trained:
             made.requires_grad_(False)
         return made
@@ -79,45 +79,25 @@ class VisionTransformer:
         said = dict(read_header(_HERE, path))
         channels = int(said.pop("channels", image_shape[0]))
         chosen = configure(VisionTransformer, {**asdict(self), **said}, f"backbone of {path}")
-        made = PromptedTransformer(chosen._model((channels, *image_shape[1:])), chosen._normalisation())
+        normalisation = (chosen.mean,), (chosen.deviation,)
+        made = PromptedTransformer(chosen._model((channels, *image_shape[1:])), normalisation)
         load_weights(_HERE, made.model, path)
         return made
 
     def _model(self, image_shape: ImageShape) -> Any:
-        import timm
         from timm.models.vision_transformer import VisionTransformer as Transformer
 
-        if not self.architecture:
-            side = self.image_size or image_shape[1]
-            if side % self.patch_size:
-                raise StreamlabError(
-                    f"{_HERE}: images of {side} pixels cannot be cut into patches of {self.patch_size}"
-                )
-            return Transformer(
-                img_size=side,
-                patch_size=self.patch_size,
-                in_chans=image_shape[0],
-                embed_dim=self.width,
-                depth=self.depth,
-                num_heads=self.heads,
-                num_classes=0,
+        side = self.image_size or image_shape[1]
+        if side % self.patch_size:
+            raise StreamlabError(
+                f"{_HERE}: images of {side} pixels cannot be cut into patches of {self.patch_size}"
             )
-        if self.architecture not in timm.list_models():
-            raise unknown("architecture of timm", self.architecture, timm.list_models())
-        size: dict[str, Any] = {"img_size": self.image_size} if self.image_size else {}
-        try:
-            return timm.create_model(
-                self.architecture, pretrained=self.weights == "timm", num_classes=0, **size
-            )
-        except (TypeError, AssertionError) as error:
-            raise StreamlabError(f"{_HERE}: timm cannot make {self.architecture}: {error}") from None
-        except OSError as error:
-            raise StreamlabError(f"{_HERE}: {self.architecture} cannot be downloaded: {error}") from None
-
-    def _normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-        if not self.architecture:
-            return (self.mean,), (self.deviation,)
-        import timm
-
-        about = timm.get_pretrained_cfg(self.architecture)
-        return (tuple(about.mean), tuple(about.std)) if about else None
+        return Transformer(
+            img_size=side,
+            patch_size=self.patch_size,
+            in_chans=image_shape[0],
+            embed_dim=self.width,
+            depth=self.depth,
+            num_heads=self.heads,
+            num_classes=0,
+        )

@@ -33,8 +33,7 @@ def read_header(where: str, path: Path) -> Mapping[str, Any]:
             found: Mapping[str, Any] = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
     except (SafetensorError, OSError, ValueError) as error:
         raise CorruptFile(
-            f"{path} is no safetensors file ({error}); make one of a checkpoint that you trust with "
-            f"safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
+            f"{path} is no safetensors file ({error}); `streamlab convert {path}` makes one of a pickle"
         ) from None
     return found
 

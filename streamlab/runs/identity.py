@@ -28,11 +28,15 @@ def identity(
     """
     values = {name: value for name, value in spec.to_plain().items() if name not in _ELSEWHERE}
     forms = {name: provenance[name] for name in ("packages", "threads", "layout", "sgd")}
-    backbone = str(spec.backbone.get("name", ""))
+    backbone = str(spec.backbone.get("name", "")).partition(":")[0]
+    weights = Path(str(spec.backbone.get("weights", "")))
     sources = {
         "strategy's source": _source_of(strategy) if strategy else _source("strategies", spec.strategy),
         "backbone's source": _source("backbones", backbone) if backbone else "",
     }
+    if weights.is_file():
+        with weights.open("rb") as file:
+            forms["weights"] = hashlib.file_digest(file, "sha256").hexdigest()
     digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in sources.items()}
     return {**values, **forms, **digests}
 

@@ -113,8 +113,7 @@ def settled_backbone(options: Mapping[str, Any]) -> dict[str, Any]:
     """A backbone's name and all its options as typed values; nothing of nothing. Raises StreamlabError."""
     if not options:
         return {}
-    name = str(options.get("name", "mlp"))
-    others = {key: value for key, value in options.items() if key != "name"}
+    name, others = plugins.named_backbone(options)
     plugin = configure(plugins.load("backbones", name), others, f"backbone {name}")
     return {"name": name, **dataclasses.asdict(plugin)}
 

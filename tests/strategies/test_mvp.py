@@ -161,7 +161,11 @@ def test_the_order_in_which_classes_are_numbered_changes_nothing() -> None:
         ("mvp:pool_size=0", TINY, "mvp: pool_size is 0, and must be at least 1"),
         ("mvp", {**TINY, "patch_size": 3}, "images of 8 pixels cannot be cut into patches of 3"),
         ("mvp", {**TINY, "heads": 3}, "width 16 cannot be divided among 3 heads"),
-        ("mvp", {**TINY, "architecture": "vit_tiny_patch16_22"}, "did you mean 'vit_tiny_patch16_224'"),
+        (
+            "mvp",
+            {"name": "timm:vit_tiny_patch16_22", "weights": "random"},
+            "did you mean 'vit_tiny_patch16_224'",
+        ),
         ("mvp", {**TINY, "weights": "none.safetensors"}, "there is no weights file none.safetensors"),
     ],
 )
@@ -191,9 +195,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
     with pytest.raises(StreamlabError, match=r"has no tensor blocks\.5\."):
         network(weights=str(path), depth=6)
     path.write_bytes(b"pickled, say")
-    with pytest.raises(
-        CorruptFile, match=r"is no safetensors file .* make one of a checkpoint that you trust"
-    ):
+    with pytest.raises(CorruptFile, match=r"is no safetensors file .* makes one of a pickle"):
         network(weights=str(path))
 
 

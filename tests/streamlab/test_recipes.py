@@ -29,8 +29,7 @@ NAMES = recipes.shipped()
 # Networks and lengths that a miniature bears; what they replace is the recipe's.
 SMALL: dict[str, dict[str, Any]] = {
     "resnet18": {"width": 4}, "resnet20": {"width": 4}, "resnet32": {"width": 4},
-    "vit": {"architecture": "", "weights": "random", "patch_size": 16, "width": 16, "depth": 6, "heads": 2,
-            "image_size": 32},
+    "timm": {"name": "vit", "patch_size": 16, "width": 16, "depth": 6, "heads": 2, "image_size": 32},
 }  # fmt: skip
 SHORT = {
     "stream": {"epochs": 1, "updates_per_batch": 1}, "base": {"epochs": 1},
@@ -106,13 +105,13 @@ def test_a_recipe_runs_on_a_miniature(name: str, miniatures: Path, tmp_path: Pat
     }
     if "first" in asked.settings:
         short["first"] = SHORT["first"]
-    backbone = str(asked.settings["backbone"]["name"])
+    backbone = str(asked.settings["backbone"]["name"]).partition(":")[0]
     small = {"backbone": dict(SMALL[backbone])}
     if asked.source == "tiny-imagenet" and backbone == "resnet18":
         small["backbone"]["width"] = (
             16  # torch's convolutions crash where narrower ones learn from more pixels
         )
-    if backbone == "vit" or "@" in asked.source:
+    if backbone == "timm" or "@" in asked.source:
         small |= {"preprocess": {"resize": 0, "crop": 0}, "augment": {"operations": [{"name": "flip"}]}}
         asked = dataclasses.replace(asked, source=re.sub("@.*", "@32", asked.source))
         asked.settings["augment"].pop("pipeline", None)
