@@ -66,7 +66,7 @@ class ReservingHead(CosineHead):
 
     def plain(self) -> CosineHead:
         """The classifier alone, its weight the same parameter: what stays after base training."""
-        head = CosineHead(self.weight.shape[1], len(self.weight), self.scale)
+        head = CosineHead(self.weight.shape[1], len(self.weight), float(self.scale))
         head.weight = self.weight
         return head
 

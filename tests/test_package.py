@@ -209,7 +209,12 @@ def test_a_stranger_reads_the_seam_in_five_minutes() -> None:
 
 
 def test_nothing_is_unpickled() -> None:
+    """`streamlab convert` alone opens a pickle, which runs no code of it (tests/streamlab/test_timm.py)."""
+    converts = 'torch.load(source, map_location="cpu", weights_only=True)'
     for inside, path in sources().items():
         text = path.read_text(encoding="utf-8")
+        if inside == "streamlab/nets/convert.py":
+            assert text.count("torch.load(") == text.count(converts) == 1
+            text = text.replace(converts, "")
         for word in ("import pickle", "torch.load(", "allow_pickle=True", "joblib"):
             assert word not in text, f"{inside} has {word}"

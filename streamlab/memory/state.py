@@ -97,8 +97,8 @@ def _children(value: Any) -> list[tuple[str, Any]]:
 
 
 def _is_given(value: Any) -> bool:
-    """Whether a frozen parameter comes with the weights that its network is built with (nets/network.py)."""
-    return isinstance(value, nn.Parameter) and getattr(value, "given", False) and not value.requires_grad
+    """Whether a parameter is as the weights that its network is built with have it (nets/network.py)."""
+    return isinstance(value, nn.Parameter) and getattr(value, "given", None) == value._version
 
 
 class StateWriter:

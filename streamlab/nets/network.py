@@ -158,7 +158,8 @@ def build_network(
     backbone = plugin.build((image_shape[0], *size))
     backbone.precision = precision
     for parameter in backbone.parameters() if backbone.given else ():
-        vars(parameter)["given"] = not parameter.requires_grad  # no state has it (memory/state.py)
+        if not parameter.requires_grad:  # no state has it, until it is written to (memory/state.py)
+            vars(parameter)["given"] = parameter._version
     mean: tuple[float, ...] = (pixels.mean,)
     deviation: tuple[float, ...] = (pixels.deviation,)
     standardise = plugin.standardise
@@ -191,11 +192,11 @@ def samples_alone(net: nn.Module) -> Iterator[None]:
 
 
 class CosineHead(nn.Module):
-    """scale · cos(feature, class weight): (B, D) -> (B, classes), without bias."""
+    """scale · cos(feature, class weight): (B, D) -> (B, classes), without bias. learned: whether scale is."""
 
-    def __init__(self, feature_size: int, num_classes: int, scale: float) -> None:
+    def __init__(self, feature_size: int, num_classes: int, scale: float, learned: bool = False) -> None:
         super().__init__()
-        self.scale = scale
+        self.scale: float | nn.Parameter = nn.Parameter(torch.tensor([scale])) if learned else scale
         self.weight = nn.Parameter(nn.Linear(feature_size, num_classes, bias=False).weight.detach().clone())
 
     def forward(self, features: Tensor) -> Tensor:

@@ -43,6 +43,12 @@ class Prefixed:
 Prompts = Mapping[int, Appended | Prefixed]
 
 
+class Switched(nn.Module):
+    """A small learner inside a backbone, which can be switched off (adapters.py)."""
+
+    on: bool = True
+
+
 class PromptedTransformer(Backbone):
     """timm's VisionTransformer with prompts at chosen blocks.
 
@@ -72,6 +78,7 @@ class PromptedTransformer(Backbone):
                     f"{type(block).__name__} is no pre-norm block with a fused qkv, and cannot take prompts"
                 )
         self.model = model
+        self.visual_prompts: Switched | None = None
         self.feature_size = int(model.embed_dim)
         self.depth = len(model.blocks)
         self.side = int(model.patch_embed.img_size[0])
@@ -140,8 +147,20 @@ class PromptedTransformer(Backbone):
     def forward(self, images: Tensor, prompts: Prompts | None = None) -> Tensor:
         """(B, C) the class token after the final norm, with prompts at the blocks that they name."""
         with in_precision(self.precision, images.device):
-            ended = self._through_blocks(self.tokens(images), prompts or {}, FIRST)
+            tokens, prompts = self._with_visual_prompts(self.tokens(images), prompts or {})
+            ended = self._through_blocks(tokens, prompts, FIRST)
             return full(self.model.norm(ended)[:, 0])
+
+    def _with_visual_prompts(self, tokens: Tensor, prompts: Prompts) -> tuple[Tensor, Prompts]:
+        """Learned rows (adapters.VisualPrompts): shallow ones among the tokens, deep ones at every block."""
+        if self.visual_prompts is None or not self.visual_prompts.on:
+            return tokens, prompts
+        rows = self.visual_prompts.rows
+        assert isinstance(rows, Tensor)
+        several = [run.expand(len(tokens), -1, -1) for run in rows]
+        if len(several) == 1 and self.depth > 1:
+            return torch.cat([tokens, several[0]], dim=1), prompts
+        return tokens, {**{block: Appended(run) for block, run in enumerate(several)}, **prompts}
 
     def _through_blocks(
         self, tokens: Tensor, prompts: Prompts, wanted: slice, blocks: int | None = None
@@ -192,7 +211,9 @@ def _block(block: Any, tokens: Tensor, prompt: Appended | Prefixed | None, wante
     mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
     mixed = attention.norm(mixed) if hasattr(attention, "norm") else mixed
     tokens = tokens[:, wanted] + block.ls1(attention.proj(mixed))
-    return cast(Tensor, tokens + block.ls2(block.mlp(block.norm2(tokens))))
+    made = tokens + block.ls2(block.mlp(block.norm2(tokens)))
+    branch = getattr(block, "branch", None)  # adapters.Branch
+    return cast(Tensor, made + branch(tokens) if branch is not None and branch.on else made)
 
 
 def as_transformer(where: str, backbone: Backbone) -> PromptedTransformer:
