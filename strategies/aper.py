@@ -39,8 +39,8 @@ CITATION = """
 
 @dataclass(frozen=True)
 class Options:
-    """adapt: what learns in the first session (adapter, ssf, vpt-shallow, vpt-deep or fine-tuning). width: of an
-    adapter's bottleneck; prompts: rows of visual prompts.
+    """adapt: what learns in the first session (adapter, ssf, vpt-shallow, vpt-deep or fine-tuning). width: of
+    an adapter's bottleneck; prompts: rows of visual prompts.
     """
 
     adapt: AdapterKind = "adapter"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -19,8 +20,8 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=1) + "\n").encode())
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a file atomically and durably; after a failure the file before stands."""
+def write_bytes(path: Path, content: bytes) -> str:
+    """Replace a file atomically and durably; after a failure the file before stands. Returns its SHA-256."""
     temporary = path.with_name(path.name + ".tmp")
     try:
         with temporary.open("wb") as file:
@@ -32,6 +33,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _flush_folder(path.parent)
+    return hashlib.sha256(content).hexdigest()
 
 
 def _flush_folder(folder: Path) -> None:

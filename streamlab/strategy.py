@@ -146,3 +146,11 @@ class Strategy(Learner):
 def embeds_features(strategy: Strategy) -> bool:
     """Whether what it embeds images as are its network's features."""
     return type(strategy).embed is Strategy.embed
+
+
+def embeds_the_same(strategy: Strategy) -> bool:
+    """Whether `embed` always says the same of an image: declared, or of a backbone that learns nothing."""
+    if strategy.frozen:
+        return True
+    plain = embeds_features(strategy) and type(strategy).predict is Strategy.predict
+    return plain and not any(parameter.requires_grad for parameter in strategy.net.backbone.parameters())

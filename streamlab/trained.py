@@ -91,6 +91,8 @@ def load_network(
     not installed; CorruptFile for a file that is damaged.
     """
     file = _find(Path(path))
+    if file.name == FILE and (file.parent / "run.json").exists():
+        RunFolder(file.parent).check()
     about, tensors = _read(file)
     spec = RunSpec.from_plain({**about["spec"], "device": chosen_device(device)})
     posed = dict(about["problem"])

@@ -163,7 +163,7 @@ def test_no_modules_import_one_another_in_a_circle() -> None:
 KERNEL = """
 plans/* planning.py strategy.py learner.py needs.py account.py setting.py base_training.py batch.py memory/*
 simulator/online.py simulator/sessions.py simulator/episodes.py simulator/simulation.py simulator/view.py
-simulator/stream_simulation.py simulator/episode_simulation.py simulator/execute.py simulator/pool.py
+simulator/stream_simulation.py simulator/episode_simulation.py simulator/assembly.py simulator/execute.py simulator/pool.py
 simulator/worker.py simulator/events.py simulator/resources.py evaluation/evaluator.py
 evaluation/episode_evaluator.py evaluation/record.py evaluation/episode_record.py evaluation/metrics.py runs/*
 config.py plugins.py errors.py files.py randomness.py device.py
@@ -175,7 +175,7 @@ def test_the_kernel_proper_stays_small() -> None:
         path for pattern in KERNEL for path in (ROOT / "streamlab").glob(pattern) if path.suffix == ".py"
     ]
     assert len(found) > len(KERNEL)
-    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in found) < 6000
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in found) < 6400
 
 
 def test_no_file_and_no_function_outgrows_a_reader() -> None:

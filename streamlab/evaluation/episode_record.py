@@ -61,13 +61,13 @@ class EpisodeRecord:
         return {name: evaluation for name, evaluation in found.items() if evaluation is not None}
 
 
-def save_episode_evaluation(evaluation: EpisodeEvaluation, path: Path) -> None:
-    """Write one evaluation as a small safetensors file, whole or not at all."""
+def save_episode_evaluation(evaluation: EpisodeEvaluation, path: Path) -> str:
+    """Write one evaluation as a small safetensors file, whole or not at all; returns its SHA-256."""
     from safetensors.numpy import save
 
     about = {name: getattr(evaluation, name) for name in ("samples_seen", "phase", "environment", "geometry")}
     arrays: dict[str, NDArray[Any]] = {"accuracy": evaluation.accuracy, "confusion": evaluation.confusion}
-    write_bytes(path, save(arrays, metadata={"episodes": json.dumps(about)}))
+    return write_bytes(path, save(arrays, metadata={"episodes": json.dumps(about)}))
 
 
 def load_episode_evaluation(path: Path) -> EpisodeEvaluation:

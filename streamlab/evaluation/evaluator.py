@@ -14,7 +14,7 @@ from ..batch import images_at_once
 from ..data.split import Split
 from ..errors import StreamlabError
 from ..plans.stream import StreamPlan, labels_at
-from ..strategy import Strategy, embeds_features
+from ..strategy import Strategy, embeds_features, embeds_the_same
 from .features import FeatureCache, features_file
 from .geometry import chosen, measure_geometry
 from .record import Evaluation, Unexposed
@@ -55,18 +55,26 @@ class Evaluator:
             self.task_classes[number, list(experience.classes)] = True
         self.task_classes = self.task_classes.to(test.device)
         self._cache: FeatureCache | None = None
+        self._made_with: list[tuple[Tensor, int]] = []
 
     def images_of(self, places: NDArray[np.int64]) -> Tensor:
         """The images of these candidates."""
         return self.test.images_at(torch.from_numpy(self.candidates[places]).to(self.test.device))
 
     def frozen(self, strategy: Strategy, places: NDArray[np.int64]) -> Tensor:
-        """What never changes of these candidates (features, a query), computed once a run if it fits.
+        """What does not change of these candidates (features, a query), computed once a run if it fits.
 
-        The kernel's own features of a frozen network are kept for other runs too.
+        Where a strategy does not declare it, it is computed anew once a tensor of the backbone was written to
+        or replaced. The kernel's own features of a frozen network are kept for other runs too.
         """
-        if self._cache is None:
-            self._cache = self.cache_of(strategy, self.test, "test")
+        backbone = strategy.net.backbone
+        made_with = [(tensor, tensor._version) for tensor in (*backbone.parameters(), *backbone.buffers())]
+        same = len(made_with) == len(self._made_with) and all(
+            one[0] is other[0] and one[1] == other[1]
+            for one, other in zip(made_with, self._made_with, strict=True)
+        )
+        if self._cache is None or not (strategy.frozen or same):
+            self._cache, self._made_with = self.cache_of(strategy, self.test, "test"), made_with
         return self._cache.at(self.candidates[places])
 
     def cache_of(self, strategy: Strategy, split: Split, name: str) -> FeatureCache:
@@ -159,7 +167,7 @@ class _Take:
         rows, size = places[some], evaluator.batch_size
         parts = [
             evaluator.frozen(strategy, part)
-            if strategy.frozen and embeds_features(strategy)
+            if embeds_the_same(strategy) and embeds_features(strategy)
             else strategy.net.features(evaluator.images_of(part))
             for part in np.split(rows, range(size, len(rows), size))
         ]
@@ -180,7 +188,8 @@ class _Take:
         padded = np.resize(places, evaluator.batch_size) if count < evaluator.batch_size else places
         strategy = self.strategy
         images = evaluator.images_of(padded)
-        if strategy.frozen:
+        same = embeds_the_same(strategy)
+        if same:
             embedding = evaluator.frozen(strategy, padded)
             raw = self._checked(strategy.score(embedding, images))[:count]
         else:
@@ -202,7 +211,7 @@ class _Take:
         if self.unmasked:
             columns["unmasked"] = raw.argmax(1)
         if self.nearby is not None:
-            known = strategy.frozen and embeds_features(strategy)
+            known = same and embeds_features(strategy)
             features = embedding if known else strategy.net.features(images)
             columns["neighbour"] = 1 - (F.normalize(features[:count]) @ self.nearby.T).amax(1).float()
         return columns

@@ -143,8 +143,8 @@ _STORED = {
 }
 
 
-def save_evaluation(evaluation: Evaluation, path: Path) -> None:
-    """Write one evaluation as a small safetensors file, whole or not at all."""
+def save_evaluation(evaluation: Evaluation, path: Path) -> str:
+    """Write one evaluation as a small safetensors file, whole or not at all; returns its SHA-256."""
     from safetensors.numpy import save
 
     arrays: dict[str, NDArray[Any]] = {"exposed": evaluation.exposed, **_columns(evaluation, "")}
@@ -156,7 +156,7 @@ def save_evaluation(evaluation: Evaluation, path: Path) -> None:
         "periodic": evaluation.periodic,
         "geometry": evaluation.geometry,
     }
-    write_bytes(path, save(arrays, metadata={"evaluation": json.dumps(about)}))
+    return write_bytes(path, save(arrays, metadata={"evaluation": json.dumps(about)}))
 
 
 def _columns(holder: Evaluation | Unexposed, prefix: str) -> dict[str, NDArray[Any]]:

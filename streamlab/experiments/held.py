@@ -6,7 +6,6 @@ It reads and imports no torch; layout.py writes.
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from ..config import Budget
 from ..errors import CorruptFile, StreamlabError
 from ..runs.folder import RunFolder
+from ..runs.seals import read_sealed
 from ..runs.spec import RunSpec
 from .request import ANY, Request
 
@@ -82,15 +82,15 @@ def read_experiment(folder: Path) -> dict[str, Any]:
     """experiment.json as JSON values: request, classes, budgets and cells; raises StreamlabError."""
     path = folder / FILE
     try:
-        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        content = read_sealed(path)
         if not {"request", "classes", "budgets", "cells"} <= content.keys():
             raise ValueError("it lacks a part")
-    except OSError:
+    except FileNotFoundError:
         missing = (
             "does not exist" if not folder.exists() else f"holds no experiment (there is no {FILE} in it)"
         )
         raise StreamlabError(f"{folder} {missing}") from None
-    except (ValueError, AttributeError) as error:
+    except ValueError as error:
         raise CorruptFile(f"{path} is damaged: {error}") from None
     return content
 

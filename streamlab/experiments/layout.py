@@ -18,10 +18,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ..errors import StreamlabError
-from ..files import locked, write_json
+from ..errors import CorruptFile, StreamlabError
+from ..files import locked
 from ..runs.folder import RunFolder, provenance
 from ..runs.identity import differences, identity
+from ..runs.seals import write_sealed
 from .grid import Cell, Grid
 from .held import FILE, read_experiment, read_request
 from .request import Request
@@ -68,7 +69,7 @@ def write_experiment(grid: Grid, out: Path) -> None:
         for cell in grid.cells
     ]
     content = {"request": request, "classes": grid.classes, "budgets": budgets, "cells": cells}
-    write_json(out / FILE, content)
+    write_sealed(out / FILE, content)
 
 
 def settle(grid: Grid, out: Path) -> list[str]:
@@ -80,9 +81,9 @@ def settle(grid: Grid, out: Path) -> list[str]:
     made_with = provenance()
     for cell in grid.cells:
         path = out / cell.folder
-        changed = _changed(cell, path, made_with)
-        if changed:
-            notes.append(f"{cell.folder} is run again: {', '.join(changed[:3])} changed")
+        why = _why_again(cell, path, made_with)
+        if why:
+            notes.append(f"{cell.folder} is run again: {why}")
             _supersede(out, path)
         RunFolder.create(path, cell.spec, cell.plan, cell.source.class_names, cell.strategy)
     return notes
@@ -92,17 +93,25 @@ def count_done(grid: Grid, out: Path) -> int:
     """Cells that are complete in `out`, made as they would be now."""
     made_with = provenance()
     return sum(
-        RunFolder(out / cell.folder).result is not None and not _changed(cell, out / cell.folder, made_with)
+        not _why_again(cell, out / cell.folder, made_with) and RunFolder(out / cell.folder).result is not None
         for cell in grid.cells
     )
 
 
-def _changed(cell: Cell, path: Path, made_with: Mapping[str, Any]) -> list[str]:
-    """What a run that is there was made with otherwise; nothing where there is none."""
-    if not (path / "run.json").exists():
-        return []
-    wanted = identity(cell.spec, made_with, cell.strategy)
-    return differences(RunFolder(path).about.get("identity", {}), wanted)
+def _why_again(cell: Cell, path: Path, made_with: Mapping[str, Any]) -> str:
+    """Why a run that is there has to be run again: made otherwise, or damaged; nothing where it need not."""
+    if not (path / "run.json").exists():  # a kill came before it was written, or it was lost
+        lost = (path / "result.json").exists() or any(path.glob("evaluations/*"))
+        return f"{path / 'run.json'} is missing" if lost else ""
+    folder = RunFolder(path)
+    try:
+        held = folder.about.get("identity", {})
+    except CorruptFile as error:
+        return str(error)
+    changed = differences(held, identity(cell.spec, made_with, cell.strategy))
+    if changed:
+        return f"{', '.join(changed[:3])} changed"
+    return folder.damage() or ""
 
 
 def _supersede(out: Path, path: Path) -> None:

@@ -90,6 +90,7 @@ def _read(held: HeldRun) -> Result:
         failure = folder.failure
         status: Status = "failed" if failure else "unfinished"
         return Result(name, spec, status, failure or "", about=about)
+    folder.check()
     if "episodes" in result:
         raise StreamlabError(f"{held.path} is of few-shot episodes, which streamlab runs episodes shows")
     evaluated = [event for event in folder.events() if event["event"] == "Evaluated"]

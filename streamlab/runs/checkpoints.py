@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +50,12 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest whole checkpoint; damaged ones are noticed by their seal and passed over."""
+    """The newest whole checkpoint; None where there is none."""
+    return next(checkpoints(folder), None)
+
+
+def checkpoints(folder: Path) -> Iterator[Checkpoint]:
+    """The whole checkpoints, the newest first; damaged ones are noticed by their seal and passed over."""
     from safetensors.torch import load
 
     for number in sorted(_numbers(folder), reverse=True):
@@ -59,13 +64,14 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
             content = (folder / f"checkpoint-{number:08}.safetensors").read_bytes()
             text = sealed["body"]
             digest = hashlib.sha256(text.encode() + hashlib.sha256(content).digest())
-            if digest.hexdigest() == sealed["seal"]:
-                body = json.loads(text)
-                tensors = load(content) if content else {}
-                return Checkpoint(body["state"], body["progress"], tensors)
+            if digest.hexdigest() != sealed["seal"]:
+                continue
+            body = json.loads(text)
+            tensors = load(content) if content else {}
+            found = Checkpoint(body["state"], body["progress"], tensors)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
-    return None
+        yield found
 
 
 def remove_checkpoints(folder: Path) -> None:

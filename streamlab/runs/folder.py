@@ -10,6 +10,7 @@ evaluations are imported where they are read: a list of runs needs no numpy.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -24,6 +25,7 @@ from ..errors import CorruptFile
 from ..files import locked, write_json
 from .checkpoints import remove_checkpoints
 from .identity import identity
+from .seals import digest_of, read_sealed, write_sealed
 from .spec import RunSpec
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._log: IO[bytes] | None = None
+        self._log_seal = hashlib.sha256()
 
     @staticmethod
     def create(
@@ -78,17 +81,16 @@ class RunFolder:
             made_with = provenance()
             follows_from = identity(spec, made_with, strategy)
             content = {"spec": spec.to_plain(), "provenance": made_with, "identity": follows_from}
-            write_json(path / "run.json", {**content, "class_names": list(class_names)})
+            write_sealed(path / "run.json", {**content, "class_names": list(class_names)})
         return RunFolder(path)
 
     @property
     def about(self) -> dict[str, Any]:
         """run.json: spec, provenance, what the result follows from, class names; raises CorruptFile."""
         try:
-            content: dict[str, Any] = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise CorruptFile(f"{self.path / 'run.json'} is not a run: {error}") from None
-        return content
+            return read_sealed(self.path / "run.json")
+        except FileNotFoundError:
+            raise CorruptFile(f"{self.path} holds no run: there is no run.json") from None
 
     @property
     def spec(self) -> RunSpec:
@@ -100,14 +102,15 @@ class RunFolder:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """The content of result.json, or None while the run is not complete."""
+        """The content of result.json, or None while the run is not complete; raises CorruptFile."""
+        path = self.path / "result.json"
         try:
-            content: dict[str, Any] = json.loads((self.path / "result.json").read_text("utf-8"))
-            return content
+            content = read_sealed(path)
         except FileNotFoundError:
             return None
-        except ValueError as error:
-            raise CorruptFile(f"{self.path / 'result.json'} is damaged: {error}") from None
+        if not {"metrics", "seals"} <= content.keys():
+            raise CorruptFile(f"{path} is damaged: it is no result")
+        return content
 
     @property
     def failure(self) -> str | None:
@@ -116,9 +119,38 @@ class RunFolder:
         return str(json.loads(path.read_text("utf-8"))["message"]) if path.exists() else None
 
     def write_result(self, result: Mapping[str, Any]) -> None:
-        write_json(self.path / "result.json", result)
+        """Write the result, and in it the seals of all other files of the run."""
+        seals = {name: digest_of(self.path / name) for name in self._sealed()}
+        write_sealed(self.path / "result.json", {**result, "seals": seals})
         self.forget_failure()
         remove_checkpoints(self.path)
+
+    def _sealed(self) -> list[str]:
+        """The files, by name, that a complete run's result seals."""
+        names = ["run.json", "plan.safetensors", "events.jsonl", "network.safetensors", "network.md"]
+        there = [name for name in names if (self.path / name).exists()]
+        return there + [f"evaluations/{path.name}" for path in self._evaluation_paths(None)]
+
+    def damage(self) -> str | None:
+        """What of a complete run is not as it was written, in words; None where all is, or it is not done."""
+        try:
+            result = self.result
+        except CorruptFile as error:
+            return str(error)
+        if result is None:
+            return None
+        seals = result["seals"]
+        for name in [*seals, *self._sealed()]:
+            if name not in seals or digest_of(self.path / name) != seals[name]:
+                what = "is damaged" if (self.path / name).exists() else "is missing"
+                return f"{self.path / name} {what}"
+        return None
+
+    def check(self) -> None:
+        """Raise CorruptFile where a complete run is not as it was written."""
+        found = self.damage()
+        if found is not None:
+            raise CorruptFile(f"{found}; streamlab resume runs it again, and keeps this in superseded/")
 
     def write_failure(self, message: str) -> None:
         write_json(self.path / "failure.json", {"message": message})
@@ -139,13 +171,16 @@ class RunFolder:
         path = self.path / "events.jsonl"
         self._log = path.open("r+b" if path.exists() else "w+b")
         self._log.truncate(length)
-        self._log.seek(0, os.SEEK_END)
+        self._log.seek(0)
+        self._log_seal = hashlib.sha256(self._log.read())
 
     def log(self, plain: Mapping[str, Any]) -> None:
         """Append one event."""
         assert self._log is not None
-        self._log.write((json.dumps(plain) + "\n").encode())
+        line = (json.dumps(plain) + "\n").encode()
+        self._log.write(line)
         self._log.flush()
+        self._log_seal.update(line)
 
     def log_length(self) -> int:
         """Bytes in the log, made durable."""
@@ -153,6 +188,18 @@ class RunFolder:
             return 0
         os.fsync(self._log.fileno())
         return self._log.tell()
+
+    def log_seal(self) -> str:
+        """SHA-256 of the log as it is now."""
+        return self._log_seal.hexdigest()
+
+    def differs(self, evaluations: Sequence[str], log_length: int, log_seal: str) -> str | None:
+        """The file that is not as a checkpoint has it; None where all are. evaluations: the seal of each."""
+        for number, seal in enumerate(evaluations):
+            if digest_of(self.evaluation_path(number)) != seal:
+                return str(self.evaluation_path(number))
+        log = self.path / "events.jsonl"
+        return str(log) if digest_of(log, log_length) != log_seal else None
 
     def close_log(self) -> None:
         if self._log is not None:
@@ -171,7 +218,8 @@ class RunFolder:
         return self.path / "evaluations" / f"{number:06}.safetensors"
 
     def record(self) -> Record | EpisodeRecord:
-        """The plan and all evaluations; raises CorruptFile."""
+        """The plan and all evaluations, as they were written; raises CorruptFile."""
+        self.check()
         return self.episode_record() if self.plan().kind == "episodes" else self.stream_record()
 
     def stream_record(self, count: int | None = None) -> Record:

@@ -163,6 +163,7 @@ class EpisodeSimulation(Simulation):
         progress.evaluation_seconds += time.perf_counter() - began
         self.evaluations.append(judged)
         if self.folder:
-            save_episode_evaluation(judged, self.folder.evaluation_path(progress.evaluations))
+            path = self.folder.evaluation_path(progress.evaluations)
+            progress.seals.append(save_episode_evaluation(judged, path))
         progress.evaluations += 1
         return judged

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from ..config import Budget, StreamConfig
-from ..errors import StreamlabError
+from ..errors import CorruptFile, StreamlabError
 from ..evaluation.evaluator import CACHE_BYTES
 from ..memory.ledger import check_budget
 from ..randomness import key, put_host_state, seed_torch, take_host_state
-from ..runs.checkpoints import Checkpoint, load_checkpoint, patience, save_checkpoint
+from ..runs.checkpoints import Checkpoint, checkpoints, patience, save_checkpoint
 from ..runs.folder import RunFolder
 from ..strategy import Strategy
 from ..training import FirstConfig, OptimizerConfig
@@ -59,8 +59,8 @@ class Progress:
 
     samples_seen: training samples, or episodes. flops: of training so far (base sessions left out),
     where a step counts as the last that was measured. held: the most that was held, by kind;
-    survey_bytes: the most in the survey's accounting. best: of episodes, the state that was best on
-    meta-validation, its tensors beside.
+    survey_bytes: the most in the survey's accounting. log_length, log_seal: of the event log; seals: of each
+    evaluation's file. best: of episodes, the state that was best on meta-validation, its tensors beside.
     """
 
     segment: int = 0
@@ -82,6 +82,8 @@ class Progress:
     survey_bytes: int = 0
     exemplars: int = 0
     log_length: int = 0
+    log_seal: str = ""
+    seals: list[str] = field(default_factory=list)
     losses: dict[str, list[float]] = field(default_factory=dict)
     host_random: Any = None
     base: dict[str, Any] | None = None
@@ -116,7 +118,7 @@ class Simulation:
 
     def restore(self) -> None:
         """Take up the newest whole checkpoint, if there is one."""
-        checkpoint = load_checkpoint(self.folder.path) if self.folder else None
+        checkpoint = self._newest() if self.folder else None
         if checkpoint is not None:
             tensors = checkpoint.tensors
             self.best_tensors = {
@@ -129,6 +131,26 @@ class Simulation:
         if self.folder:
             self.folder.open_log(self.progress.log_length)
         self._next_checkpoint = time.perf_counter() + patience()
+
+    def _newest(self) -> Checkpoint | None:
+        """The newest checkpoint whose evaluations and log are as they were; None where there is none at all.
+
+        Raises CorruptFile where there are checkpoints, and what was written before each of them is damaged.
+        """
+        assert self.folder is not None
+        damaged = None
+        for checkpoint in checkpoints(self.folder.path):
+            progress = Progress(**checkpoint.progress)
+            found = self.folder.differs(progress.seals, progress.log_length, progress.log_seal)
+            if found is None:
+                return checkpoint
+            damaged = damaged or found
+        if damaged is not None:
+            raise CorruptFile(
+                f"{damaged} is damaged, and no checkpoint is from before it; remove {self.folder.path}, and "
+                f"the run begins anew"
+            )
+        return None
 
     @property
     def begun(self) -> int:
@@ -190,7 +212,7 @@ class Simulation:
         """Write the state that a killed run goes on from."""
         assert self.folder is not None
         self.flush_numbers()
-        self.progress.log_length = self.folder.log_length()
+        self.progress.log_length, self.progress.log_seal = self.folder.log_length(), self.folder.log_seal()
         self.progress.host_random = take_host_state()
         plain, tensors = self.strategy.account.take_state()
         tensors = {**tensors, **{f"best.{name}": tensor for name, tensor in self.best_tensors.items()}}

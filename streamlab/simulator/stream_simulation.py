@@ -250,7 +250,8 @@ class StreamSimulation(Simulation):
         progress.evaluation_seconds += time.perf_counter() - began
         self.evaluations.append(evaluation)
         if self.folder:
-            save_evaluation(evaluation, self.folder.evaluation_path(progress.evaluations))
+            path = self.folder.evaluation_path(progress.evaluations)
+            progress.seals.append(save_evaluation(evaluation, path))
         progress.evaluations += 1
         return evaluation
 

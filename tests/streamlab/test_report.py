@@ -44,6 +44,7 @@ from streamlab.report.statistics import (
 )
 from streamlab.report.tables import main_table, tables_of
 from streamlab.report.write import csv_of, latex_of, markdown_of, write_report
+from streamlab.runs.seals import digest_of, read_sealed, write_sealed
 from streamlab.runs.spec import RunSpec
 from streamlab.training import BaseConfig, FirstConfig, OptimizerConfig
 
@@ -226,22 +227,31 @@ def altered(folder: Path, target: Path, **changes: Any) -> Path:
     """A copy of an experiment whose specs say something else."""
     shutil.copytree(folder, target)
     for path in target.rglob("run.json"):
-        plain = json.loads(path.read_text())
+        plain = read_sealed(path)
         for name, value in changes.items():
             inside = isinstance(value, dict)
             plain["spec"][name] = {**plain["spec"][name], **value} if inside else value
-        path.write_text(json.dumps(plain))
+        reseal(path, plain)
     return target
+
+
+def reseal(path: Path, plain: dict[str, Any]) -> None:
+    """Write a run's run.json as if it had always been so."""
+    write_sealed(path, plain)
+    result = path.with_name("result.json")
+    if result.exists():
+        content = read_sealed(result)
+        write_sealed(result, {**content, "seals": {**content["seals"], "run.json": digest_of(path)}})
 
 
 def as_seed_1(folder: Path) -> None:
     """Name an experiment's only run as one of seed 1."""
     about = folder / "experiment.json"
-    plain = json.loads(about.read_text())
+    plain = read_sealed(about)
     (cell,) = plain["cells"]
     renamed = {**cell, "folder": cell["folder"].replace("seed-0", "seed-1"), "seed": 1}
     (folder / cell["folder"]).rename(folder / renamed["folder"])
-    about.write_text(json.dumps({**plain, "cells": [renamed]}))
+    write_sealed(about, {**plain, "cells": [renamed]})
 
 
 def test_comparable_runs_of_two_folders_stand_in_one_table(pair: tuple[Path, Path]) -> None:
@@ -276,9 +286,9 @@ def test_one_row_holds_runs_of_one_make_and_each_once(pair: tuple[Path, Path], t
     other = altered(pair[0], tmp_path / "other", seed=1, plan_fingerprint="0")
     as_seed_1(other)
     for path in other.rglob("run.json"):
-        plain = json.loads(path.read_text())
+        plain = read_sealed(path)
         plain["provenance"]["packages"]["torch"] = "1.0"
-        path.write_text(json.dumps(plain))
+        reseal(path, plain)
     with pytest.raises(StreamlabError, match=r"er: its runs are of different make \(packages\)"):
         gather([pair[0], other])
     tuned = altered(pair[0], tmp_path / "tuned", seed=1, plan_fingerprint="0", optimizer={"lr": 0.7})

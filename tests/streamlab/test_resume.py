@@ -41,7 +41,8 @@ def long_grid(repeats: int = 1, workers: int = 0) -> Grid:
 def bits(folder: Path) -> dict[str, Any]:
     """Everything of a finished run that must not depend on kills; times and peaks aside."""
     result = json.loads((folder / "result.json").read_text())
-    result.pop("resources")
+    for name in ("resources", "seals", "seal"):  # the log and run.json hold times
+        result.pop(name)
     timed = {"train_seconds", "evaluation_seconds", "resources"}
     log = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     predictions = {p.name: p.read_bytes() for p in sorted((folder / "evaluations").iterdir())}
