@@ -69,13 +69,15 @@ def done(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
 FILES = ["result.json", "run.json", "plan.safetensors", "events.jsonl", "evaluations/000002.safetensors"]
 
 
-@pytest.mark.parametrize("file", FILES)
-@pytest.mark.parametrize("damage", [flip, cut, lose, swap], ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [(file, damage) for file in FILES for damage in (flip, cut, lose)]
+    + [(file, swap) for file in FILES if file not in ("plan.safetensors", "events.jsonl")],
+    ids=lambda part: getattr(part, "__name__", part),
+)
 def test_a_damaged_file_of_a_finished_run_is_named_and_the_run_is_run_again(
     file: str, damage: Damage, done: Path, source: Source, tmp_path: Path
 ) -> None:
-    if damage is swap and file in ("plan.safetensors", "events.jsonl"):
-        pytest.skip("there is no other file of its kind")
     whole = streamlab.load_run(done).runs[0]
     shutil.copytree(done, tmp_path / "e")
     (place,) = (tmp_path / "e").glob("*/*/er/seed-0")
