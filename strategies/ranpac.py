@@ -4,8 +4,11 @@ Features of a frozen backbone go through a fixed random layer and a ReLU; class 
 Gram matrix G add up over the stream, and the classifier is W = (G + λI)⁻¹ C. No gradient, no
 exemplars; the order of the samples does not matter.
 
-Differs: no adapter is trained in the first session (its second phase alone, as for hidden
-boundaries); 2,000 projections by default, not 10,000 (the Gram matrix counts in the budget); λ is
+With `adapt` small learners inside the backbone are trained in the first session, under a cosine classifier
+with a learned scale, and frozen (the paper's first phase; by default its second phase alone, as for hidden
+boundaries). Each sample counts once, as it lies, however often it is served.
+
+Differs: 2,000 projections by default, not 10,000 (the Gram matrix counts in the budget); λ is
 chosen by generalised cross-validation from G and C themselves (`ridge_by = cross-validation`), as a stream
 without tasks wants; `holdout` is the authors' rule, where boundaries are shown: that of least squared error
 on the last fifth of the current task's samples, for a fit to the first four.
@@ -23,7 +26,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from streamlab.config import Choice, Searched, at_least
-from streamlab.needs import Needs
+from streamlab.needs import SESSIONS, Needs
+from streamlab.nets.adapters import adapt
+from streamlab.nets.network import CosineHead
 from streamlab.randomness import Draws
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
@@ -77,19 +82,27 @@ def ridge_by_holdout(hidden: Tensor, labels: Tensor, num_classes: int) -> float:
 
 @dataclass(frozen=True)
 class Options:
-    """projections: width M of the random layer; ridge: λ (0: chosen as ridge_by says, see above)."""
+    """projections: width M of the random layer; ridge: λ (0: chosen as ridge_by says, see above). adapt: what
+    learns in the first session (adapter, ssf, vpt-shallow, vpt-deep, fine-tuning; nothing: nothing does), by
+    `first.epochs` and the optimizer's section. width: of an adapter; prompts: rows of visual prompts.
+    """
 
     projections: int = 2000
     ridge: float = 0.0
     ridge_by: Literal["cross-validation", "holdout"] = "cross-validation"
+    adapt: Literal["", "adapter", "ssf", "vpt-shallow", "vpt-deep", "fine-tuning"] = ""
+    width: int = 64
+    prompts: int = 5
 
     @property
     def needs_boundaries(self) -> bool:
-        return self.ridge_by == "holdout" and not self.ridge
+        return bool(self.adapt) or (self.ridge_by == "holdout" and not self.ridge)
 
     def __post_init__(self) -> None:
         at_least("ranpac", "projections", self.projections, 1)
         at_least("ranpac", "ridge", self.ridge, 0)
+        at_least("ranpac", "width", self.width, 1)
+        at_least("ranpac", "prompts", self.prompts, 1)
 
 
 class RandomProjections(Strategy):
@@ -98,23 +111,31 @@ class RandomProjections(Strategy):
     options: Options
     backbone: ClassVar[Mapping[str, Any]] = {"name": "glyph-vit"}
     search_space: ClassVar[Mapping[str, Searched]] = {"projections": Choice((500, 1000, 2000, 4000))}
-    frozen = True
+    default_optimizer: ClassVar[Mapping[str, Any]] = {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.0005}
     scores_are_logits = False
+    smooths_labels = True
     ledger_kinds: ClassVar[dict[str, str]] = {
         "projection": "model",
         "weights": "head",
         "gram": "statistics",
         "prototypes": "statistics",
+        "adaptation": "extra models",
     }
 
     @classmethod
     def needs_with(cls, options: Options) -> Needs:
-        return dataclasses.replace(cls.needs, boundaries=options.needs_boundaries)
+        kinds = SESSIONS if options.adapt else cls.needs.kinds
+        return dataclasses.replace(cls.needs, boundaries=options.needs_boundaries, kinds=kinds)
 
     def setup(self) -> None:
         width, classes, device = self.options.projections, self.setting.num_classes, self.setting.device
-        self.net.requires_grad_(False)
-        self.replace_head(nn.Identity())
+        options, backbone = self.options, self.net.backbone
+        self.adapting = bool(options.adapt)
+        if options.adapt:
+            self.adaptation = adapt("ranpac", backbone, options.adapt, options.width, options.prompts)
+            self.replace_head(CosineHead(backbone.feature_size, classes, 1.0, learned=True))
+        else:
+            self._freeze()
         self.projection = torch.randn(self.net.backbone.feature_size, width, device=device)
         self.gram = torch.zeros(width, width, device=device)
         self.prototypes = torch.zeros(width, classes, device=device)
@@ -122,22 +143,40 @@ class RandomProjections(Strategy):
         self.count = 0
         self.held_out_ridge = 0.0
 
+    def _freeze(self) -> None:
+        self.net.requires_grad_(False)
+        self.replace_head(nn.Identity())
+
     def project(self, features: Tensor) -> Tensor:
         """(B, D) -> (B, M)."""
         return F.relu(features @ self.projection)
 
-    @torch.no_grad()
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        logits = self.net(batch.images)
+        return {"task": self.cross_entropy(logits, batch.labels, self.current_classes)}
+
     def observe(self, batch: Batch) -> Mapping[str, Tensor]:
-        hidden = self.project(self.embed(batch.images))
+        return super().observe(batch) if self.adapting else {}
+
+    def remember(self, batch: Batch) -> None:
+        if not self.adapting:
+            self._add(self.embeddings_of(batch.originals), batch.labels)
+
+    @torch.no_grad()
+    def _add(self, features: Tensor, labels: Tensor) -> None:
+        hidden = self.project(features)
         self.gram += hidden.T @ hidden
-        self.prototypes.T.index_add_(0, batch.labels, hidden)
-        self.count += len(batch)
-        return {"activation": hidden.mean()}
+        self.prototypes.T.index_add_(0, labels, hidden)
+        self.count += len(labels)
 
     @torch.no_grad()
     def end_experience(self, view: ExperienceView) -> None:
-        """The authors' choice of a ridge, on this task's samples in an order drawn by name."""
-        if self.options.needs_boundaries:
+        """Adaptation ends; the authors' choice of a ridge, on this task's samples in a drawn order."""
+        if self.adapting:
+            self.adapting = False
+            self._freeze()
+            self._add(view.embeddings(self), view.labels)
+        if self.options.ridge_by == "holdout" and not self.options.ridge:
             order = Draws(self.setting.seed, "ranpac", view.number).permutation(len(view))
             rows = torch.from_numpy(order).to(view.labels.device)
             hidden = self.project(view.embeddings(self)[rows]).double()

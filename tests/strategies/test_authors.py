@@ -562,7 +562,7 @@ def test_ranpac_equals_its_authors(file: str) -> None:
     strategy.embed = lambda images: images
     strategy.projection = z["projection"]
     for rows in torch.arange(len(z["labels"])).split(16):
-        strategy.observe(Batch(z["features"][rows], z["labels"][rows]))
+        strategy.remember(Batch(z["features"][rows], z["labels"][rows]))
     close(strategy.gram, z["gram"])
     close(strategy.prototypes, z["prototypes"])
     strategy.consolidate()
@@ -587,7 +587,7 @@ def test_ranpac_chooses_a_ridge_by_each_task_as_its_authors(file: str) -> None:
     strategy.projection = z["projection"]
     for task in range(3):
         features, labels = z[f"task{task}.features"], z[f"task{task}.labels"]
-        strategy.observe(Batch(features, labels))
+        strategy.remember(Batch(features, labels))
         chosen = ranpac.ridge_by_holdout(strategy.project(features), labels, classes)
         assert chosen == pytest.approx(z[f"task{task}.ridge"])
         strategy.held_out_ridge = chosen

@@ -218,3 +218,26 @@ def test_a_backbone_that_cannot_be_adapted_is_refused(
             scenario="class-incremental",
             settings={"backbone": backbone, "scenario": SESSIONS},
         )
+
+
+@pytest.mark.parametrize("kind", ["adapter", "ssf"])
+def test_ranpac_may_adapt_in_the_first_session_and_counts_each_sample_once(kind: str, source: Source) -> None:
+    """The Gram matrix and the prototypes, written out, of the adapted features as samples lie."""
+    run = simulate(
+        source, f"ranpac:adapt={kind},width=4,projections=20", scenario="class-incremental",
+        settings={
+            "backbone": TINY, "scenario": SESSIONS, "first": {"epochs": 3}, "stream": {"batch_size": 4, "epochs": 2},
+            "augment": {"operations": [{"name": "flip"}]},
+        },
+    )  # fmt: skip
+    strategy: Any = run.strategy
+    assert not any(parameter.requires_grad for parameter in strategy.net.parameters())
+    images, labels = torch.from_numpy(source.train_images), torch.from_numpy(source.train_labels)
+    hidden = F.relu(strategy.features_of(images) @ strategy.projection)
+    assert strategy.count == len(labels)
+    torch.testing.assert_close(strategy.gram, hidden.T @ hidden, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        strategy.prototypes, hidden.T @ F.one_hot(labels, 6).to(hidden.dtype), rtol=1e-3, atol=1e-3
+    )
+    before = strategy.adaptation.without(strategy.net.backbone, strategy.net.scaled(images[:4]))
+    assert not torch.allclose(before, strategy.features_of(images[:4]), atol=1e-4)
