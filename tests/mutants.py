@@ -20,8 +20,26 @@ ROOT = Path(__file__).parent.parent
 METHODS = ["tests/strategies"]
 KERNEL = [f"tests/streamlab/test_{name}.py" for name in ("memory", "schedules", "views", "mended", "compare")]
 DATA = [f"tests/streamlab/test_{name}.py" for name in ("pictures", "arrays", "sources")]
+PRETRAINED, SEALS = ["tests/strategies/test_pretrained.py"], ["tests/streamlab/test_seals.py"]
+WEIGHTS, ROWS, EXPORT = (["tests/streamlab/test_" + name] for name in ("timm.py", "rows.py", "export.py"))
 # name: file, what stands there, what stands there instead, which tests must notice
 MUTANTS = {
+    "adapters at full strength": ("streamlab/nets/adapters.py", "0.1 * self.up(hidden)", "self.up(hidden)", PRETRAINED),
+    "ssf without a shift": ("streamlab/nets/adapters.py", "return made * self.scale + self.shift", "return made * self.scale", PRETRAINED),
+    "prompts are never off": ("streamlab/nets/transformer.py", "self.visual_prompts is None or not self.visual_prompts.on", "self.visual_prompts is None", PRETRAINED),
+    "aper among all classes": ("strategies/aper.py", "batch.labels, self.current_classes)", "batch.labels)", PRETRAINED),
+    "simplecil by product": ("strategies/simplecil.py", "F.normalize(embedding) @", "embedding @", PRETRAINED),
+    "ranpac counts views": ("strategies/ranpac.py", "self.embeddings_of(batch.originals)", "self.embeddings_of(batch.images)", PRETRAINED),
+    "given weights are stored": ("streamlab/memory/state.py", "isinstance(value, self._leave_out) or _is_given(value)", "isinstance(value, self._leave_out)", WEIGHTS),
+    "frozen statistics move": ("streamlab/nets/timm_model.py", "module.eval()", "module.train(mode)", WEIGHTS),
+    "weights without an identity": ("streamlab/runs/identity.py", "if weights.is_file():", "if False:", WEIGHTS),
+    "no file of a result is looked at": ("streamlab/runs/folder.py", "name not in seals or digest_of(self.path / name) != seals[name]", "name not in seals", SEALS),
+    "the log is not looked at": ("streamlab/runs/folder.py", "digest_of(log, log_length) != log_seal", "False", SEALS),
+    "features outlive their backbone": ("streamlab/evaluation/evaluator.py", "not (strategy.frozen or same)", "False", SEALS),
+    "what was expected is served": ("streamlab/data/rows.py", "np.array_equal(expected[0], wanted)", "True", ROWS),
+    "evaluations of any size": ("streamlab/batch.py", "min(500, (8 << 20) // math.prod(shape))", "500", ROWS),
+    "networks with their exemplars": ("streamlab/trained.py", "leave_out=_LEFT_OUT", "leave_out=()", EXPORT),
+    "saved plans of any labels": ("scenarios/saved.py", "if not _same_labels(plan, labels):", "if False:", ["tests/streamlab/test_mended.py"]),
     "agem never projects": ("strategies/agem.py", "torch.where(along < 0,", "torch.where(along < -1e30,", METHODS),
     "anil without its mean": ("strategies/anil.py", "torch.stack(losses).mean()", "torch.stack(losses).sum()", METHODS),
     "baseline++ by sums": ("strategies/baseline_plus_plus.py", "loss / rows.shape[1]", "loss", METHODS),

@@ -140,6 +140,7 @@ def test_a_network_is_loaded_and_learns_on(
     from safetensors.torch import load_file
 
     plain = load_file(run.folder / "network.safetensors")
+    assert not any(name.startswith("buffer") for name in plain)
     for name, value in network.state_dict().items():
         assert torch.equal(plain[name], value)
     from streamlab.trained import export_model
