@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -20,19 +20,16 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CorruptFile, StreamlabError
+from .values import ARRAYS, BY_NAME, CONTAINERS, KEPT
 
 Plain = Any
 _PLAIN = (type(None), bool, int, float, str)
 LEAVES = (Tensor, np.ndarray, bytes, bytearray)
 _CLOSED = (type, torch.optim.Optimizer, np.random.Generator, torch.Generator)  # the walk goes past these
-_MODULE_BOOKKEEPING = (
-    "hooks",
-    "_is_full_backward_hook",
+_MODULE_BOOKKEEPING = frozenset(name for name in vars(nn.Module()) if "hook" in name) | {
     "_compiled_call_impl",
     "_non_persistent_buffers_set",
-)
-
-
+}
 _MODULE_DICTS = ("_modules", "_parameters", "_buffers")
 
 
@@ -43,11 +40,6 @@ class Held:
     path: str
     value: Any
     kind: str | None
-
-
-@cache
-def _is_bookkeeping(name: str) -> bool:
-    return any(part in name for part in _MODULE_BOOKKEEPING)
 
 
 def _attributes(thing: object) -> dict[str, Any]:
@@ -61,7 +53,7 @@ def _attributes(thing: object) -> dict[str, Any]:
     for name in getattr(type(thing), "transient", ()):
         held.pop(name, None)
     if isinstance(thing, nn.Module):
-        held = {name: value for name, value in held.items() if not _is_bookkeeping(name)}
+        held = {name: value for name, value in held.items() if name not in _MODULE_BOOKKEEPING}
     return held
 
 
@@ -124,14 +116,14 @@ class StateWriter:
 
     def plain(self, value: Any, path: str) -> Plain:
         """The JSON form of `value`; raises StreamlabError, by `path`, for what has none."""
-        if isinstance(value, _PLAIN):
+        if type(value) in _PLAIN:
             return value
-        if isinstance(value, np.generic):
-            return value.item()
-        if isinstance(value, (tuple, list, set, frozenset, deque)):
-            members: list[Any] = sorted(value) if isinstance(value, (set, frozenset)) else list(value)
-            items = [self.plain(item, f"{path}.{number}") for number, item in enumerate(members)]
-            return {"type": type(value).__name__, "items": items}
+        if isinstance(value, np.generic) and value.dtype.kind in "biuf":
+            return {"type": "number", "dtype": value.dtype.str, "value": value.item()}
+        if type(value) in (tuple, frozenset):
+            return {"type": type(value).__name__, "items": self._items(value, path)}
+        if isinstance(value, Enum):
+            return {"type": "enum", "class": _name(value), "member": value.name}
         if isinstance(value, (torch.dtype, torch.device, torch.Size)):
             return {
                 "type": type(value).__name__,
@@ -144,20 +136,37 @@ class StateWriter:
             return {"type": "left out", "id": number}
         return {"id": number, **self._new(value, path)}
 
+    def _items(self, value: Any, path: str) -> list[Plain]:
+        """The members of a sequence in order, of a set in one that does not depend on hashes."""
+        members = sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value
+        return [self.plain(item, f"{path}.{number}") for number, item in enumerate(members)]
+
     def _new(self, value: Any, path: str) -> dict[str, Plain]:
         if isinstance(value, Tensor):
             return self._tensor(value, path)
-        if isinstance(value, np.ndarray):
+        if type(value) in (list, set):
+            return {"type": type(value).__name__, "items": self._items(value, path)}
+        if type(value) in KEPT:
+            try:
+                held = KEPT[type(value)].take(value)
+            except ValueError as error:
+                raise StreamlabError(f"{path} cannot be kept in a checkpoint: {error}") from None
+            return {"type": "kept", "kind": type(value).__name__, "held": self.plain(held, path)}
+        if type(value) is np.ndarray:
             if value.dtype.hasobject:
                 raise StreamlabError(f"{path} is an array of Python objects, which no checkpoint can hold")
-            name = self._keep(torch.from_numpy(np.ascontiguousarray(value)), path)
+            if value.dtype.kind not in ARRAYS:
+                raise StreamlabError(
+                    f"{path} is an array of {value.dtype}, which no checkpoint can hold; use one of numbers"
+                )
+            name = self._keep(torch.from_numpy(np.array(value, order="C")), path)
             return {"type": "array", "tensor": name, "shape": list(value.shape)}
-        if isinstance(value, dict):
+        if type(value) is dict:
             pairs = [
                 [self.plain(key, f"{path} key"), self.plain(child, f"{path}.{key}")]
                 for key, child in value.items()
             ]
-            return {"type": "dict", "pairs": pairs, "ordered": isinstance(value, OrderedDict)}
+            return {"type": "dict", "pairs": pairs}
         if isinstance(value, np.random.Generator):
             return {"type": "numpy generator", "state": self.plain(value.bit_generator.state, path)}
         if isinstance(value, torch.Generator):
@@ -176,14 +185,28 @@ class StateWriter:
             }
         if callable(value) and not isinstance(value, nn.Module):
             raise StreamlabError(f"{path} is a function, which no checkpoint can hold; make it a method")
-        if type(value).__module__ == "builtins":
-            raise StreamlabError(f"{path} is a {type(value).__name__}, which no checkpoint can hold")
+        self._refuse(value, path)
         attributes = {
             name: self.plain(child, f"{path}.{name}")
             for name, child in _attributes(value).items()
             if not (isinstance(value, nn.Module) and _is_function(child))
         }
         return {"type": "object", "class": _name(value), "attributes": attributes}
+
+    def _refuse(self, value: Any, path: str) -> None:
+        """Raise StreamlabError for an object whose content is not in its attributes, or not there alone."""
+        name = type(value).__name__
+        for base in (*CONTAINERS, np.ndarray):
+            if isinstance(value, base):
+                raise StreamlabError(
+                    f"{path} is a {name}, a {base.__name__} of a class of its own, which no checkpoint can "
+                    f"hold; use a plain {base.__name__}"
+                )
+        slots = any(getattr(cls, "__slots__", ()) for cls in type(value).__mro__)
+        if type(value).__module__ == "builtins" or not (hasattr(value, "__dict__") or slots):
+            raise StreamlabError(
+                f"{path} is a {name}, which no checkpoint can hold; use numbers, text, tensors or arrays"
+            )
 
     def _tensor(self, value: Tensor, path: str) -> dict[str, Plain]:
         dense = value.detach()
@@ -233,21 +256,19 @@ class StateReader:
 
     def value(self, plain: Plain, current: Any = None) -> Any:
         """The value that `plain` describes; `current` is filled where it is the same kind of object."""
-        if isinstance(plain, _PLAIN):
+        if type(plain) in _PLAIN:
             return plain
         kind = plain["type"]
         if kind == "left out":
             return self._remember(plain, current)
         if kind == "again":
             return self._known[plain["id"]]
-        if kind in _SEQUENCES:
-            return (
-                _SEQUENCES[kind](self.value(item) for item in plain["items"])
-                if not isinstance(current, (list, tuple)) or len(current) != len(plain["items"])
-                else _SEQUENCES[kind](
-                    self.value(item, old) for item, old in zip(plain["items"], current, strict=True)
-                )
-            )
+        if kind in ("tuple", "frozenset"):
+            return (tuple if kind == "tuple" else frozenset)(self._members(plain, current))
+        if kind == "number":
+            return np.dtype(plain["dtype"]).type(plain["value"])
+        if kind == "enum":
+            return _class(plain["class"], Enum)[plain["member"]]
         if kind == "dtype":
             return getattr(torch, plain["value"].removeprefix("torch."))
         if kind == "device":
@@ -261,6 +282,9 @@ class StateReader:
             "tensor": self._tensor,
             "parameter": self._tensor,
             "array": self._array,
+            "list": self._list,
+            "set": self._set,
+            "kept": self._kept,
             "dict": self._dict,
             "numpy generator": self._numpy_generator,
             "torch generator": self._torch_generator,
@@ -271,6 +295,28 @@ class StateReader:
     def _remember(self, plain: Plain, value: Any) -> Any:
         self._known[plain["id"]] = value
         return value
+
+    def _members(self, plain: Plain, current: Any) -> Iterator[Any]:
+        items = plain["items"]
+        old = (
+            current
+            if isinstance(current, (list, tuple)) and len(current) == len(items)
+            else [None] * len(items)
+        )
+        return (self.value(item, before) for item, before in zip(items, old, strict=True))
+
+    def _list(self, plain: Plain, current: Any) -> list[Any]:
+        made: list[Any] = self._remember(plain, [])
+        made.extend(self._members(plain, current))
+        return made
+
+    def _set(self, plain: Plain, current: Any) -> set[Any]:
+        made: set[Any] = self._remember(plain, set())
+        made.update(self._members(plain, None))
+        return made
+
+    def _kept(self, plain: Plain, current: Any) -> Any:
+        return self._remember(plain, BY_NAME[plain["kind"]].make(self.value(plain["held"])))
 
     def _tensor(self, plain: Plain, current: Any) -> Tensor:
         stored = self._tensors[plain["tensor"]]
@@ -289,8 +335,7 @@ class StateReader:
         return self._remember(plain, np.array(stored))
 
     def _dict(self, plain: Plain, current: Any) -> Any:
-        result: dict[Any, Any] = OrderedDict() if plain["ordered"] else {}
-        self._remember(plain, result)
+        result: dict[Any, Any] = self._remember(plain, {})
         old = current if isinstance(current, dict) else {}
         for key, child in plain["pairs"]:
             name = self.value(key)
@@ -336,15 +381,6 @@ class StateReader:
             # Past any __setattr__: frozen dataclasses and modules are filled as they were taken.
             object.__setattr__(result, name, self.value(child, old.get(name)))
         return result
-
-
-_SEQUENCES: dict[str, Callable[[Iterator[Any]], Any]] = {
-    "list": list,
-    "tuple": tuple,
-    "set": set,
-    "frozenset": frozenset,
-    "deque": deque,
-}
 
 
 def _class(name: str, parent: type) -> Any:

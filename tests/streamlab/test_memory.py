@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import array
+import copy
 import json
-from collections import Counter, OrderedDict, deque
+import random
+import re
+from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from dataclasses import dataclass
+from decimal import Decimal
+from enum import Enum, IntEnum
 from typing import Any
 
 import numpy as np
@@ -254,6 +260,120 @@ def test_a_view_comes_back_without_its_big_tensor_and_channels_last_stays() -> N
     assert torch.equal(again[0], view)
     assert again[0].untyped_storage().nbytes() == 40
     assert again[1].stride() == picture.stride()
+
+
+def identical(one: Any, other: Any) -> bool:
+    """The same class and content, to the bit."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, np.ndarray):
+        return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and identical(one.numpy(), other.numpy())
+    if isinstance(one, (random.Random, np.random.RandomState)):
+        return repr([one.random() for _ in range(5)]) == repr([other.random() for _ in range(5)])
+    if isinstance(one, dict):
+        same_factory = getattr(one, "default_factory", None) is getattr(other, "default_factory", None)
+        return same_factory and identical(list(one.items()), list(other.items()))
+    if isinstance(one, (list, tuple, deque)):
+        return (
+            len(one) == len(other)
+            and getattr(one, "maxlen", 0) == getattr(other, "maxlen", 0)
+            and all(identical(a, b) for a, b in zip(one, other, strict=True))
+        )
+    return one == other or (one != one and other != other)
+
+
+class Colour(Enum):
+    RED = 1
+
+
+class Level(IntEnum):
+    LOW = 2
+
+
+NUMBERS = (
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=5)
+    | st.complex_numbers(allow_nan=False) | st.binary(max_size=6) | st.binary(max_size=6).map(bytearray)
+    | st.floats(width=32).map(np.float32) | st.integers(-100, 100).map(np.int16)
+)  # fmt: skip
+KEYS = st.integers() | st.text(max_size=3) | st.tuples(st.integers(), st.text(max_size=2))
+LEAVES = (
+    NUMBERS
+    | st.integers(0, 99).map(random.Random)
+    | st.integers(0, 99).map(np.random.RandomState)
+    | st.frozensets(KEYS, max_size=4)
+    | st.sets(KEYS, max_size=4)
+    | st.builds(range, st.integers(0, 9), st.integers(0, 9), st.integers(1, 3))
+    | st.dictionaries(KEYS, st.integers(0, 9), max_size=4).map(Counter)
+    | st.sampled_from([torch.float16, torch.Size([2, 3]), slice(1, None, 2), Colour.RED, Level.LOW])
+    | st.sampled_from(["<f4", "<f8", "<i2", "<u4", "|b1", "<c8"]).map(lambda kind: np.arange(6).astype(kind))
+    | st.lists(st.floats(width=32), max_size=4).map(torch.tensor)
+)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=4).map(tuple)
+        | st.builds(deque, st.lists(inner, max_size=3), st.none() | st.integers(3, 5))
+        | st.dictionaries(KEYS, inner, max_size=3)
+        | st.dictionaries(KEYS, inner, max_size=3).map(OrderedDict)
+        | st.dictionaries(KEYS, inner, max_size=3).map(lambda held: defaultdict(list, held))
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(value=VALUES)
+def test_whatever_a_strategy_holds_comes_back_as_it_was(value: Any) -> None:
+    """Kept to the bit, of the same classes, at any depth."""
+    assert identical(round_trip(copy.deepcopy(value)), value)
+
+
+def test_two_names_of_one_container_stay_two_names_of_it() -> None:
+    shared: list[Any] = [1]
+    bag, queue = {1}, deque([2], maxlen=3)
+    again = round_trip({"a": shared, "b": [shared, bag, queue], "c": bag, "d": queue})
+    assert again["a"] is again["b"][0]
+    assert again["c"] is again["b"][1]
+    assert again["d"] is again["b"][2]
+
+
+class Names(list):  # type: ignore[type-arg]
+    """A list with an attribute."""
+
+
+Pair = namedtuple("Pair", "left right")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (Pair(1, 2), "is a Pair, a tuple of a class of its own"),
+        (Names([1]), "is a Names, a list of a class of its own"),
+        (Decimal("1.5"), "is a Decimal, which no checkpoint can hold"),
+        (array.array("d", [1.0]), "is a array, which no checkpoint can hold"),
+        (np.ma.masked_array([1, 2], [0, 1]), "is a MaskedArray, a ndarray of a class of its own"),
+        (np.zeros(2, [("a", "i4")]), "which no checkpoint can hold; use one of numbers"),
+        (np.array(["a"]), "which no checkpoint can hold; use one of numbers"),
+        (defaultdict(lambda: 3), "its factory is a function; use a builtin class"),
+        (iter([1]), "is a list_iterator, which no checkpoint can hold"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_would_not_come_back_as_it_was_is_refused(value: Any, said: str) -> None:
+    with pytest.raises(StreamlabError, match=re.escape(said)) as told:
+        StateWriter().plain({"deep": [value]}, "held")
+    assert str(told.value).startswith("held.deep.0")
+
+
+def test_an_attribute_of_a_module_may_be_named_after_hooks() -> None:
+    """Whatever had "hooks" in its name was left out."""
+    module = nn.Linear(2, 2)
+    module.my_hooks = torch.ones(3)  # type: ignore[assignment]
+    again = round_trip(module, nn.Linear(2, 2))
+    assert torch.equal(again.my_hooks, torch.ones(3))
 
 
 def test_what_no_checkpoint_can_hold_is_refused_by_name() -> None:
