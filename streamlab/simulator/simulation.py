@@ -58,8 +58,8 @@ class Progress:
     """Where a run is, and what it has counted: plain values that a checkpoint can hold.
 
     samples_seen: training samples, or episodes. flops: of training so far (base sessions left out),
-    where a step counts as the last that was measured. held: the most that was held, by kind;
-    survey_bytes: the most in the survey's accounting. log_length, log_seal: of the event log; seals: of each
+    where a step, and an offer to buffers, counts as the last that was measured. held: the most that was held,
+    by kind; survey_bytes: the most in the survey's accounting. log_length, log_seal: of the event log; seals: of each
     evaluation's file. best: of episodes, the state that was best on meta-validation, its tensors beside.
     """
 
@@ -76,6 +76,8 @@ class Progress:
     evaluation_seconds: float = 0.0
     flops_per_step: float = 0.0
     flops: float = 0.0
+    flops_per_offer: float = 0.0
+    offers: int = 0
     measured_from: int = 0
     peak_memory: int = 0
     held: dict[str, int] = field(default_factory=dict)
@@ -182,6 +184,16 @@ class Simulation:
             numbers = learn()
         progress.flops += progress.flops_per_step
         self._pending.append({name: value.detach() for name, value in numbers.items()})
+
+    def offer(self, remember: Callable[[], None]) -> None:
+        """A batch is offered to the strategy's buffers; what it computes there counts as operations too."""
+        progress = self.progress
+        progress.offers += 1
+        if progress.offers in _FLOPS_STEPS:
+            _, progress.flops_per_offer = flops_of(remember)
+        else:
+            remember()
+        progress.flops += progress.flops_per_offer
 
     def count(self, samples: int, began: float) -> None:
         """So many samples were served since this moment; a sign of life now and then."""

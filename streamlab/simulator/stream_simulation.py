@@ -93,7 +93,7 @@ class StreamSimulation(Simulation):
     def begin(self, number: int) -> None:
         """An experience begins, where boundaries are shown."""
         self._start_experiences(self.progress.samples_seen + 1)
-        self.progress.measured_from = self.progress.steps
+        self.progress.measured_from, self.progress.offers = self.progress.steps, 0
         view, current = self.view(number), self.strategy.current_classes
         if number == 0 and self.strategy.base is not None:
             with self.training(counted=False):
@@ -130,7 +130,7 @@ class StreamSimulation(Simulation):
                 batch = self._viewed(images, labels, number)
             self.update(progress.offset // self.batch_size, number, partial(strategy.observe, batch))
         if progress.epoch == self.epochs_of(progress.segment) - 1:  # no buffer is offered a sample twice
-            strategy.remember(batch)
+            self.offer(partial(strategy.remember, batch))
         progress.offset += count
         self.count(count, began)
 

@@ -96,3 +96,13 @@ def test_counting_flops_changes_no_bit(tiny: Source, monkeypatch: pytest.MonkeyP
     pairs = zip(counted.strategy.net.parameters(), plain.strategy.net.parameters(), strict=True)
     assert all(torch.equal(left, right) for left, right in pairs)
     assert counted.progress.flops_per_step > 0
+
+
+def test_operations_of_remember_count_too(tiny: Source) -> None:
+    """A method that computes features where it is offered a batch costs what one does that learns from them."""
+    settings = {"backbone": {"name": "mlp", "widths": (16,)}, "stream": {"updates_per_batch": 3}}
+    run = simulate(
+        tiny, "simplecil", scenario="class-incremental", settings={**settings, "scenario": {"tasks": 2}}
+    )
+    samples = len(tiny.train_labels)
+    assert run.progress.flops == pytest.approx(2 * 64 * 16 * samples)

@@ -20,7 +20,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from results import COMMAND
 
 from streamlab.nets.convert import convert
-from streamlab.report.charts import pictures_of
 from streamlab.report.findings import findings
 from streamlab.report.gather import gather
 from streamlab.report.panel import Gathered
@@ -85,11 +84,6 @@ def of_study(name: str) -> list[str]:
     for table in tables_of(gathered):
         if table.key.startswith("main"):
             lines += markdown(table)
-    for picture in pictures_of(gathered):
-        if picture.key == "p0memorya":
-            path = HERE / f"{name}-memory.svg"
-            path.write_text(picture.svg, encoding="utf-8")
-            lines += [f"![{picture.caption}]({HERE.name}/{path.name})", "", picture.caption, ""]
     kept = ("packages", "machine", "device", "made", "sources", "runs")
     lines += [f"- {key}: {text}" for key, text in provenance_of(gathered) if key in kept]
     return [*lines, ""]
