@@ -60,7 +60,8 @@ class Progress:
     samples_seen: training samples, or episodes. flops: of training so far (base sessions left out),
     where a step, and an offer to buffers, counts as the last that was measured. held: the most that was held,
     by kind; survey_bytes: the most in the survey's accounting. log_length, log_seal: of the event log; seals:
-    of each evaluation's file. best: of episodes, the state that was best on meta-validation, its tensors beside.
+    of each evaluation's file. best: of episodes, the state that was best on meta-validation, its tensors
+    beside.
     """
 
     segment: int = 0
