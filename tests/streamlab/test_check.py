@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from contextlib import nullcontext
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -342,7 +343,10 @@ def test_every_choice_of_a_built_in_runs_on_convolutions_and_frozen_networks(nam
         for choice in [c for part in choices if get_origin(part) is Literal for c in get_args(part)]:
             subject = Subject.named(f"{name}:{option}={choice}{extra}")
             CHECKS["check_it_runs"](subject)
-            CHECKS["check_serves_other_networks"](subject)
+            tunes_all = choice == "fine-tuning"  # which is to change a frozen backbone
+            told = pytest.raises(Broken, match="of a frozen backbone") if tunes_all else nullcontext()
+            with told:
+                CHECKS["check_serves_other_networks"](subject)
 
 
 class Honest(Grows):
