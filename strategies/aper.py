@@ -19,37 +19,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from streamlab.config import at_least
 from streamlab.needs import SESSIONS, Needs
-from streamlab.nets.adapters import AdapterKind, adapt
-from streamlab.nets.network import CosineHead
+from streamlab.nets.adapters import AdapterKind
+from streamlab.parts.first_session import Adapting, FirstSession
 from streamlab.parts.prototypes import Prototypes
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
-CITATION = """
-@article{zhou2024revisiting,
-  title = {Revisiting Class-Incremental Learning with Pre-Trained Models: Generalizability and Adaptivity are
-    All You Need},
-  author = {Zhou, Da-Wei and Cai, Zi-Wen and Ye, Han-Jia and Zhan, De-Chuan and Liu, Ziwei},
-  journal = {IJCV},
-  year = {2024},
-}
-"""
+from .simplecil import CITATION as CITATION
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Adapting):
     """adapt: what learns in the first session (adapter, ssf, vpt-shallow, vpt-deep or fine-tuning). width: of
     an adapter's bottleneck; prompts: rows of visual prompts.
     """
 
     adapt: AdapterKind = "adapter"
-    width: int = 64
-    prompts: int = 5
-
-    def __post_init__(self) -> None:
-        at_least("aper", "width", self.width, 1)
-        at_least("aper", "prompts", self.prompts, 1)
 
 
 class AdaptAndMerge(Strategy):
@@ -59,38 +44,34 @@ class AdaptAndMerge(Strategy):
     needs = Needs(kinds=SESSIONS, boundaries=True)
     backbone: ClassVar[Mapping[str, Any]] = {"name": "glyph-vit"}
     default_optimizer: ClassVar[Mapping[str, Any]] = {
-        "lr": 0.01, "momentum": 0.9, "weight_decay": 0.0005, "schedule": "cosine",
-    }  # fmt: skip
+        "lr": 0.01,
+        "momentum": 0.9,
+        "weight_decay": 0.0005,
+        "schedule": "cosine",
+    }
     scores_are_logits = False
     smooths_labels = True
-    ledger_kinds: ClassVar[dict[str, str]] = {"adaptation": "extra models"}
+    ledger_kinds: ClassVar[dict[str, str]] = {"first": "extra models"}
 
     def setup(self) -> None:
-        options, net = self.options, self.net
-        self.adaptation = adapt("aper", net.backbone, options.adapt, options.width, options.prompts)
-        size, classes = net.backbone.feature_size, self.setting.num_classes
-        self.replace_head(CosineHead(size, classes, 1.0, learned=True))
-        self.adapting = True
-        self.prototypes = Prototypes(classes, 2 * size, self.setting.device)
+        self.first = FirstSession(self, "aper", self.options.adapt, self.options)
+        size = 2 * self.net.backbone.feature_size
+        self.prototypes = Prototypes(self.setting.num_classes, size, self.setting.device)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        logits = self.net(batch.images)
-        return {"task": self.cross_entropy(logits, batch.labels, self.current_classes)}
+        return self.first.losses(self, batch)
 
     def observe(self, batch: Batch) -> Mapping[str, Tensor]:
-        return super().observe(batch) if self.adapting else {}
+        return super().observe(batch) if self.first.under_way else {}
 
     def end_experience(self, view: ExperienceView) -> None:
-        if self.adapting:
-            self.adapting = False
-            self.net.requires_grad_(False)
-            self.optimizer = None
+        if self.first.under_way:
+            self.first.end(self)
         self.prototypes.update(view.embeddings(self), view.labels)
 
     def embed(self, images: Tensor) -> Tensor:
         """(B, 2 D): before and after."""
-        before = self.adaptation.without(self.net.backbone, self.net.scaled(images))
-        return torch.cat([before, self.net.features(images)], dim=1)
+        return torch.cat([self.first.before(self, images), self.net.features(images)], dim=1)
 
     def score(self, embedding: Tensor, images: Tensor) -> Tensor:
         return F.normalize(embedding) @ F.normalize(self.prototypes.means).T

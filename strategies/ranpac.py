@@ -27,8 +27,8 @@ from torch import Tensor, nn
 
 from streamlab.config import Choice, Searched, at_least
 from streamlab.needs import SESSIONS, Needs
-from streamlab.nets.adapters import adapt
-from streamlab.nets.network import CosineHead
+from streamlab.nets.adapters import AdapterKind
+from streamlab.parts.first_session import Adapting, FirstSession
 from streamlab.randomness import Draws
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
@@ -81,7 +81,7 @@ def ridge_by_holdout(hidden: Tensor, labels: Tensor, num_classes: int) -> float:
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Adapting):
     """projections: width M of the random layer; ridge: λ (0: chosen as ridge_by says, see above). adapt: what
     learns in the first session (adapter, ssf, vpt-shallow, vpt-deep, fine-tuning; nothing: nothing does), by
     `first.epochs` and the optimizer's section. width: of an adapter; prompts: rows of visual prompts.
@@ -90,19 +90,16 @@ class Options:
     projections: int = 2000
     ridge: float = 0.0
     ridge_by: Literal["cross-validation", "holdout"] = "cross-validation"
-    adapt: Literal["", "adapter", "ssf", "vpt-shallow", "vpt-deep", "fine-tuning"] = ""
-    width: int = 64
-    prompts: int = 5
+    adapt: Literal["", AdapterKind] = ""
 
     @property
     def needs_boundaries(self) -> bool:
         return bool(self.adapt) or (self.ridge_by == "holdout" and not self.ridge)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least("ranpac", "projections", self.projections, 1)
         at_least("ranpac", "ridge", self.ridge, 0)
-        at_least("ranpac", "width", self.width, 1)
-        at_least("ranpac", "prompts", self.prompts, 1)
 
 
 class RandomProjections(Strategy):
@@ -119,7 +116,7 @@ class RandomProjections(Strategy):
         "weights": "head",
         "gram": "statistics",
         "prototypes": "statistics",
-        "adaptation": "extra models",
+        "first": "extra models",
     }
 
     @classmethod
@@ -129,13 +126,12 @@ class RandomProjections(Strategy):
 
     def setup(self) -> None:
         width, classes, device = self.options.projections, self.setting.num_classes, self.setting.device
-        options, backbone = self.options, self.net.backbone
-        self.adapting = bool(options.adapt)
-        if options.adapt:
-            self.adaptation = adapt("ranpac", backbone, options.adapt, options.width, options.prompts)
-            self.replace_head(CosineHead(backbone.feature_size, classes, 1.0, learned=True))
+        self.first: FirstSession | None = None
+        if self.options.adapt:
+            self.first = FirstSession(self, "ranpac", self.options.adapt, self.options)
         else:
-            self._freeze()
+            self.net.requires_grad_(False)
+            self.replace_head(nn.Identity())
         self.projection = torch.randn(self.net.backbone.feature_size, width, device=device)
         self.gram = torch.zeros(width, width, device=device)
         self.prototypes = torch.zeros(width, classes, device=device)
@@ -143,17 +139,18 @@ class RandomProjections(Strategy):
         self.count = 0
         self.held_out_ridge = 0.0
 
-    def _freeze(self) -> None:
-        self.net.requires_grad_(False)
-        self.replace_head(nn.Identity())
+    @property
+    def adapting(self) -> bool:
+        """Whether the first session is under way, and adapts the backbone."""
+        return self.first is not None and self.first.under_way
 
     def project(self, features: Tensor) -> Tensor:
         """(B, D) -> (B, M)."""
         return F.relu(features @ self.projection)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        logits = self.net(batch.images)
-        return {"task": self.cross_entropy(logits, batch.labels, self.current_classes)}
+        assert self.first is not None  # observe asks
+        return self.first.losses(self, batch)
 
     def observe(self, batch: Batch) -> Mapping[str, Tensor]:
         return super().observe(batch) if self.adapting else {}
@@ -172,9 +169,8 @@ class RandomProjections(Strategy):
     @torch.no_grad()
     def end_experience(self, view: ExperienceView) -> None:
         """Adaptation ends; the authors' choice of a ridge, on this task's samples in a drawn order."""
-        if self.adapting:
-            self.adapting = False
-            self._freeze()
+        if self.first is not None and self.first.under_way:
+            self.first.end(self)
             self._add(view.embeddings(self), view.labels)
         if self.options.ridge_by == "holdout" and not self.options.ridge:
             order = Draws(self.setting.seed, "ranpac", view.number).permutation(len(view))

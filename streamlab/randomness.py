@@ -116,9 +116,10 @@ def seed_torch(value: int) -> None:
     import torch
 
     torch.default_generator.manual_seed(value & ((1 << 63) - 1))
-    # Before CUDA is used, torch would keep each seeding in a list until it is: one a step, for ever on a CPU.
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch ships it without annotations
-        torch.cuda.manual_seed_all(value & ((1 << 63) - 1))
+    # There are none before CUDA is used. torch.cuda.manual_seed_all would keep each seeding in a list until
+    # then: one a step, for ever on a CPU.
+    for generator in torch.cuda.default_generators:
+        generator.manual_seed(value & ((1 << 63) - 1))
 
 
 def seed_global_generators(value: int) -> None:

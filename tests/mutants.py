@@ -27,7 +27,7 @@ MUTANTS = {
     "adapters at full strength": ("streamlab/nets/adapters.py", "0.1 * self.up(hidden)", "self.up(hidden)", PRETRAINED),
     "ssf without a shift": ("streamlab/nets/adapters.py", "return made * self.scale + self.shift", "return made * self.scale", PRETRAINED),
     "prompts are never off": ("streamlab/nets/transformer.py", "self.visual_prompts is None or not self.visual_prompts.on", "self.visual_prompts is None", PRETRAINED),
-    "aper among all classes": ("strategies/aper.py", "batch.labels, self.current_classes)", "batch.labels)", PRETRAINED),
+    "aper among all classes": ("streamlab/parts/first_session.py", "batch.labels, strategy.current_classes)", "batch.labels)", PRETRAINED),
     "simplecil by product": ("strategies/simplecil.py", "F.normalize(embedding) @", "embedding @", PRETRAINED),
     "ranpac counts views": ("strategies/ranpac.py", "self.embeddings_of(batch.originals)", "self.embeddings_of(batch.images)", PRETRAINED),
     "given weights are stored": ("streamlab/memory/state.py", "isinstance(value, self._leave_out) or _is_given(value)", "isinstance(value, self._leave_out)", WEIGHTS),

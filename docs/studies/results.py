@@ -10,15 +10,16 @@ from pathlib import Path
 import streamlab
 from streamlab.evaluation.intervals import Interval, interval, paired_differences
 from streamlab.evaluation.record import Record
+from streamlab.report.tables import Entry, Table
 
 COMMAND = str(Path(sys.executable).with_name("streamlab"))
 BySeed = dict[int, float]
 
 
-def run(recipe: Path, folder: Path) -> None:
-    """One recipe, or what is left of it."""
+def run(recipe: Path, folder: Path, *options: str) -> None:
+    """One recipe, or what is left of it. options: of the command, beside it."""
     done = (folder / "experiment.json").exists()
-    arguments = ["resume", folder] if done else ["run", recipe, "--out", folder]
+    arguments = ["resume", folder] if done else ["run", recipe, "--out", folder, *options]
     subprocess.run([COMMAND, *map(str, arguments)], check=True)
 
 
@@ -38,6 +39,20 @@ def values(folder: Path, row: str, metric: str) -> BySeed:
 def rows(folder: Path) -> list[str]:
     """The labels of an experiment that have a complete run."""
     return list(dict.fromkeys(run.spec.label for run in complete_runs(folder)))
+
+
+def markdown(table: Table) -> list[str]:
+    """A table with its notes."""
+
+    def cell(entry: Entry) -> str:
+        text = f"{entry.text} ± {entry.half}" if entry.half else entry.text
+        around = {"best": "**", "tied": "*"}.get(entry.mark, "")
+        return f"{around}{text}{around}"
+
+    lines = [f"### {table.title}", "", "| " + " | ".join(table.columns) + " |"]
+    lines += ["| --- |" + " ---: |" * (len(table.columns) - 1)]
+    lines += ["| " + " | ".join(cell(entry) for entry in row) + " |" for row in table.rows]
+    return [*lines, "", *(f"{note}  " for note in table.notes), ""]
 
 
 def percent(shown: Interval, sign: str = "") -> str:

@@ -124,7 +124,7 @@ def _source(what: str, splits: Mapping[str, Any], asked: Columns) -> Source:
         for row, value in enumerate(labels[split]):
             if value not in label_of:
                 raise StreamlabError(f"source {name}: {split} row {row} has the label {value}, and no class")
-            picture = InTable(raw, image, row, f"{name}, split {split}, row {row}", stamp)
+            picture = InTable(row, f"{name}, split {split}, row {row}", stamp, raw, image)
             factors = {column: values[row] for column, values in others.items()}
             made["test" if row in apart else split].add([picture], label_of[value], **factors)
     notes = () if test else (f"{name}: it has no test split: a fifth of each class is held out",)

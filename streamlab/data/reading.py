@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -85,54 +83,53 @@ class Rule:
 
 
 @dataclass(frozen=True, eq=False)
-class InTable:
-    """A picture in a row of a table of `datasets`, whose `column` is not decoded. stamp: of its files."""
+class Kept:
+    """A picture in a row of something. name: what it is called; stamp: what changes with its content."""
 
-    table: Any
-    column: str
     row: int
     name: str
     stamp: str
 
     def __str__(self) -> str:
         return self.name
-
-    def open(self) -> IO[bytes]:
-        """What was stored: bytes, or the file that it names."""
-        stored = self.table[self.row][self.column]
-        content = stored["bytes"] if stored else b""
-        return io.BytesIO(content) if content is not None else Path(stored["path"]).open("rb")
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
+class InTable(Kept):
+    """A picture in a table of `datasets`, whose `column` is not decoded."""
+
+    table: Any
+    column: str
+
+    def open(self) -> Image:
+        """What was stored: bytes, or the file that it names."""
+        from PIL import Image
+
+        stored = self.table[self.row][self.column]
+        content = stored["bytes"] if stored else b""
+        return Image.open(io.BytesIO(content) if content is not None else stored["path"])
+
+
+@dataclass(frozen=True, eq=False)
+class Made(Kept):
     """A picture that a dataset of torchvision makes, the first of what it gives for a row."""
 
     dataset: Any
-    row: int
-    name: str
-    stamp: str
 
-    def __str__(self) -> str:
-        return self.name
+    def open(self) -> Image:
+        """What the dataset makes."""
+        made: Image = self.dataset[self.row][0]
+        return made
 
 
 Picture = Path | InTable | Made
 
 
-@contextmanager
-def opened(picture: Picture) -> Iterator[Image]:
-    """The picture as Pillow opens it: of a file, its pixels not read yet."""
+def opened(picture: Picture) -> Image:
+    """The picture as Pillow opens it: of a file, its pixels not read yet; to be closed."""
     from PIL import Image
 
-    if isinstance(picture, Made):
-        yield picture.dataset[picture.row][0]
-        return
-    with (
-        picture.open("rb") if isinstance(picture, Path) else picture.open() as file,
-        Image.open(file) as found,
-    ):
-        yield found
+    return Image.open(picture) if isinstance(picture, Path) else picture.open()
 
 
 @dataclass(frozen=True)

@@ -119,9 +119,7 @@ class TorchvisionSource:
             kept = _kept(name)
             asked = _arguments(kept, _options(name, kept, text))
         made = getattr(_datasets(), name)
-        if "download" not in inspect.signature(made).parameters and "kwargs" not in str(
-            inspect.signature(made)
-        ):
+        if not {"download", "kwargs"} & inspect.signature(made).parameters.keys():
             raise StreamlabError(f"torchvision does not fetch {name}; its documentation says where it is had")
         for chosen in asked:
             try:
@@ -229,7 +227,7 @@ def _listed(full: str, dataset: Any, number: int, in_order: bool) -> tuple[list[
         return [path for path, _ in pairs], [int(label) for _, label in pairs]
     labels = _labels_of(dataset, count)
     stamp = f"{type(dataset).__name__} {dataset.root} {count}"
-    pictures = [Made(dataset, row, f"{full}, split {number}, row {row}", stamp) for row in range(count)]
+    pictures = [Made(row, f"{full}, split {number}, row {row}", stamp, dataset) for row in range(count)]
     return pictures, labels
 
 

@@ -55,7 +55,7 @@ class Evaluator:
             self.task_classes[number, list(experience.classes)] = True
         self.task_classes = self.task_classes.to(test.device)
         self._cache: FeatureCache | None = None
-        self._made_with: list[tuple[Tensor, int]] = []
+        self._backbone: list[tuple[Tensor, int]] = []
 
     def images_of(self, places: NDArray[np.int64]) -> Tensor:
         """The images of these candidates."""
@@ -64,17 +64,10 @@ class Evaluator:
     def frozen(self, strategy: Strategy, places: NDArray[np.int64]) -> Tensor:
         """What does not change of these candidates (features, a query), computed once a run if it fits.
 
-        Where a strategy does not declare it, it is computed anew once a tensor of the backbone was written to
-        or replaced. The kernel's own features of a frozen network are kept for other runs too.
+        The kernel's own features of a frozen network are kept for other runs too.
         """
-        backbone = strategy.net.backbone
-        made_with = [(tensor, tensor._version) for tensor in (*backbone.parameters(), *backbone.buffers())]
-        same = len(made_with) == len(self._made_with) and all(
-            one[0] is other[0] and one[1] == other[1]
-            for one, other in zip(made_with, self._made_with, strict=True)
-        )
-        if self._cache is None or not (strategy.frozen or same):
-            self._cache, self._made_with = self.cache_of(strategy, self.test, "test"), made_with
+        if self._cache is None:
+            self._cache = self.cache_of(strategy, self.test, "test")
         return self._cache.at(self.candidates[places])
 
     def cache_of(self, strategy: Strategy, split: Split, name: str) -> FeatureCache:
@@ -97,6 +90,21 @@ class Evaluator:
     def forget(self) -> None:
         """What was taken for constant has changed."""
         self._cache = None
+
+    def forget_if_changed(self, strategy: Strategy) -> None:
+        """Forget where a tensor of the backbone was written to, or replaced, since this was last asked.
+
+        A strategy that declares its embeddings constant is trusted: they may not be its backbone's.
+        """
+        backbone = strategy.net.backbone
+        now = [(tensor, tensor._version) for tensor in (*backbone.parameters(), *backbone.buffers())]
+        before, self._backbone = self._backbone, now
+        same = len(before) == len(now) and all(
+            one is other and version == written
+            for (one, version), (other, written) in zip(before, now, strict=True)
+        )
+        if not (strategy.frozen or same):
+            self.forget()
 
     def evaluate(
         self,
@@ -143,6 +151,9 @@ class _Take:
         self.unmasked = at_task_end and "unexposed" in evaluator.record
         self.hidden = ~strategy.exposed
         self.nearby: Tensor | None = None
+        self.same = embeds_the_same(strategy)
+        if self.same:
+            evaluator.forget_if_changed(strategy)
 
     @torch.no_grad()
     def compare_with(self, images: Tensor) -> None:
@@ -167,7 +178,7 @@ class _Take:
         rows, size = places[some], evaluator.batch_size
         parts = [
             evaluator.frozen(strategy, part)
-            if embeds_the_same(strategy) and embeds_features(strategy)
+            if self.same and embeds_features(strategy)
             else strategy.net.features(evaluator.images_of(part))
             for part in np.split(rows, range(size, len(rows), size))
         ]
@@ -188,8 +199,7 @@ class _Take:
         padded = np.resize(places, evaluator.batch_size) if count < evaluator.batch_size else places
         strategy = self.strategy
         images = evaluator.images_of(padded)
-        same = embeds_the_same(strategy)
-        if same:
+        if self.same:
             embedding = evaluator.frozen(strategy, padded)
             raw = self._checked(strategy.score(embedding, images))[:count]
         else:
@@ -211,7 +221,7 @@ class _Take:
         if self.unmasked:
             columns["unmasked"] = raw.argmax(1)
         if self.nearby is not None:
-            known = same and embeds_features(strategy)
+            known = self.same and embeds_features(strategy)
             features = embedding if known else strategy.net.features(images)
             columns["neighbour"] = 1 - (F.normalize(features[:count]) @ self.nearby.T).amax(1).float()
         return columns

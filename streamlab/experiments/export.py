@@ -42,6 +42,7 @@ _AT = (
     Column("evaluation", "integer", "its number in the run, from 0"),
     Column("samples_seen", "integer", "training samples (or episodes) served before it"),
 )
+_ENDED = Column("ended", "integer", "the last experience that ended there, from 0; empty between two")
 TABLES: Mapping[str, tuple[Column, ...]] = {
     "metrics": (
         *_RUN,
@@ -52,7 +53,7 @@ TABLES: Mapping[str, tuple[Column, ...]] = {
     "evaluations": (
         *_RUN,
         *_AT,
-        Column("ended", "integer", "the last experience that ended there, from 0; empty between two"),
+        _ENDED,
         Column("accuracy", "number", "share of right predictions, of the classes shown so far"),
         Column("half_width", "number", "of accuracy over episodes, 1.96 s / sqrt(n); empty on streams"),
         Column("exemplars", "integer", "held there"),
@@ -63,7 +64,7 @@ TABLES: Mapping[str, tuple[Column, ...]] = {
     "predictions": (
         *_RUN,
         *_AT,
-        Column("ended", "integer", "the last experience that ended there, from 0; empty between two"),
+        _ENDED,
         Column("test_index", "integer", "of the image in the source's test split"),
         Column("experience", "integer", "the image's own, from 0"),
         Column("shown", "flag", "whether its class had been shown; others stand here by --record unexposed"),

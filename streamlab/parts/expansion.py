@@ -34,20 +34,12 @@ class ExpandingBackbone(Backbone):
     def __init__(self, backbone: Backbone, shared: bool = False) -> None:
         super().__init__()
         self.precision = backbone.precision
-        self.extractor_size = backbone.feature_size
+        self.extractor_size = self.feature_size = backbone.feature_size
         self.general: nn.Module = nn.Identity()
         self.newest: nn.Module = backbone
         if shared:
             self.general, self.newest = backbone.split()
         self.earlier = _Earlier()
-
-    # Every other backbone stores its feature size; this one's is derived, so that it is right after each
-    # growth and each resume. A type checker cannot allow that: through `Backbone` the attribute may be
-    # assigned, which here raises AttributeError, and nothing in the project does.
-    @property
-    def feature_size(self) -> int:  # type: ignore[override]  # derived where Backbone's is stored, see above
-        """Features of all extractors."""
-        return self.extractor_size * (1 + len(self.earlier))
 
     def forward(self, images: Tensor) -> Tensor:
         general = self.general(images)
@@ -64,6 +56,7 @@ class ExpandingBackbone(Backbone):
         """Freeze the newest extractor; a copy of it, which is trained, is the newest then."""
         old, self.newest = self.newest, copy.deepcopy(self.newest)
         self.earlier.append(frozen(old))
+        self.feature_size += self.extractor_size
 
     @property
     def growth_parameters(self) -> int:

@@ -136,16 +136,14 @@ def test_aper_adapts_in_the_first_session_alone_and_classifies_by_both(kind: str
         source, f"aper:adapt={kind},width=4,prompts=2", scenario="class-incremental", settings=settings
     )
     strategy: Any = run.strategy
-    assert not strategy.adapting
+    assert not strategy.first.under_way
     assert strategy.optimizer is None
     assert not any(parameter.requires_grad for parameter in strategy.net.parameters())
     images, labels = torch.from_numpy(source.train_images), torch.from_numpy(source.train_labels)
     torch.manual_seed(0)
     strategy.train_mode(False)
     with torch.no_grad():
-        scaled = strategy.net.scaled(images)
-        before = strategy.adaptation.without(strategy.net.backbone, scaled)
-        both = torch.cat([before, strategy.net.backbone(scaled)], dim=1)
+        both = torch.cat([strategy.first.before(strategy, images), strategy.net.features(images)], dim=1)
     assert not torch.allclose(both[:, :16], both[:, 16:], atol=1e-4)
     means = torch.stack([both[labels == label].mean(0) for label in range(6)])
     torch.testing.assert_close(strategy.prototypes.means, means, rtol=1e-4, atol=1e-5)
@@ -239,5 +237,5 @@ def test_ranpac_may_adapt_in_the_first_session_and_counts_each_sample_once(kind:
     torch.testing.assert_close(
         strategy.prototypes, hidden.T @ F.one_hot(labels, 6).to(hidden.dtype), rtol=1e-3, atol=1e-3
     )
-    before = strategy.adaptation.without(strategy.net.backbone, strategy.net.scaled(images[:4]))
+    before = strategy.first.before(strategy, images[:4])
     assert not torch.allclose(before, strategy.features_of(images[:4]), atol=1e-4)

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from results import COMMAND
+from results import COMMAND, markdown
 
 from streamlab.evaluation.intervals import interval
 from streamlab.report.charts import pictures_of
@@ -23,7 +23,7 @@ from streamlab.report.gather import gather
 from streamlab.report.panel import Gathered, Panel
 from streamlab.report.provenance import provenance_of
 from streamlab.report.statistics import areas, ranked
-from streamlab.report.tables import Entry, Table, tables_of
+from streamlab.report.tables import tables_of
 from streamlab.report.write import accounting_of
 
 HERE = Path(__file__).parent
@@ -43,20 +43,6 @@ SURVEY = {
     "expandable-der": (10.74, 8.95),
     "memo": (10.85, 9.03),
 }
-
-
-def markdown(table: Table) -> list[str]:
-    """A table with its notes."""
-
-    def cell(entry: Entry) -> str:
-        text = f"{entry.text} ± {entry.half}" if entry.half else entry.text
-        around = {"best": "**", "tied": "*"}.get(entry.mark, "")
-        return f"{around}{text}{around}"
-
-    lines = [f"### {table.title}", "", "| " + " | ".join(table.columns) + " |"]
-    lines += ["| --- |" + " ---: |" * (len(table.columns) - 1)]
-    lines += ["| " + " | ".join(cell(entry) for entry in row) + " |" for row in table.rows]
-    return [*lines, "", *(f"{note}  " for note in table.notes), ""]
 
 
 def against_the_survey(panel: Panel) -> list[str]:

@@ -12,19 +12,19 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import subprocess
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from results import COMMAND
+from results import markdown
+from results import run as run_recipe
 
 from streamlab.nets.convert import convert
 from streamlab.report.findings import findings
 from streamlab.report.gather import gather
 from streamlab.report.panel import Gathered
 from streamlab.report.provenance import provenance_of
-from streamlab.report.tables import Entry, Table, tables_of
+from streamlab.report.tables import tables_of
 from streamlab.report.write import accounting_of
 
 HERE = Path(__file__).parent
@@ -48,29 +48,6 @@ def weights() -> Path:
         WEIGHTS.parent.mkdir(parents=True, exist_ok=True)
         convert(file, WEIGHTS)
     return WEIGHTS
-
-
-def run(name: str) -> None:
-    """One recipe, or what is left of it."""
-    folder = RUNS / name
-    arguments = ["compare", HERE / f"{name}.toml", "--set", f"backbone.weights={weights().resolve()}"]
-    done = (folder / "experiment.json").exists()
-    given = ["resume", folder] if done else [*arguments, "--out", folder]
-    subprocess.run([COMMAND, *map(str, given)], check=True)
-
-
-def markdown(table: Table) -> list[str]:
-    """A table with its notes."""
-
-    def cell(entry: Entry) -> str:
-        text = f"{entry.text} ± {entry.half}" if entry.half else entry.text
-        around = {"best": "**", "tied": "*"}.get(entry.mark, "")
-        return f"{around}{text}{around}"
-
-    lines = [f"### {table.title}", "", "| " + " | ".join(table.columns) + " |"]
-    lines += ["| --- |" + " ---: |" * (len(table.columns) - 1)]
-    lines += ["| " + " | ".join(cell(entry) for entry in row) + " |" for row in table.rows]
-    return [*lines, "", *(f"{note}  " for note in table.notes), ""]
 
 
 def of_study(name: str) -> list[str]:
@@ -111,7 +88,8 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="only write the page")
     if not parser.parse_args().page:
         for name in STUDIES:
-            run(name)
+            given = ("--set", f"backbone.weights={weights().resolve()}")
+            run_recipe(HERE / f"{name}.toml", RUNS / name, *given)
     PAGE.write_text(page(), encoding="utf-8")
 
 
