@@ -22,7 +22,8 @@ from streamlab.plans.stream import Labels
 from streamlab.randomness import Draws
 
 from .class_orders import ClassOrder, class_order
-from .official_classes import HELD
+from .official_classes import PRESETS as OFFICIAL
+from .official_classes import held_back
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,8 +38,7 @@ CITATION = """
 }
 """
 # meta-train, meta-validation and meta-test classes, which are drawn; official ones are in official_classes.py
-PRESETS = {"glyphs-100": (64, 16, 20), "cub200": (100, 50, 50)}
-_OF = {"miniimagenet": "miniimagenet", "cifar-fs": "cifar-100", "fc100": "cifar-100"}
+PRESETS = {"glyphs-100": (64, 16, 20)}
 _SHARES = (0.64, 0.16, 0.20)
 
 
@@ -46,7 +46,7 @@ _SHARES = (0.64, 0.16, 0.20)
 class FewShotEpisodes:
     """Options of the episodes.
 
-    preset: the literature's classes, by data set (of glyphs-100 and cub200 their numbers). train_classes,
+    preset: the literature's classes, by data set (of glyphs-100 their numbers). train_classes,
     validation_classes, test_classes: how many each phase has (none given: 64, 16 and 20 percent).
     class_order: shuffled by the seed, sorted, numpy:SEED, file:PATH or a list (class_orders.py).
     train_names, validation_names, test_names: or which classes, by name.
@@ -165,7 +165,7 @@ class FewShotEpisodes:
                     names = ", ".join(labels.class_names[label] for label in sorted(shared))
                     raise StreamlabError(f"{self.name}: meta-{one} and meta-{other} share classes: {names}")
             return _phases(*named.values())
-        if self.preset in HELD:
+        if self.preset in OFFICIAL:
             return self._official(labels)
         draws = Draws(seed, "plan", self.name, "classes")
         order = class_order(self.class_order, labels, draws, self.name)
@@ -177,12 +177,13 @@ class FewShotEpisodes:
 
     def _official(self, labels: Labels) -> dict[Phase, tuple[int, ...]]:
         """The classes that the literature holds back, and the others to train on."""
-        if missing := sorted({name for names in HELD[self.preset] for name in names} - {*labels.class_names}):
+        held_names = held_back(self.preset, labels.class_names)
+        if missing := sorted({name for names in held_names for name in names} - {*labels.class_names}):
             raise StreamlabError(
                 f"{self.name}: preset {self.preset} holds back classes that the source does not have "
-                f"({', '.join(missing[:3])}, …); it is for {_OF[self.preset]}"
+                f"({', '.join(missing[:3])}, …); it is for {OFFICIAL[self.preset]}"
             )
-        validation, test = (self._named(labels, names) for names in HELD[self.preset])
+        validation, test = (self._named(labels, names) for names in held_names)
         held = np.concatenate([validation, test])
         return _phases(np.setdiff1d(np.arange(labels.num_classes), held), validation, test)
 

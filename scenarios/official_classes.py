@@ -1,14 +1,16 @@
 """Which classes the literature keeps for meta-validation and meta-test; the others are trained on.
 
 miniimagenet: Ravi and Larochelle (ICLR 2017); cifar-fs: Bertinetto et al. (ICLR 2019); fc100: Oreshkin et
-al. (NeurIPS 2018), whole groups of five. As learners of these sets have them in their code.
+al. (NeurIPS 2018), whole groups of five; cub200: Chen et al. (ICLR 2019). As learners of these sets have
+them in their code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-HELD: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+_BIRDS = 200
+_LISTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "miniimagenet": (
         tuple(
             """n01855672 n02091244 n02114548 n02138441 n02174001 n02950826 n02971356 n02981792 n03075370
@@ -41,4 +43,17 @@ HELD: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
     ),
 }
-"""By preset: the names of the classes of meta-validation and of meta-test."""
+PRESETS = {"cub200": "cub200", "miniimagenet": "miniimagenet", "cifar-fs": "cifar-100", "fc100": "cifar-100"}
+"""By preset: the source that it is for."""
+
+
+def held_back(preset: str, names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of the classes of meta-validation and of meta-test; names: of all that the source has.
+
+    Of CUB's 200, which its folders number, every fourth from the second and from the fourth. A name that is
+    not among `names` says that the source is another.
+    """
+    if preset != "cub200":
+        return _LISTS[preset]
+    birds = sorted(names) if len(names) == _BIRDS else ["of 200 birds"] * 4
+    return tuple(birds[1::4]), tuple(birds[3::4])

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from .account import Account
 from .augmentation.views import Views
-from .batch import images_at_once
 from .errors import StreamlabError, unknown
 from .memory.buffer import Buffer
 from .memory.policies import POLICIES, HerdedBuffer
@@ -159,10 +158,10 @@ class Learner:
 
     @torch.no_grad()
     def _in_evaluation(self, of: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-        """No gradient, some images at a time (batch.images_at_once)."""
+        """No gradient, some images at a time (Network.images_at_once)."""
         training = self.net.training
         self.train_mode(False)
-        parts = [of(part) for part in torch.split(images, images_at_once(images.shape[1:]))]
+        parts = [of(part) for part in torch.split(images, self.net.images_at_once(images.shape[1:]))]
         self.train_mode(training)
         return torch.cat(parts)
 

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..batch import images_at_once
 from ..data.split import Split
 from ..errors import StreamlabError
 from ..plans.episodes import EpisodePlan, Episodes, Phase
@@ -35,12 +34,12 @@ class EpisodeEvaluator:
         plan: EpisodePlan,
         images: Split,
         record: frozenset[str] = frozenset(),
-        batch_size: int | None = None,
+        batch_size: int = 500,
         cache_bytes: int = 1 << 30,
         source_digest: str = "",
     ) -> None:
         self.plan, self.images, self.record = plan, images, record
-        self.batch_size = batch_size or images_at_once(images.rows.shape)
+        self.batch_size = batch_size
         self.cache_bytes, self.source_digest = cache_bytes, source_digest
         self.samples = len(images.labels)
         self._caches: dict[int, FeatureCache] = {}

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..batch import images_at_once
 from ..data.split import Split
 from ..errors import StreamlabError
 from ..plans.stream import StreamPlan, labels_at
@@ -31,7 +30,7 @@ class Evaluator:
     A sample is exposed once its class is, and, where its class belongs to several experiences, its
     own experience has begun. record: "unexposed" keeps predictions without the class mask, and for
     the samples not yet exposed; "neighbours" distances to training samples; "geometry" measures of
-    feature space.
+    feature space. batch_size: test images predicted at a time.
     """
 
     def __init__(
@@ -39,13 +38,13 @@ class Evaluator:
         plan: StreamPlan,
         test: Split,
         record: frozenset[str] = frozenset(),
-        batch_size: int | None = None,
+        batch_size: int = 500,
         cache_bytes: int = CACHE_BYTES,
         source_digest: str = "",
     ) -> None:
         self.cache_bytes, self.source_digest = cache_bytes, source_digest
         self.plan, self.test, self.record = plan, test, record
-        self.batch_size = batch_size or images_at_once(test.rows.shape)
+        self.batch_size = batch_size
         self.candidates = plan.test_indices
         self.labels = labels_at(test.labels.cpu().numpy(), self.candidates)
         self.experience = plan.experience_of_test(self.candidates)

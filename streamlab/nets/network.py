@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import plugins
+from ..batch import images_at_once
 from ..config import configure
 from ..errors import StreamlabError
 from ..plugins import named_backbone
@@ -25,11 +27,13 @@ M = TypeVar("M", bound=nn.Module)
 class Backbone(nn.Module):
     """A module from scaled images (B, C, H, W) to features (B, feature_size).
 
-    precision: what its passes are computed in; features are float32 whatever it is. given: it is built with
-    weights that are had elsewhere, so that what of them is frozen is in no checkpoint.
+    side: pixels a side that it brings images to (0: it takes them as they are). precision: what its passes
+    are computed in; features are float32 whatever it is. given: it is built with weights that are had
+    elsewhere, so that what of them is frozen is in no checkpoint.
     """
 
     feature_size: int
+    side: int = 0
     precision: Precision = "float32"
     given: bool = False
 
@@ -137,6 +141,11 @@ class Network(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) uint8 -> (B, classes) logits."""
         return cast(Tensor, self.head(self.features(images)))
+
+    def images_at_once(self, shape: Sequence[int]) -> int:
+        """batch.images_at_once of (C, H, W), by the largest size that they have on their way through."""
+        sizes = (tuple(shape[1:]), self.entry.size or (0, 0), (self.backbone.side, self.backbone.side))
+        return images_at_once((shape[0], *max(sizes, key=math.prod)))
 
 
 def build_network(

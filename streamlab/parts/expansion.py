@@ -33,7 +33,7 @@ class ExpandingBackbone(Backbone):
 
     def __init__(self, backbone: Backbone, shared: bool = False) -> None:
         super().__init__()
-        self.precision = backbone.precision
+        self.precision, self.side = backbone.precision, backbone.side
         self.extractor_size = self.feature_size = backbone.feature_size
         self.general: nn.Module = nn.Identity()
         self.newest: nn.Module = backbone

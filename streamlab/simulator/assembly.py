@@ -110,9 +110,8 @@ def assemble(
         strategy.account.allot(served.budget)
     train = _split([source.train_images], source.train_labels, plan, device)
     test = _split([source.test_images], source.test_labels, plan, device)
-    evaluator = Evaluator(
-        plan, test, served.record, served.evaluation_batch, served.cache_bytes, source.digest
-    )
+    size = served.evaluation_batch or strategy.net.images_at_once(source.image_shape)
+    evaluator = Evaluator(plan, test, served.record, size, served.cache_bytes, source.digest)
     return kind(plan, strategy, train, evaluator, served, emit, folder)
 
 
@@ -129,9 +128,8 @@ def assemble_episodes(
     strategy.account.allot(served.budget)
     labels = np.concatenate([source.train_labels, source.test_labels])
     split = _split([source.train_images, source.test_images], labels, plan, strategy.setting.device)
-    evaluator = EpisodeEvaluator(
-        plan, split, served.record, served.evaluation_batch, served.cache_bytes, source.digest
-    )
+    size = served.evaluation_batch or strategy.net.images_at_once(source.image_shape)
+    evaluator = EpisodeEvaluator(plan, split, served.record, size, served.cache_bytes, source.digest)
     return kind(plan, strategy, split, evaluator, served, emit, folder)
 
 

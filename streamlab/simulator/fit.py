@@ -24,7 +24,6 @@ from torch import Tensor, nn
 
 from ..augmentation.operations import Operation
 from ..augmentation.views import view
-from ..batch import images_at_once
 from ..config import at_least, within
 from ..errors import StreamlabError
 from ..memory.state import StateReader, StateWriter
@@ -240,7 +239,8 @@ def _follow(average: nn.Module | None, network: nn.Module, keep: float, step: in
 def _held_out(network: Network, samples: Samples, among: Tensor | None) -> tuple[float, float]:
     network.eval()
     images, labels = samples
-    logits = torch.cat([network(part) for part in torch.split(images, images_at_once(images.shape[1:]))])
+    parts = torch.split(images, network.images_at_once(images.shape[1:]))
+    logits = torch.cat([network(part) for part in parts])
     if among is not None:
         logits = logits.masked_fill(~among, float("-inf"))
     accuracy = float((logits.argmax(1) == labels).double().mean()) * 100

@@ -41,7 +41,7 @@ class Served:
 
     eval_every: samples between regular evaluations; record: what is kept beside predictions
     (config.RECORDABLE); cache_bytes: the most kept of test images' features; evaluation_batch:
-    test images predicted at a time (None: by their size, batch.images_at_once).
+    test images predicted at a time (None: by their size, Network.images_at_once).
     """
 
     stream: StreamConfig

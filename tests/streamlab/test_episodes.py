@@ -244,9 +244,10 @@ def test_episodes_know_their_length() -> None:
 def test_official_classes_are_held_back_whatever_the_seed(preset: str, counts: tuple[int, ...]) -> None:
     """By name: a shuffled order of as many classes is another problem."""
     from streamlab.data.cifar_100 import _NAMES
-    from streamlab.scenarios.official_classes import HELD
+    from streamlab.scenarios.official_classes import held_back
 
-    held = [name for names in HELD[preset] for name in names]
+    official = held_back(preset, ())
+    held = [name for names in official for name in names]
     assert len(set(held)) == len(held)
     others = [name for name in _NAMES if name not in held]
     names = tuple(_NAMES) if preset != "miniimagenet" else (*held, *(f"n{n:08}" for n in range(64)))
@@ -257,10 +258,23 @@ def test_official_classes_are_held_back_whatever_the_seed(preset: str, counts: t
         assert isinstance(made, EpisodePlan)
         phases = made.train, made.validation, made.test
         assert tuple(len(phase.classes) for phase in phases) == counts
-        for phase, expected in zip(phases[1:], HELD[preset], strict=True):
+        for phase, expected in zip(phases[1:], official, strict=True):
             assert {names[label] for label in phase.classes} == set(expected)
         if preset != "miniimagenet":
             assert {names[label] for label in made.train.classes} == set(others)
+
+
+def test_the_birds_are_held_back_by_their_number() -> None:
+    """Chen et al.: of classes from 0, even ones are base; 1 and 3 modulo 4 are validation and novel."""
+    names = tuple(f"{number + 1:03}.Bird" for number in range(200))
+    labels = Labels(np.repeat(np.arange(200), 20), np.repeat(np.arange(200), 2), names, {}, {})
+    made = make_plan("episodes", labels, 3, {"preset": "cub200"})
+    assert isinstance(made, EpisodePlan)
+    assert made.train.classes == tuple(range(0, 200, 2))
+    assert made.validation.classes == tuple(range(1, 200, 4))
+    assert made.test.classes == tuple(range(3, 200, 4))
+    with pytest.raises(StreamlabError, match="preset cub200 holds back classes that the source does not"):
+        plan(preset="cub200")
 
 
 def test_official_classes_of_another_source_are_refused() -> None:

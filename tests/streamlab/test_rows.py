@@ -22,6 +22,8 @@ from streamlab.data.rows import FileRows, HeldRows
 from streamlab.data.source import open_shared, share
 from streamlab.data.split import Split
 from streamlab.errors import StreamlabError
+from streamlab.nets.network import PixelStatistics, build_network
+from streamlab.preprocess import PreprocessConfig
 from streamlab.simulator import assembly
 
 
@@ -102,6 +104,23 @@ def test_a_run_that_reads_its_files_ends_in_the_same_bits(
 
 def test_a_batch_of_evaluation_is_bounded_by_bytes() -> None:
     assert [images_at_once((3, size, size)) for size in (32, 64, 224, 3000)] == [500, 500, 55, 1]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "preprocess"),
+    [
+        ({"name": "mlp"}, {"resize": 224}),
+        ({"name": "timm", "model": "test_vit", "weights": "random", "size": 224}, {}),
+        ({"name": "timm", "model": "test_efficientnet", "weights": "random", "size": 224}, {}),
+    ],
+)
+def test_and_by_the_size_that_a_network_works_at(
+    backbone: dict[str, object], preprocess: dict[str, int]
+) -> None:
+    net = build_network(
+        backbone, (3, 32, 32), 2, PixelStatistics(0.5, 0.5), preprocess=PreprocessConfig(**preprocess)
+    )
+    assert [net.images_at_once((3, size, size)) for size in (32, 224, 3000)] == [55, 55, 1]
 
 
 def pictures(folder: Path) -> None:
