@@ -88,6 +88,12 @@ def cosine(config: OptimizerConfig, position: float, length: float) -> float:
     return config.floor + (1 - config.floor) * 0.5 * (1 + math.cos(math.pi * _gone(config, position, length)))
 
 
+def quarter_cosine(config: OptimizerConfig, position: float, length: float) -> float:
+    """CODA-Prompt's: cos(0.99 · π / 2 · the way to the last position), so that the last one has 0.016."""
+    last = length - config.warmup - (0 if config.unit == "share" else 1)
+    return math.cos(0.99 * math.pi / 2 * min(1.0, (position - config.warmup) / max(last, 1e-9)))
+
+
 def linear(config: OptimizerConfig, position: float, length: float) -> float:
     """In a line to the floor."""
     return 1 - (1 - config.floor) * _gone(config, position, length)

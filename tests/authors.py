@@ -161,5 +161,5 @@ class Experience:
 
     def embeddings(self, strategy: Any) -> Tensor:
         with torch.no_grad():
-            embedded: Tensor = strategy.embed(self.images)
+            embedded: Tensor = strategy.embeddings_of(self.images)
             return embedded

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 METHODS = ["tests/strategies"]
 KERNEL = [f"tests/streamlab/test_{name}.py" for name in ("memory", "schedules", "views", "mended", "compare")]
 DATA = [f"tests/streamlab/test_{name}.py" for name in ("pictures", "arrays", "sources")]
+PILOTS = ["tests/strategies/test_authors_pretrained.py"]
 PRETRAINED, SEALS = ["tests/strategies/test_pretrained.py"], ["tests/streamlab/test_seals.py"]
 WEIGHTS, ROWS, EXPORT = (["tests/streamlab/test_" + name] for name in ("timm.py", "rows.py", "export.py"))
 # name: file, what stands there, what stands there instead, which tests must notice
@@ -28,6 +29,15 @@ MUTANTS = {
     "ssf without a shift": ("streamlab/nets/adapters.py", "return made * self.scale + self.shift", "return made * self.scale", PRETRAINED),
     "prompts are never off": ("streamlab/nets/transformer.py", "self.visual_prompts is None or not self.visual_prompts.on", "self.visual_prompts is None", PRETRAINED),
     "aper among all classes": ("streamlab/parts/first_session.py", "batch.labels, strategy.current_classes)", "batch.labels)", PRETRAINED),
+    "components without projections": ("strategies/coda_prompt.py", "drawn - shares @ rows", "drawn", PILOTS),
+    "old components learn on": ("strategies/coda_prompt.py", "table[:, :old].detach()", "table[:, :old]", PILOTS),
+    "attention without a length": ("strategies/coda_prompt.py", "F.normalize(keys, dim=2)", "keys", PILOTS),
+    "slca decays old rows": ("strategies/slca.py", "torch.where(learned, table, kept)", "table", PILOTS),
+    "old means stay": ("strategies/slca.py", "0.1 * (sessions + 1)", "0.1 * (sessions.max() + 1)", PILOTS),
+    "aligned for good": ("strategies/slca.py", "self.aligned.load_state_dict(self.net.head.state_dict())", "pass", PILOTS),
+    "ease mixes later classes alike": ("strategies/ease.py", "likeness.softmax(1)", "torch.ones_like(likeness).softmax(1)", PILOTS),
+    "all subspaces weigh alike": ("strategies/ease.py", "alpha / max(1, subspaces - 1)", "alpha", PILOTS),
+    "earlier adapters learn on": ("streamlab/nets/adapters.py", "choice.branches.requires_grad_(False)", "pass", PILOTS),
     "simplecil by product": ("strategies/simplecil.py", "F.normalize(embedding) @", "embedding @", PRETRAINED),
     "ranpac counts views": ("strategies/ranpac.py", "self.embeddings_of(batch.originals)", "self.embeddings_of(batch.images)", PRETRAINED),
     "given weights are stored": ("streamlab/memory/state.py", "isinstance(value, self._leave_out) or _is_given(value)", "isinstance(value, self._leave_out)", WEIGHTS),

@@ -52,6 +52,60 @@ class Branch(Switched):
         return cast(Tensor, 0.1 * self.up(hidden))
 
 
+class Choice(Switched):
+    """One of several tasks' branches beside a block's MLP."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList()
+        self.number = 0
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return cast(Tensor, self.branches[self.number](tokens))
+
+
+class BranchSets:
+    """Sets of branches in one frozen transformer, of which the newest learns and one is on.
+
+    There is one set at first. width: of their bottlenecks.
+    """
+
+    def __init__(self, backbone: PromptedTransformer, width: int) -> None:
+        self.size, self.width = backbone.feature_size, width
+        self.device = next(backbone.parameters()).device
+        self.choices = [Choice() for _ in range(backbone.depth)]
+        for block, choice in zip(backbone.model.blocks, self.choices, strict=True):
+            block.branch = choice
+        self.grow()
+
+    def __len__(self) -> int:
+        return len(self.choices[0].branches)
+
+    def grow(self) -> None:
+        """One set more, which is on; those before are frozen."""
+        for choice in self.choices:
+            choice.branches.requires_grad_(False)
+            choice.branches.append(Branch(self.size, self.width).to(self.device))
+            choice.number = len(choice.branches) - 1
+
+    @property
+    def parameters_each(self) -> int:
+        """Parameters of one set."""
+        return sum(p.numel() for choice in self.choices for p in choice.branches[0].parameters())
+
+    @contextmanager
+    def chosen(self, number: int) -> Iterator[None]:
+        """Another set is on meanwhile."""
+        before = self.choices[0].number
+        for choice in self.choices:
+            choice.number = number
+        try:
+            yield
+        finally:
+            for choice in self.choices:
+                choice.number = before
+
+
 class Scaled(Switched):
     """SSF (Lian et al. 2022): what a layer gives, scaled and shifted a channel; begins near 1 and 0.
 

@@ -1,0 +1,165 @@
+"""SLCA: slow learner with classifier alignment (Zhang et al., ICCV 2023, arXiv 2303.05118).
+
+The whole pretrained network learns, at a hundredth of the classifier's rate (`optimizer.backbone_lr`). Of
+each class it keeps the mean and the covariance of its features as they were when its session ended. After
+every session but the first, the classifier of all classes is aligned: trained for some epochs on features
+drawn from these Gaussians, their logits divided by their length (eq. 5 to 7). What is aligned predicts; the
+next session goes on from the classifier before the alignment, as the authors' code does.
+
+Differs: while a session is learned, an evaluation sees the classifier before alignment (theirs evaluates
+after sessions alone).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from streamlab.config import at_least
+from streamlab.errors import StreamlabError
+from streamlab.needs import SESSIONS, Needs
+from streamlab.nets.transformer import begin_as_timm
+from streamlab.strategy import Batch, ExperienceView, Strategy
+
+CITATION = """
+@inproceedings{zhang2023slca,
+  title = {{SLCA}: Slow Learner with Classifier Alignment for Continual Learning on a Pre-trained Model},
+  author = {Zhang, Gengwei and Wang, Liyuan and Kang, Guoliang and Chen, Ling and Wei, Yunchao},
+  booktitle = {ICCV},
+  year = {2023},
+}
+"""
+
+
+@dataclass(frozen=True)
+class Options:
+    """alignment_epochs: 0 leaves it out; samples: drawn of each class in each of them, and of a step;
+    temperature: of logits divided by their length.
+    """
+
+    alignment_epochs: int = 5
+    samples: int = 256
+    temperature: float = 0.1
+
+    def __post_init__(self) -> None:
+        at_least("slca", "alignment_epochs", self.alignment_epochs, 0)
+        at_least("slca", "samples", self.samples, 1)
+        if self.temperature <= 0:
+            raise StreamlabError(f"slca: temperature is {self.temperature}, and must be above 0")
+
+
+class SlowLearner(Strategy):
+    """Sessions' classes learn apart; their classifiers are aligned on Gaussians."""
+
+    options: Options
+    needs = Needs(kinds=SESSIONS, boundaries=True, learning_backbone=True)
+    smooths_labels = True
+    backbone: ClassVar[Mapping[str, Any]] = {"name": "glyph-vit", "trained": True}
+    default_optimizer: ClassVar[Mapping[str, Any]] = {
+        "lr": 0.01,
+        "backbone_lr": 0.01,
+        "momentum": 0.9,
+        "weight_decay": 0.0005,
+    }
+    ledger_kinds: ClassVar[dict[str, str]] = {
+        "means": "statistics",
+        "covariances": "statistics",
+        "session": "statistics",
+        "aligned": "head",
+    }
+
+    def setup(self) -> None:
+        classes, size, device = (
+            self.setting.num_classes,
+            self.net.backbone.feature_size,
+            self.setting.device,
+        )
+        begin_as_timm(self.net.head)
+        self.means = torch.zeros(classes, size, device=device)
+        self.covariances = torch.zeros(classes, size, size, device=device)
+        self.session = torch.full((classes,), -1, dtype=torch.int64, device=device)
+        self.aligned = copy.deepcopy(self.net.head)
+        self.is_aligned = False
+
+    def begin_experience(self, view: ExperienceView) -> None:
+        self.is_aligned = False
+        self.optimizer = self.make_optimizer(self.net.parameters())
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        logits = self.net(batch.images)
+        return {"task": self.cross_entropy(logits, batch.labels, self.current_classes)}
+
+    def apply_gradients(self) -> None:
+        """Rows of classes that are not learned stay as they are, whatever decays."""
+        tables = list(self.net.head.parameters())
+        before = [table.detach().clone() for table in tables]
+        super().apply_gradients()
+        with torch.no_grad():
+            for table, kept in zip(tables, before, strict=True):
+                learned = self.current_classes.view(-1, *[1] * (table.dim() - 1))
+                table.copy_(torch.where(learned, table, kept))
+
+    def end_experience(self, view: ExperienceView) -> None:
+        for label in view.classes:
+            images = view.of_class(label).images
+            if len(images):
+                self.take(label, self.features_of(images))
+                self.session[label] = view.number
+        if view.number and self.options.alignment_epochs:
+            self.align()
+
+    def take(self, label: int, features: Tensor) -> None:
+        """Keep the Gaussian of a class's features (n, D); of one sample, of no width but the least."""
+        exact = features.double()
+        spread = torch.cov(exact.T) if len(exact) > 1 else exact.new_zeros(self.covariances.shape[1:])
+        least = 1e-4 * torch.eye(len(spread), dtype=exact.dtype, device=exact.device)
+        self.means[label] = exact.mean(0).to(self.means.dtype)
+        self.covariances[label] = (spread + least).to(self.covariances.dtype)
+
+    def align(self) -> None:
+        """Train a copy of the classifier on features drawn from all classes' Gaussians.
+
+        Older classes' means are moved towards 0, the oldest session's most (by a tenth at the most).
+        """
+        config, samples = self.setting.optimizer, self.options.samples
+        classes = torch.nonzero(self.session >= 0).flatten()
+        sessions = self.session[classes]
+        means = self.means[classes] * (0.9 + 0.1 * (sessions + 1) / (sessions.max() + 1))[:, None]
+        factors = torch.linalg.cholesky(self.covariances[classes])
+        self.aligned.load_state_dict(self.net.head.state_dict())
+        steps = torch.optim.SGD(
+            self.aligned.parameters(), config.lr, momentum=0.9, weight_decay=config.weight_decay
+        )
+        targets = torch.arange(len(classes), device=classes.device).repeat_interleave(samples)
+        with torch.enable_grad():
+            for epoch in range(self.options.alignment_epochs):
+                steps.param_groups[0]["lr"] = config.lr * _half_cosine(epoch, self.options.alignment_epochs)
+                noise = torch.randn(len(classes), samples, means.shape[1], device=means.device)
+                drawn = (means[:, None] + noise @ factors.transpose(1, 2)).flatten(0, 1)
+                for part in torch.randperm(len(drawn), device=drawn.device).split(samples):
+                    logits = self.aligned(drawn[part])[:, classes]
+                    loss = F.cross_entropy(logits / self.lengths(logits, sessions), targets[part])
+                    steps.zero_grad()
+                    torch.autograd.backward(loss)
+                    steps.step()
+        self.is_aligned = True
+
+    def lengths(self, logits: Tensor, sessions: Tensor) -> Tensor:
+        """(B, n) logits, (n,) their classes' sessions -> (B, 1) temperature · mean length over sessions."""
+        each = [logits[:, sessions == one].norm(dim=1) + 1e-7 for one in torch.unique(sessions).tolist()]
+        return self.options.temperature * torch.stack(each, dim=1).mean(1, keepdim=True)
+
+    def score(self, embedding: Tensor, images: Tensor) -> Tensor:
+        head: nn.Module = self.aligned if self.is_aligned else self.net.head
+        return cast(Tensor, head(embedding))
+
+
+def _half_cosine(epoch: int, epochs: int) -> float:
+    return 0.5 * (1 + math.cos(math.pi * epoch / epochs))

@@ -1,0 +1,169 @@
+"""Methods on pretrained transformers equal PILOT's code: learning, statistics and scores of whole streams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from authors import Experience, close, each, float64, load, make
+from torch import Tensor
+
+from streamlab.batch import Batch
+from streamlab.nets import adapters
+from streamlab.nets.network import Entry
+from streamlab.nets.transformer import PromptedTransformer
+from streamlab.strategies import coda_prompt
+
+
+@pytest.fixture(autouse=True)
+def in_double_precision() -> Iterator[None]:
+    with float64():
+        yield
+
+
+def on_transformer(name: str, z: dict[str, Any], options: dict[str, Any], optimizer: dict[str, Any]) -> Any:
+    """A strategy on the vector's backbone, whose images come as pixels from 0 to 1."""
+    classes = 1 + max(int(z[key].max()) for key in z if key.startswith("labels"))
+    depth = len({key.split(".")[2] for key in z if key.startswith("base.blocks.")})
+    size = {"image_size": 8, "patch_size": 4, "width": 16, "depth": depth, "heads": 2}
+    made = make(name, classes, (3, 8, 8), options, optimizer, {"name": "vit", **size})
+    state = {key.removeprefix("base."): value for key, value in z.items() if key.startswith("base.")}
+    missing, unexpected = made.net.backbone.model.load_state_dict(state, strict=False)
+    assert not unexpected
+    assert all(".branch." in key for key in missing)
+    assert isinstance(made.net.backbone, PromptedTransformer)
+    made.net.entry = Entry((1 / 255,))
+    return made
+
+
+def fill(table: Tensor, value: Tensor) -> None:
+    with torch.no_grad():
+        table.copy_(value)
+
+
+def current(strategy: Any, labels: Tensor) -> None:
+    """An experience of these classes begins."""
+    strategy.current_classes = torch.zeros_like(strategy.exposed)
+    strategy.current_classes[labels] = True
+
+
+@each("coda_prompt_pilot")
+def test_coda_prompt_learns_as_pilots(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    z = load(file)
+    count = z["prompts.0"].shape[1]
+    length = z["prompts.0"].shape[2] // 16
+    options = {"components": count, "tasks": 2, "length": length, "ortho": 0.1}
+    strategy = on_transformer("coda-prompt", z, options, {"name": "adam", "lr": 0.02})
+    fill(strategy.net.head.weight, z["head.weight"])
+    fill(strategy.net.head.bias, z["head.bias"])
+    given = list(z["draws"].split(z["draw_sizes"].tolist()))
+    # Theirs draws block by block, and prompts, keys and attention within; all of a task before the next.
+    each_task = count // 2
+    drawn = iter(by_table(given, each_task))
+    monkeypatch.setattr(coda_prompt.torch, "randn", lambda size, device: checked(next(drawn), size))
+    for task in range(2):
+        view = Experience(z["images"][task].flatten(0, 1), z["labels"][task].flatten(), task)
+        current(strategy, view.labels)
+        strategy.begin_experience(view)
+        found = []
+        for step in range(3):
+            losses = strategy.observe(Batch(z["images"][task, step], z["labels"][task, step]))
+            found.append(torch.stack([losses["task"], losses["ortho"]]))
+        close(torch.stack(found), z[f"losses.{task}"])
+        made = strategy.components
+        for name in ("prompts", "keys", "attention"):
+            close(getattr(made, name), z[f"{name}.{task}"], 1e-8)
+        with torch.no_grad():
+            scores = strategy.predict(z["test"])
+        close(scores[:, : z[f"scores.{task}"].shape[1]], z[f"scores.{task}"], 1e-8)
+
+
+def checked(drawn: Tensor, size: int) -> Tensor:
+    assert drawn.shape == (size,)
+    return drawn
+
+
+def by_table(draws: list[Tensor], each_task: int) -> list[Tensor]:
+    """PILOT's draws in our order: of a task, all blocks' prompts, then their keys, then their attention."""
+    made: list[Tensor] = []
+    first = each_task * 3 * 5
+    for task, part in ((0, draws[:first]), (1, draws[first:])):
+        kinds = ("prompts", "keys", "attention") if task == 0 else ("keys", "attention", "prompts")
+        runs = [part[start : start + each_task] for start in range(0, len(part), each_task)]
+        for kind in ("prompts", "keys", "attention"):
+            place = kinds.index(kind)
+            made += [row for run in runs[place::3] for row in run]
+    return made
+
+
+@each("slca_pilot")
+def test_slca_learns_and_aligns_as_pilots(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    z = load(file)
+    optimizer = {"lr": 0.05, "backbone_lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
+    options = {"alignment_epochs": 2, "samples": 256}
+    backbone = {"name": "mlp", "widths": (6,)}
+    strategy = make("slca", 6, (3, 4, 4), options, optimizer, backbone)
+    layers = strategy.net.backbone.layers
+    layers[2] = torch.nn.Tanh()
+    strategy.net.entry = Entry((1 / 255,))
+    fill(layers[1].weight, z["backbone.weight"])
+    fill(layers[1].bias, z["backbone.bias"])
+    fill(strategy.net.head.weight, z["initial"])
+    noise, orders = z["noise"].double(), list(z["orders"].long().split(z["order_sizes"].tolist()))
+
+    def randn(classes: int, samples: int, size: int, device: Any) -> Tensor:
+        nonlocal noise
+        taken, noise = noise.split([classes * samples * size, len(noise) - classes * samples * size])
+        return taken.view(classes, samples, size)
+
+    for task in range(3):
+        view = Experience(z[f"images.{task}"], z[f"labels.{task}"], task)
+        current(strategy, view.labels)
+        strategy.begin_experience(view)
+        for batch in view.batches(1, 5):
+            strategy.observe(batch)
+        with monkeypatch.context() as patched:
+            patched.setattr(torch, "randn", randn)
+            patched.setattr(torch, "randperm", lambda count, device: orders.pop(0))
+            strategy.end_experience(view)
+        seen = len(z[f"head.{task}"])
+        close(strategy.net.head.weight[:seen], z[f"head.{task}"])
+        close(layers[1].weight, z[f"backbone.{task}"])
+        with torch.no_grad():
+            close(strategy.predict(z["test"])[:, :seen], z[f"scores.{task}"], 1e-7)
+    close(strategy.means, z["means"], 1e-6)
+    close(strategy.covariances, z["covariances"], 1e-6)
+    assert not orders
+    assert not len(noise)
+
+
+@each("ease_pilot")
+def test_ease_learns_and_completes_as_pilots(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    z = load(file)
+    monkeypatch.setattr(adapters.F, "dropout", lambda hidden, *how: hidden)
+    optimizer = {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4}
+    strategy = on_transformer("ease", z, {"width": 4}, optimizer)
+    for task in range(3):
+        view = Experience(z[f"images.{task}"], z[f"labels.{task}"], task)
+        current(strategy, view.labels)
+        strategy.begin_experience(view)
+        branches = [choice.branches[task] for choice in strategy.subspaces.choices]
+        for number, branch in enumerate(branches):
+            for ours, theirs in (("down", "down_proj"), ("up", "up_proj")):
+                for part in ("weight", "bias"):
+                    value = z[f"adapters.{task}.before.{number}.{theirs}.{part}"]
+                    fill(getattr(getattr(branch, ours), part), value)
+        fill(strategy.net.head.weight[view.classes[0] : view.classes[-1] + 1], z[f"proxies.{task}"])
+        for batch in view.batches(1, 4):
+            strategy.observe(batch)
+        close(strategy.net.head.scale, z[f"sigma.{task}"])
+        for number, branch in enumerate(branches):
+            close(branch.down.weight, z[f"adapters.{task}.after.{number}.down_proj.weight"])
+            close(branch.up.weight, z[f"adapters.{task}.after.{number}.up_proj.weight"])
+        strategy.end_experience(view)
+        seen = view.classes[-1] + 1
+        close(strategy.prototypes[:seen].flatten(1), z[f"prototypes.{task}"], 1e-8)
+        with torch.no_grad():
+            close(strategy.predict(z["test"])[:, :seen], z[f"scores.{task}"], 1e-8)
