@@ -143,7 +143,7 @@ class SlowLearner(Strategy):
                 steps.param_groups[0]["lr"] = config.lr * _half_cosine(epoch, self.options.alignment_epochs)
                 noise = torch.randn(len(classes), samples, means.shape[1], device=means.device)
                 drawn = (means[:, None] + noise @ factors.transpose(1, 2)).flatten(0, 1)
-                for part in torch.randperm(len(drawn), device=drawn.device).split(samples):
+                for part in torch.split(torch.randperm(len(drawn), device=drawn.device), samples):
                     logits = self.aligned(drawn[part])[:, classes]
                     loss = F.cross_entropy(logits / self.lengths(logits, sessions), targets[part])
                     steps.zero_grad()

@@ -156,6 +156,9 @@ def test_ease_learns_and_completes_as_pilots(file: str, monkeypatch: pytest.Monk
                     value = z[f"adapters.{task}.before.{number}.{theirs}.{part}"]
                     fill(getattr(getattr(branch, ours), part), value)
         fill(strategy.net.head.weight[view.classes[0] : view.classes[-1] + 1], z[f"proxies.{task}"])
+        newest = {id(p) for branch in branches for p in branch.parameters()}
+        learned = newest | {id(p) for p in strategy.net.head.parameters()}
+        assert {id(parameter) for parameter in strategy.trained_parameters()} == learned
         for batch in view.batches(1, 4):
             strategy.observe(batch)
         close(strategy.net.head.scale, z[f"sigma.{task}"])
