@@ -26,6 +26,7 @@ from streamlab.config import at_least
 from streamlab.errors import StreamlabError
 from streamlab.needs import SESSIONS, Needs
 from streamlab.nets.transformer import begin_as_timm
+from streamlab.parts.heads import rows_kept
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
 CITATION = """
@@ -97,14 +98,8 @@ class SlowLearner(Strategy):
         return {"task": self.cross_entropy(logits, batch.labels, self.current_classes)}
 
     def apply_gradients(self) -> None:
-        """Rows of classes that are not learned stay as they are, whatever decays."""
-        tables = list(self.net.head.parameters())
-        before = [table.detach().clone() for table in tables]
-        super().apply_gradients()
-        with torch.no_grad():
-            for table, kept in zip(tables, before, strict=True):
-                learned = self.current_classes.view(-1, *[1] * (table.dim() - 1))
-                table.copy_(torch.where(learned, table, kept))
+        with rows_kept(self.net.head, ~self.current_classes):
+            super().apply_gradients()
 
     def end_experience(self, view: ExperienceView) -> None:
         for label in view.classes:

@@ -89,9 +89,15 @@ def cosine(config: OptimizerConfig, position: float, length: float) -> float:
 
 
 def quarter_cosine(config: OptimizerConfig, position: float, length: float) -> float:
-    """CODA-Prompt's: cos(0.99 · π / 2 · the way to the last position), so that the last one has 0.016."""
-    last = length - config.warmup - (0 if config.unit == "share" else 1)
-    return math.cos(0.99 * math.pi / 2 * min(1.0, (position - config.warmup) / max(last, 1e-9)))
+    """CODA-Prompt's and InfLoRA's: cos(0.99 · π / 2 · the way to the last position).
+
+    Of epochs or steps the first two have the whole rate, as their scheduler begins to count once it was
+    called: the last has what the last but one would have.
+    """
+    gone, last = position - config.warmup, length - config.warmup
+    if config.unit != "share":
+        gone, last = max(0.0, gone - 1), last - 1
+    return math.cos(0.99 * math.pi / 2 * min(1.0, gone / max(last, 1e-9)))
 
 
 def linear(config: OptimizerConfig, position: float, length: float) -> float:

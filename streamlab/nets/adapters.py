@@ -106,6 +106,50 @@ class BranchSets:
                 choice.number = before
 
 
+class LowRank(Switched):
+    """A fused qkv layer whose keys and values have low-rank terms: W + sum of up · down over sessions.
+
+    down: (rank, C), given and not learned, the same for keys and values; up: (2, C, rank), learned, from 0.
+    Source: InfLoRA (Liang and Li 2024), eq. 3; weight, bias: of the whole layer.
+    """
+
+    def __init__(self, inner: nn.Linear, rank: int) -> None:
+        super().__init__()
+        self.inner, self.rank = inner, rank
+        size, like = inner.in_features, inner.weight
+        self.old_down: Tensor
+        self.old_up: Tensor
+        self.register_buffer("old_down", like.new_zeros(0, size))
+        self.register_buffer("old_up", like.new_zeros(2, size, 0))
+        self.down: Tensor
+        self.register_buffer("down", like.new_zeros(rank, size))
+        self.up = nn.Parameter(like.new_zeros(2, size, rank))
+
+    @torch.no_grad()
+    def begin(self, down: Tensor) -> None:
+        """A session begins with this map (rank, C); what the one before learned stays."""
+        if bool(self.down.any()):
+            self.old_down = torch.cat([self.old_down, self.down])
+            self.old_up = torch.cat([self.old_up, self.up], dim=2)
+        self.down = down.clone()
+        self.up = nn.Parameter(torch.zeros_like(self.up))
+
+    @property
+    def weight(self) -> Tensor:
+        size = self.inner.weight.shape[1]
+        assert isinstance(self.inner.weight, Tensor)
+        if not self.on:
+            return self.inner.weight
+        terms = torch.cat([self.old_up, self.up], dim=2) @ torch.cat([self.old_down, self.down])
+        return torch.cat([self.inner.weight[:size], self.inner.weight[size:] + terms.flatten(0, 1)])
+
+    @property
+    def bias(self) -> Tensor | None:
+        bias = self.inner.bias
+        assert bias is None or isinstance(bias, Tensor)
+        return bias
+
+
 class Scaled(Switched):
     """SSF (Lian et al. 2022): what a layer gives, scaled and shifted a channel; begins near 1 and 0.
 
