@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from streamlab.config import readable_bytes
+from streamlab.device import gpus_of
 from streamlab.experiments.budgets import Need
-from streamlab.experiments.engines import gpu_count, workers_for
+from streamlab.experiments.engines import workers_for
 from streamlab.experiments.grid import Block, Cell, Grid, needs, prepare_grid, shown_budget
 from streamlab.experiments.layout import count_done
 from streamlab.experiments.pilot import Pilot, take_pilots
@@ -80,8 +81,8 @@ def _print_plans(grid: Grid) -> None:
 
 def _summary(grid: Grid, pilots: Mapping[tuple[str, str], Pilot]) -> str:
     request, count = grid.request, len(grid.cells)
-    gpus = gpu_count() if any(cell.spec.device != "cpu" for cell in grid.cells) else 0
-    at_once = max(1, min(workers_for(grid, gpus), count))
+    gpus = gpus_of(grid.cells[0].spec.device)
+    at_once = max(1, min(workers_for(grid, len(gpus)), count))
     seconds = [pilots[cell.block.folder, cell.spec.label].seconds for cell in grid.cells]
     counted = "all that is held" if request.accounting == "held" else "the survey's accounting"
     frozen = "counted" if request.count_frozen else "not counted"

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from .device import gpu_in_use
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -149,7 +151,7 @@ def global_randomness(seed: int, *path: str | int) -> Iterator[None]:
     import torch
 
     state = torch.get_rng_state(), np.random.get_state(), random.getstate()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
+    cuda = torch.cuda.get_rng_state_all() if gpu_in_use() else None
     seed_global_generators(key(seed, *path))
     try:
         yield

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 METHODS = ["tests/strategies"]
 KERNEL = [f"tests/streamlab/test_{name}.py" for name in ("memory", "schedules", "views", "mended", "compare")]
 DATA = [f"tests/streamlab/test_{name}.py" for name in ("pictures", "arrays", "sources")]
+DEVICE = ["tests/streamlab/test_device.py"]
 PILOTS = ["tests/strategies/test_authors_pretrained.py"]
 PRETRAINED, SEALS = ["tests/strategies/test_pretrained.py"], ["tests/streamlab/test_seals.py"]
 WEIGHTS, ROWS, EXPORT = (["tests/streamlab/test_" + name] for name in ("timm.py", "rows.py", "export.py"))
@@ -41,6 +42,10 @@ MUTANTS = {
     "ease mixes later classes alike": ("strategies/ease.py", "likeness.softmax(1)", "torch.ones_like(likeness).softmax(1)", PILOTS),
     "all subspaces weigh alike": ("strategies/ease.py", "alpha / max(1, subspaces - 1)", "alpha", PILOTS),
     "earlier adapters learn on": ("streamlab/nets/adapters.py", "choice.branches.requires_grad_(False)", "pass", PILOTS),
+    "any GPU is taken": ("streamlab/device.py", "(device.index or 0) >= count", "False", DEVICE),
+    "a lone GPU keeps its number": ("streamlab/device.py", "0 if alone or device.index is None", "0 if device.index is None", DEVICE),
+    "unstable kernels are warned of": ("streamlab/simulator/execute.py", "torch.use_deterministic_algorithms(True)", "torch.use_deterministic_algorithms(True, warn_only=True)", DEVICE),
+    "a cpu run asks for the gpu": ("streamlab/randomness.py", "if gpu_in_use() else None", "if torch.cuda.is_available() else None", DEVICE),
     "simplecil by product": ("strategies/simplecil.py", "F.normalize(embedding) @", "embedding @", PRETRAINED),
     "ranpac counts views": ("strategies/ranpac.py", "self.embeddings_of(batch.originals)", "self.embeddings_of(batch.images)", PRETRAINED),
     "given weights are stored": ("streamlab/memory/state.py", "isinstance(value, self._leave_out) or _is_given(value)", "isinstance(value, self._leave_out)", WEIGHTS),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ..device import chosen_device
 from ..simulator.episode_simulation import EpisodeSimulation
 from ..simulator.execute import deterministic
 from .promises import check_it_runs, strategy_checks
@@ -96,7 +97,7 @@ def step_seconds(subject: Subject, steps: int = 30) -> float:
         return _episode_seconds(simulation, steps)
     order = simulation.order(simulation.plan.stream)
     taken = []
-    with deterministic():
+    with deterministic(chosen_device("auto")):
         simulation.start()
         if simulation.plan.shows_boundaries:
             simulation.begin(0)
@@ -113,7 +114,7 @@ def _episode_seconds(simulation: EpisodeSimulation, steps: int) -> float:
     if simulation.strategy.base is not None:
         return 0.0
     taken = []
-    with deterministic():
+    with deterministic(chosen_device("auto")):
         simulation.start()
         simulation.begin()
         for _ in range(steps):

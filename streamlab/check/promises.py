@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from ..config import Budget
+from ..device import chosen_device
 from ..errors import BudgetExceeded
 from ..plans.stream import StreamPlan
 from ..randomness import take_host_state
@@ -171,7 +172,7 @@ def check_leaves_global_generators_alone(subject: Subject) -> None:
             seeded.append(f"{Path(subject.file).name}, line {frame.f_lineno}")
 
     before = take_host_state()
-    with mock.patch.object(torch, "manual_seed", record), deterministic():
+    with mock.patch.object(torch, "manual_seed", record), deterministic(chosen_device("auto")):
         serve_by_hand(simulation)
     numpys, pythons = take_host_state()
     if seeded:
@@ -214,7 +215,7 @@ def check_keeps_its_budget(subject: Subject) -> None:
     )
     try:
         simulation = subject.simulation(budget=budget, watch=Weighed)
-        with deterministic():
+        with deterministic(chosen_device("auto")):
             drive(simulation)
     except BudgetExceeded as error:
         raise Broken(

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ..augmentation.pipelines import AugmentConfig
 from ..config import Budget, ComputeConfig, StreamConfig, configure
 from ..data.source import SharedSource
+from ..device import chosen_device, device_here
 from ..errors import StreamlabError
 from ..experiments.rows import parse_row
 from ..nets.network import PixelStatistics
@@ -90,11 +90,11 @@ class Subject:
         augment: AugmentConfig | None = None,
     ) -> Strategy:
         """A fresh instance for the tiny source, its budget not yet allotted. backbone: not its own."""
-        source, device = tiny_source(), "cuda" if torch.cuda.is_available() else "cpu"
+        source = tiny_source()
         default = self.strategy.backbone
         small = backbone or {**default, **SMALL.get(str(default.get("name")), {})}
         setting = Setting(
-            CLASSES, source.image_shape, seed, torch.device(device),
+            CLASSES, source.image_shape, seed, device_here(chosen_device("auto")),
             PixelStatistics(source.mean, source.deviation), small,
             configure(OptimizerConfig, self.strategy.default_optimizer, "optimizer"),
             kind="episodes" if self.episodic else self.stream().kind, shows_boundaries=True,
@@ -162,7 +162,7 @@ class Subject:
     def run(self, **about: Any) -> StreamSimulation | EpisodeSimulation:
         """The same, driven to its end; a crash is Broken, at the plugin's line."""
         try:
-            with deterministic(), global_randomness(about.get("seed", 0), "run"):
+            with deterministic(chosen_device("auto")), global_randomness(about.get("seed", 0), "run"):
                 simulation = self.simulation(**about)
                 drive(simulation)
         except (Broken, Killed):

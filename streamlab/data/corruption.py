@@ -68,7 +68,8 @@ def _small_target(images: Tensor, level: int, noise: _Noise) -> Tensor:
     count, channels, _, _ = images.shape
     scale = _SCALE[level]
     edges = [images[:, :, 0], images[:, :, -1], images[:, :, :, 0], images[:, :, :, -1]]
-    ground = torch.cat(edges, -1).median(-1).values.view(count, channels, 1, 1)
+    border = torch.cat(edges, -1).sort(-1).values  # torch.median has no deterministic kernel on a GPU
+    ground = border[..., (border.shape[-1] - 1) // 2].view(count, channels, 1, 1)
     place = (noise("place", 2) * 2 - 1) * (1 / scale - 1)
     maps = torch.zeros(count, 2, 3, device=images.device)
     maps[:, 0, 0] = maps[:, 1, 1] = 1 / scale

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..data.source import share
+from ..device import gpus_of
 from ..runs.folder import RunFolder
 from ..simulator import events
 from ..simulator.pool import Job, run_jobs
@@ -32,9 +33,9 @@ def run_grid(
         sources = {cell.spec.source: cell.source for cell in todo}
         shared = {name: share(source) for name, source in sources.items()}
         jobs = [Job(out / cell.folder, shared[cell.spec.source], cell.strategy) for cell in todo]
-        gpus = gpu_count() if any(cell.spec.device != "cpu" for cell in todo) else 0
+        gpus = gpus_of(todo[0].spec.device) if todo else []
         log = out / "workers.log"
-        workers = workers_for(grid, gpus)
+        workers = workers_for(grid, len(gpus))
         run_jobs(jobs, workers, lambda number, event: hear(todo[number], event), log, tick, gpus)
         if log.exists() and log.stat().st_size == 0:
             log.unlink()
@@ -54,10 +55,3 @@ def workers_for(grid: Grid, gpus: int) -> int:
 def available_processors() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def gpu_count() -> int:
-    """GPUs that torch sees."""
-    import torch
-
-    return torch.cuda.device_count()

@@ -98,7 +98,7 @@ def take_pilots(grid: Grid) -> Mapping[tuple[str, str], Pilot]:
         if name not in pilots:
             shared[cell.source.name] = shared.get(cell.source.name) or share(cell.source)
             try:
-                with deterministic():
+                with deterministic(cell.spec.device):
                     pilots[name] = _pilot(cell, open_shared(shared[cell.source.name]))
             except StreamlabError as error:
                 raise StreamlabError(f"{cell.spec.label}: {error}") from None

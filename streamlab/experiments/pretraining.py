@@ -21,7 +21,7 @@ from ..config import configure, readable_bytes
 from ..data.joined import joined
 from ..data.load import load_source
 from ..data.source import Source
-from ..device import chosen_device
+from ..device import chosen_device, device_here
 from ..errors import StreamlabError, unknown
 from ..files import locked, write_bytes, write_json
 from ..nets.network import PixelStatistics, build_network
@@ -95,11 +95,11 @@ def pretrain(
     if "weights" not in known:
         raise StreamlabError(f"backbone {backbone['name']} takes no weights; pretrain one that does, as vit")
     source = joined([load_source(name, request.data) for name in request.sources])
-    device = torch.device(chosen_device(request.device))
+    device = device_here(chosen_device(request.device))
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         _check_folder(folder, request, source)
-        with global_randomness(request.seed, "setup"), deterministic():
+        with deterministic(str(device)), global_randomness(request.seed, "setup"):
             pixels = PixelStatistics(*source.mean_and_deviation)
             backbone |= {"mean": round(pixels.mean, 4), "deviation": round(pixels.deviation, 4)}
             options = {**backbone, "trained": True}

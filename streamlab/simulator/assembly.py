@@ -13,6 +13,7 @@ from ..config import configure
 from ..data.rows import FileRows
 from ..data.source import SharedSource
 from ..data.split import Split
+from ..device import device_here
 from ..errors import StreamlabError
 from ..evaluation.episode_evaluator import EpisodeEvaluator
 from ..evaluation.evaluator import Evaluator
@@ -81,7 +82,7 @@ def make_strategy(spec: RunSpec, problem: Problem, strategy: type[Strategy] | No
     setting = Setting(
         **vars(problem),
         seed=spec.seed,
-        device=torch.device(spec.device),
+        device=device_here(spec.device),
         backbone=spec.backbone,
         optimizer=spec.optimizer,
         augment=spec.augment,

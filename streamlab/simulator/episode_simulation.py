@@ -155,6 +155,7 @@ class EpisodeSimulation(Simulation):
         if not strategy.frozen and not environment:
             self.evaluator.forget()
         self.measure_memory()
+        self.wait_for_device()
         began = time.perf_counter()
         strategy.train_mode(False)
         with global_randomness(self.seed, "evaluation", progress.samples_seen, phase, environment):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import os
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..data.source import open_shared
+from ..device import device_here
 from ..errors import StreamlabError
 from ..evaluation.episode_record import EpisodeRecord
 from ..evaluation.metrics import measure
@@ -52,7 +54,7 @@ def execute(path: Path, shared: Path, emit: events.Listener, strategy: type[Stra
             spec = folder.spec
             label = spec.label
             folder.forget_failure()
-            with deterministic(), global_randomness(spec.seed, "run"):
+            with deterministic(spec.device), global_randomness(spec.seed, "run"):
                 simulation = build(spec, folder.plan(), open_shared(shared), emit, folder, strategy)
                 drive(simulation)
                 emit(_finish(simulation, folder))
@@ -154,23 +156,30 @@ def _plain(value: Any) -> float | None:
 
 
 @contextmanager
-def deterministic() -> Iterator[None]:
-    """One thread, and deterministic algorithms where there is a GPU; restored after.
+def deterministic(device: str = "cpu") -> Iterator[None]:
+    """One thread, and on a GPU deterministic algorithms; restored after.
 
-    On a CPU they are left alone: they change nothing there, and asking costs an import of 1 s.
+    An operation that has none there raises, with its name: with a warning alone, attention's gradient would
+    not be the same twice. Memory is not filled before it is used, since nothing reads it unwritten. On a CPU
+    all this changes nothing, and asking costs an import of 1 s.
     """
-    threads = torch.get_num_threads()
-    algorithms = torch.are_deterministic_algorithms_enabled()
-    on_gpu = torch.cuda.is_available()
+    threads, on_gpu = torch.get_num_threads(), device_here(device).type == "cuda"
     torch.set_num_threads(1)
     if on_gpu:
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        before = torch.are_deterministic_algorithms_enabled()
+        only = torch.is_deterministic_algorithms_warn_only_enabled()
+        memory: Any = torch.utils.deterministic
+        filled = memory.fill_uninitialized_memory
+        torch.use_deterministic_algorithms(True)
+        memory.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.set_num_threads(threads)
         if on_gpu:
-            torch.use_deterministic_algorithms(algorithms)
+            torch.use_deterministic_algorithms(before, warn_only=only)
+            memory.fill_uninitialized_memory = filled
 
 
 def _sentence(label: str, problem: str, simulation: Simulation | None) -> str:

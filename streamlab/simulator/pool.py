@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from ..device import ONE_GPU
 from ..runs.folder import RunFolder
 from . import events
 
@@ -38,12 +39,17 @@ class Job:
 
 
 def run_jobs(
-    jobs: Sequence[Job], workers: int, sink: Sink, log: Path, tick: Callable[[], None], gpus: int = 0
+    jobs: Sequence[Job],
+    workers: int,
+    sink: Sink,
+    log: Path,
+    tick: Callable[[], None],
+    gpus: Sequence[int] = (),
 ) -> None:
     """Execute the jobs; `sink(number, event)` hears all events, `tick()` is called when idle too.
 
-    workers: 0 runs in this process. log: where the workers' standard error goes. gpus: the workers are
-    spread evenly over so many (0: each sees them all).
+    workers: 0 runs in this process. log: where the workers' standard error goes. gpus: the numbers of
+    those that the workers are spread evenly over, each seeing one (none: each sees them all).
     """
     if workers == 0:
         _run_here(jobs, sink, tick)
@@ -54,7 +60,7 @@ def run_jobs(
     with log.open("ab") as errors:
         try:
             for number in range(min(workers, len(jobs))):
-                crew.append(_Worker(inbox, errors, _visible(number % gpus) if gpus else None))
+                crew.append(_Worker(inbox, errors, _visible(gpus[number % len(gpus)]) if gpus else None))
                 crew[-1].give(waiting.popleft())
             while any(worker.job is not None for worker in crew):
                 try:
@@ -72,6 +78,8 @@ def run_jobs(
                         tick()
                         continue
                     worker.job = None
+                    if plain["broken"]:
+                        worker = _replace(worker, crew, inbox, errors, sink, jobs)
                 if worker.job is None and waiting:
                     worker.give(waiting.popleft())
                 tick()
@@ -143,7 +151,7 @@ class _Worker:
                 "MKL_NUM_THREADS": "1",
                 "PYTHONUNBUFFERED": "1",
                 "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-                **({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}),
+                **({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu, ONE_GPU: "1"}),
             },
         )
         threading.Thread(target=self._read, args=(inbox,), daemon=True).start()

@@ -305,6 +305,13 @@ class Simulation:
             self.progress.losses.setdefault(name, []).extend(values)
         self._pending.clear()
 
+    def wait_for_device(self) -> None:
+        """Wait for the device, as training: what was only asked of it is not an evaluation's time."""
+        if self.device.type == "cuda":
+            began = time.perf_counter()
+            torch.cuda.synchronize(self.device)
+            self.progress.train_seconds += time.perf_counter() - began
+
 
 class _Training:
     """Times what belongs to training outside `learn`, with global draws named by the step."""

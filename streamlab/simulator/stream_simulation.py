@@ -240,6 +240,7 @@ class StreamSimulation(Simulation):
         with self.training():
             strategy.consolidate()
         self.measure_memory(at_rest=True)
+        self.wait_for_device()
         began = time.perf_counter()
         strategy.train_mode(False)
         with global_randomness(self.seed, "evaluation", progress.samples_seen):

@@ -27,6 +27,7 @@ def main() -> None:
     jobs: queue.Queue[dict[str, Any]] = queue.Queue()
     threading.Thread(target=_read_jobs, args=(jobs,), daemon=True).start()
 
+    from ..device import gpu_answers
     from .execute import execute
 
     while True:
@@ -36,9 +37,11 @@ def main() -> None:
             out.write(json.dumps({"run": run, **events.to_plain(event)}) + "\n")
             out.flush()
 
-        execute(Path(job["folder"]), Path(job["shared"]), send)
-        out.write(json.dumps({"run": job["run"], "event": "done"}) + "\n")
+        broken = not execute(Path(job["folder"]), Path(job["shared"]), send) and not gpu_answers()
+        out.write(json.dumps({"run": job["run"], "event": "done", "broken": broken}) + "\n")
         out.flush()
+        if broken:
+            os._exit(0)
 
 
 def keep_freed_memory() -> None:

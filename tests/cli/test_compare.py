@@ -198,5 +198,5 @@ def test_workers_are_spread_over_gpus(tiny: Source, tmp_path: Path) -> None:
         if isinstance(event, events.RunFailed):
             seen.update(re.findall(r"sees (\d)", event.message))
 
-    run_jobs(jobs, 4, hear, tmp_path / "log", lambda: None, gpus=2)
+    run_jobs(jobs, 4, hear, tmp_path / "log", lambda: None, gpus=[0, 1])
     assert seen == {"0", "1"}
