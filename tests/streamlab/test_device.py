@@ -92,7 +92,7 @@ def test_a_gpu_that_fails_once_is_given_up(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_what_a_gpu_has_still_to_do_is_time_of_training(
-    monkeypatch: pytest.MonkeyPatch, source: Source
+    monkeypatch: pytest.MonkeyPatch, tiny: Source
 ) -> None:
     """What was asked of it before an evaluation is waited for, and counted there."""
     simulation = simulate(tiny, "finetune", scenario="class-incremental")
