@@ -97,7 +97,7 @@ class SubspaceEnsemble(Strategy):
 
     def end_experience(self, view: ExperienceView) -> None:
         classes, means = class_means(view.embeddings(self), view.labels)
-        self.prototypes[classes] = means.view(len(classes), -1, self.size)
+        self.prototypes[classes] = means.view(len(classes), len(self.subspaces), self.size)
         self.session[classes] = view.number
         complete(self.prototypes, self.session)
         self.learning = False
@@ -119,7 +119,7 @@ class SubspaceEnsemble(Strategy):
             session = torch.where(self.current_classes, newest, session)
             prototypes = prototypes.clone()
             prototypes[self.current_classes, newest] = weight.detach()[self.current_classes]
-        features = embedding.view(len(embedding), -1, self.size)
+        features = embedding.view(len(embedding), len(self.subspaces), self.size)
         return ensemble(features, prototypes, session, self.options.alpha)
 
     def bytes_to_come(self, experiences: int = 1) -> int:

@@ -320,7 +320,8 @@ def test_every_check_has_a_culprit_and_a_promise() -> None:
         assert why.strip()
 
 
-GROW = ("expandable-der", "memo", "foster")  # with experiences (foster once), which is the method
+# with experiences (foster once), which is the method
+GROW = ("expandable-der", "memo", "foster", "ease", "inflora")
 
 
 @pytest.mark.parametrize("name", plugins.names("strategies"))
