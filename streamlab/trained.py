@@ -101,7 +101,7 @@ def load_network(
         "pixels": PixelStatistics(**posed["pixels"]),
     }
     made = make_strategy(spec, Problem(**posed), strategy)
-    made.account.put_state(about["state"], tensors, torch.device(spec.device))
+    made.account.put_state(about["state"], tensors, made.setting.device)
     return TrainedNetwork(made, tuple(about["class_names"]))
 
 
