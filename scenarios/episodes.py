@@ -22,8 +22,7 @@ from streamlab.plans.stream import Labels
 from streamlab.randomness import Draws
 
 from .class_orders import ClassOrder, class_order
-from .official_classes import PRESETS as OFFICIAL
-from .official_classes import held_back
+from .official_classes import OFFICIAL, held_back
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -43,7 +43,7 @@ _LISTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
     ),
 }
-PRESETS = {"cub200": "cub200", "miniimagenet": "miniimagenet", "cifar-fs": "cifar-100", "fc100": "cifar-100"}
+OFFICIAL = {"cub200": "cub200", "miniimagenet": "miniimagenet", "cifar-fs": "cifar-100", "fc100": "cifar-100"}
 """By preset: the source that it is for."""
 
 

@@ -98,9 +98,9 @@ class Components(nn.Module):
         weights = (query @ towards.transpose(1, 2)) / lengths
         return weights @ self._known(self.prompts, learning)
 
-    def penalty(self, learning: bool) -> Tensor:
+    def penalty(self) -> Tensor:
         """Eq. 7: mean squared distance of inner products to the identity, summed over tables and blocks."""
-        tables = [self._known(table, learning) for table in (self.keys, self.attention, self.prompts)]
+        tables = [self._known(table, learning=True) for table in (self.keys, self.attention, self.prompts)]
         one = torch.eye(self.used, device=tables[0].device)
         return torch.stack([(t @ t.transpose(1, 2) - one).square().mean((1, 2)).sum() for t in tables]).sum()
 
@@ -169,7 +169,7 @@ class CodaPrompt(Strategy):
         logits = self.logits(batch.images, self.embed(batch.images), learning=True)
         losses = {"task": self.cross_entropy(logits, batch.labels, self.current_classes)}
         if self.options.ortho:
-            losses["ortho"] = self.options.ortho * self.components.penalty(learning=True)
+            losses["ortho"] = self.options.ortho * self.components.penalty()
         return losses
 
     def score(self, embedding: Tensor, images: Tensor) -> Tensor:

@@ -88,7 +88,7 @@ class SubspaceEnsemble(Strategy):
         if view.number:
             self.subspaces.grow()
             self.prototypes = F.pad(self.prototypes, (0, 0, 0, 1))
-        self.begin_classifier()
+            self.begin_classifier()
         self.learning = True
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -115,7 +115,8 @@ class SubspaceEnsemble(Strategy):
         session, prototypes = self.session, self.prototypes
         newest = prototypes.shape[1] - 1
         if self.learning:
-            weight = next(p for p in self.net.head.parameters() if p.dim() == 2)
+            assert isinstance(self.net.head, CosineHead)
+            weight = self.net.head.weight
             session = torch.where(self.current_classes, newest, session)
             prototypes = prototypes.clone()
             prototypes[self.current_classes, newest] = weight.detach()[self.current_classes]

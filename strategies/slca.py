@@ -13,7 +13,6 @@ after sessions alone).
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
@@ -27,7 +26,9 @@ from streamlab.errors import StreamlabError
 from streamlab.needs import SESSIONS, Needs
 from streamlab.nets.transformer import begin_as_timm
 from streamlab.parts.heads import rows_kept
+from streamlab.schedules import Moment, rate_factor
 from streamlab.strategy import Batch, ExperienceView, Strategy
+from streamlab.training import OptimizerConfig
 
 CITATION = """
 @inproceedings{zhang2023slca,
@@ -37,6 +38,8 @@ CITATION = """
   year = {2023},
 }
 """
+
+_COSINE = OptimizerConfig(schedule="cosine")  # how the alignment's rate falls, an epoch at a time
 
 
 @dataclass(frozen=True)
@@ -133,28 +136,26 @@ class SlowLearner(Strategy):
             self.aligned.parameters(), config.lr, momentum=0.9, weight_decay=config.weight_decay
         )
         targets = torch.arange(len(classes), device=classes.device).repeat_interleave(samples)
+        groups = [torch.nonzero(sessions == one).flatten() for one in torch.unique(sessions)]
         with torch.enable_grad():
             for epoch in range(self.options.alignment_epochs):
-                steps.param_groups[0]["lr"] = config.lr * _half_cosine(epoch, self.options.alignment_epochs)
+                moment = Moment(0, 1, epoch, self.options.alignment_epochs)
+                steps.param_groups[0]["lr"] = config.lr * rate_factor(_COSINE, moment)
                 noise = torch.randn(len(classes), samples, means.shape[1], device=means.device)
                 drawn = (means[:, None] + noise @ factors.transpose(1, 2)).flatten(0, 1)
                 for part in torch.split(torch.randperm(len(drawn), device=drawn.device), samples):
                     logits = self.aligned(drawn[part])[:, classes]
-                    loss = F.cross_entropy(logits / self.lengths(logits, sessions), targets[part])
+                    loss = F.cross_entropy(logits / self.lengths(logits, groups), targets[part])
                     steps.zero_grad()
                     torch.autograd.backward(loss)
                     steps.step()
         self.is_aligned = True
 
-    def lengths(self, logits: Tensor, sessions: Tensor) -> Tensor:
-        """(B, n) logits, (n,) their classes' sessions -> (B, 1) temperature · mean length over sessions."""
-        each = [logits[:, sessions == one].norm(dim=1) + 1e-7 for one in torch.unique(sessions).tolist()]
+    def lengths(self, logits: Tensor, groups: list[Tensor]) -> Tensor:
+        """(B, n) logits, the columns of each session -> (B, 1) temperature · mean length over sessions."""
+        each = [logits[:, columns].norm(dim=1) + 1e-7 for columns in groups]
         return self.options.temperature * torch.stack(each, dim=1).mean(1, keepdim=True)
 
     def score(self, embedding: Tensor, images: Tensor) -> Tensor:
         head: nn.Module = self.aligned if self.is_aligned else self.net.head
         return cast(Tensor, head(embedding))
-
-
-def _half_cosine(epoch: int, epochs: int) -> float:
-    return 0.5 * (1 + math.cos(math.pi * epoch / epochs))

@@ -42,6 +42,7 @@ MUTANTS = {
     "ease mixes later classes alike": ("strategies/ease.py", "likeness.softmax(1)", "torch.ones_like(likeness).softmax(1)", PILOTS),
     "all subspaces weigh alike": ("strategies/ease.py", "alpha / max(1, subspaces - 1)", "alpha", PILOTS),
     "earlier adapters learn on": ("streamlab/nets/adapters.py", "choice.branches.requires_grad_(False)", "pass", PILOTS),
+    "a broken worker goes on": ("streamlab/simulator/pool.py", 'if plain["broken"]:', "if False:", ["tests/cli/test_compare.py"]),
     "any GPU is taken": ("streamlab/device.py", "(device.index or 0) >= count", "False", DEVICE),
     "a lone GPU keeps its number": ("streamlab/device.py", "0 if alone or device.index is None", "0 if device.index is None", DEVICE),
     "unstable kernels are warned of": ("streamlab/simulator/execute.py", "torch.use_deterministic_algorithms(True)", "torch.use_deterministic_algorithms(True, warn_only=True)", DEVICE),

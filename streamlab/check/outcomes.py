@@ -8,11 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..device import chosen_device
 from ..simulator.episode_simulation import EpisodeSimulation
-from ..simulator.execute import deterministic
 from .promises import check_it_runs, strategy_checks
-from .subject import BATCH, Broken, NoState, Subject
+from .subject import BATCH, Broken, NoState, Subject, as_in_a_run
 
 Status = Literal["kept", "broken", "known", "mended", "not reached"]
 
@@ -97,7 +95,7 @@ def step_seconds(subject: Subject, steps: int = 30) -> float:
         return _episode_seconds(simulation, steps)
     order = simulation.order(simulation.plan.stream)
     taken = []
-    with deterministic(chosen_device("auto")):
+    with as_in_a_run():
         simulation.start()
         if simulation.plan.shows_boundaries:
             simulation.begin(0)
@@ -114,7 +112,7 @@ def _episode_seconds(simulation: EpisodeSimulation, steps: int) -> float:
     if simulation.strategy.base is not None:
         return 0.0
     taken = []
-    with deterministic(chosen_device("auto")):
+    with as_in_a_run():
         simulation.start()
         simulation.begin()
         for _ in range(steps):

@@ -19,13 +19,12 @@ import numpy as np
 import torch
 
 from ..config import Budget
-from ..device import chosen_device
 from ..errors import BudgetExceeded
 from ..plans.stream import StreamPlan
 from ..randomness import take_host_state
 from ..runs.folder import RunFolder
 from ..simulator.episode_simulation import EpisodeSimulation
-from ..simulator.execute import deterministic, drive
+from ..simulator.execute import drive
 from .probes import (
     KilledHalfWay,
     Weighed,
@@ -43,6 +42,7 @@ from .subject import (
     Killed,
     NoState,
     Subject,
+    as_in_a_run,
     difference,
     state_of,
     tiny_episodes,
@@ -172,7 +172,7 @@ def check_leaves_global_generators_alone(subject: Subject) -> None:
             seeded.append(f"{Path(subject.file).name}, line {frame.f_lineno}")
 
     before = take_host_state()
-    with mock.patch.object(torch, "manual_seed", record), deterministic(chosen_device("auto")):
+    with mock.patch.object(torch, "manual_seed", record), as_in_a_run():
         serve_by_hand(simulation)
     numpys, pythons = take_host_state()
     if seeded:
@@ -215,7 +215,7 @@ def check_keeps_its_budget(subject: Subject) -> None:
     )
     try:
         simulation = subject.simulation(budget=budget, watch=Weighed)
-        with deterministic(chosen_device("auto")):
+        with as_in_a_run():
             drive(simulation)
     except BudgetExceeded as error:
         raise Broken(

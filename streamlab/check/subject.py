@@ -6,6 +6,7 @@ import inspect
 import re
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -56,6 +57,11 @@ class Broken(Exception):
 
 class Killed(Exception):
     """Stands for a kill -9: a simulation that raises it is gone."""
+
+
+def as_in_a_run() -> AbstractContextManager[None]:
+    """Deterministic on the device that checks run on, as a run is."""
+    return deterministic(chosen_device("auto"))
 
 
 @dataclass(frozen=True)
@@ -162,7 +168,7 @@ class Subject:
     def run(self, **about: Any) -> StreamSimulation | EpisodeSimulation:
         """The same, driven to its end; a crash is Broken, at the plugin's line."""
         try:
-            with deterministic(chosen_device("auto")), global_randomness(about.get("seed", 0), "run"):
+            with as_in_a_run(), global_randomness(about.get("seed", 0), "run"):
                 simulation = self.simulation(**about)
                 drive(simulation)
         except (Broken, Killed):

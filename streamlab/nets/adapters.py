@@ -106,7 +106,7 @@ class BranchSets:
                 choice.number = before
 
 
-class LowRank(Switched):
+class LowRank(nn.Module):
     """A fused qkv layer whose keys and values have low-rank terms: W + sum of up · down over sessions.
 
     down: (rank, C), given and not learned, the same for keys and values; up: (2, C, rank), learned, from 0.
@@ -137,9 +137,6 @@ class LowRank(Switched):
     @property
     def weight(self) -> Tensor:
         size = self.inner.weight.shape[1]
-        assert isinstance(self.inner.weight, Tensor)
-        if not self.on:
-            return self.inner.weight
         terms = torch.cat([self.old_up, self.up], dim=2) @ torch.cat([self.old_down, self.down])
         return torch.cat([self.inner.weight[:size], self.inner.weight[size:] + terms.flatten(0, 1)])
 

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -34,9 +34,6 @@ from .resources import peak_memory, reset_peak_memory
 from .sessions import run_sessions
 from .simulation import Simulation
 from .stream_simulation import StreamSimulation
-
-if TYPE_CHECKING:
-    pass
 
 
 def execute(path: Path, shared: Path, emit: events.Listener, strategy: type[Strategy] | None = None) -> bool:

@@ -62,7 +62,7 @@ def run_jobs(
             for number in range(min(workers, len(jobs))):
                 crew.append(_Worker(inbox, errors, _visible(gpus[number % len(gpus)]) if gpus else None))
                 crew[-1].give(waiting.popleft())
-            while any(worker.job is not None for worker in crew):
+            while waiting or any(worker.job is not None for worker in crew):
                 try:
                     worker, line = inbox.get(timeout=0.1)
                 except queue.Empty:
@@ -78,8 +78,8 @@ def run_jobs(
                         tick()
                         continue
                     worker.job = None
-                    if plain["broken"]:
-                        worker = _replace(worker, crew, inbox, errors, sink, jobs)
+                    if plain["broken"]:  # it ends by itself, and is replaced then
+                        continue
                 if worker.job is None and waiting:
                     worker.give(waiting.popleft())
                 tick()

@@ -200,3 +200,28 @@ def test_workers_are_spread_over_gpus(tiny: Source, tmp_path: Path) -> None:
 
     run_jobs(jobs, 4, hear, tmp_path / "log", lambda: None, gpus=[0, 1])
     assert seen == {"0", "1"}
+
+
+def test_a_worker_whose_gpu_fails_takes_no_other_run(tiny: Source, tmp_path: Path) -> None:
+    """The first run leaves torch saying that its GPU fails, for as long as the process lives."""
+    plugin = tmp_path / "breaks.py"
+    plugin.write_text(
+        "import os\nimport torch\nfrom streamlab import Strategy\n\n\ndef fails(*given):\n"
+        "    raise RuntimeError('CUDA error')\n\n\nclass Breaks(Strategy):\n"
+        "    def losses(self, batch):\n"
+        "        torch.cuda.is_initialized, torch.cuda.synchronize = (lambda: True), fails\n"
+        "        raise ValueError(f'process {os.getpid()}')\n"
+    )
+    given = {"scenario": "class-incremental", "seeds": 3, "settings": SESSIONS, "device": "cpu"}
+    grid = resolved(tiny, str(plugin), **given)
+    laid_out(grid, tmp_path / "out")
+    shared = share(tiny)
+    jobs = [Job(tmp_path / "out" / cell.folder, shared) for cell in grid.cells]
+    processes: list[str] = []
+
+    def hear(number: int, event: events.Event) -> None:
+        if isinstance(event, events.RunFailed):
+            processes.extend(re.findall(r"process (\d+)", event.message))
+
+    run_jobs(jobs, 1, hear, tmp_path / "log", lambda: None)
+    assert len(processes) == len(set(processes)) == 3
