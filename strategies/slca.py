@@ -25,10 +25,9 @@ from streamlab.config import at_least
 from streamlab.errors import StreamlabError
 from streamlab.needs import SESSIONS, Needs
 from streamlab.nets.transformer import begin_as_timm
+from streamlab.parts.gaussians import Alignment, Gaussians, align
 from streamlab.parts.heads import rows_kept
-from streamlab.schedules import Moment, rate_factor
 from streamlab.strategy import Batch, ExperienceView, Strategy
-from streamlab.training import OptimizerConfig
 
 CITATION = """
 @inproceedings{zhang2023slca,
@@ -38,8 +37,6 @@ CITATION = """
   year = {2023},
 }
 """
-
-_COSINE = OptimizerConfig(schedule="cosine")  # how the alignment's rate falls, an epoch at a time
 
 
 @dataclass(frozen=True)
@@ -73,8 +70,6 @@ class SlowLearner(Strategy):
         "weight_decay": 0.0005,
     }
     ledger_kinds: ClassVar[dict[str, str]] = {
-        "means": "statistics",
-        "covariances": "statistics",
         "session": "statistics",
         "aligned": "head",
     }
@@ -86,8 +81,7 @@ class SlowLearner(Strategy):
             self.setting.device,
         )
         begin_as_timm(self.net.head)
-        self.means = torch.zeros(classes, size, device=device)
-        self.covariances = torch.zeros(classes, size, size, device=device)
+        self.gaussians = Gaussians(classes, size, device)
         self.session = torch.full((classes,), -1, dtype=torch.int64, device=device)
         self.aligned = copy.deepcopy(self.net.head)
         self.is_aligned = False
@@ -108,47 +102,31 @@ class SlowLearner(Strategy):
         for label in view.classes:
             images = view.of_class(label).images
             if len(images):
-                self.take(label, self.features_of(images))
+                self.gaussians.take(label, self.features_of(images))
                 self.session[label] = view.number
         if view.number and self.options.alignment_epochs:
             self.align()
-
-    def take(self, label: int, features: Tensor) -> None:
-        """Keep the Gaussian of a class's features (n, D); of one sample, of no width but the least."""
-        exact = features.double()
-        spread = torch.cov(exact.T) if len(exact) > 1 else exact.new_zeros(self.covariances.shape[1:])
-        least = 1e-4 * torch.eye(len(spread), dtype=exact.dtype, device=exact.device)
-        self.means[label] = exact.mean(0).to(self.means.dtype)
-        self.covariances[label] = (spread + least).to(self.covariances.dtype)
 
     def align(self) -> None:
         """Train a copy of the classifier on features drawn from all classes' Gaussians.
 
         Older classes' means are moved towards 0, the oldest session's most (by a tenth at the most).
         """
-        config, samples = self.setting.optimizer, self.options.samples
+        config = self.setting.optimizer
         classes = torch.nonzero(self.session >= 0).flatten()
         sessions = self.session[classes]
-        means = self.means[classes] * (0.9 + 0.1 * (sessions + 1) / (sessions.max() + 1))[:, None]
-        factors = torch.linalg.cholesky(self.covariances[classes])
-        self.aligned.load_state_dict(self.net.head.state_dict())
-        steps = torch.optim.SGD(
-            self.aligned.parameters(), config.lr, momentum=0.9, weight_decay=config.weight_decay
-        )
-        targets = torch.arange(len(classes), device=classes.device).repeat_interleave(samples)
+        means = self.gaussians.means[classes] * (0.9 + 0.1 * (sessions + 1) / (sessions.max() + 1))[:, None]
         groups = [torch.nonzero(sessions == one).flatten() for one in torch.unique(sessions)]
-        with torch.enable_grad():
-            for epoch in range(self.options.alignment_epochs):
-                moment = Moment(0, 1, epoch, self.options.alignment_epochs)
-                steps.param_groups[0]["lr"] = config.lr * rate_factor(_COSINE, moment)
-                noise = torch.randn(len(classes), samples, means.shape[1], device=means.device)
-                drawn = (means[:, None] + noise @ factors.transpose(1, 2)).flatten(0, 1)
-                for part in torch.split(torch.randperm(len(drawn), device=drawn.device), samples):
-                    logits = self.aligned(drawn[part])[:, classes]
-                    loss = F.cross_entropy(logits / self.lengths(logits, groups), targets[part])
-                    steps.zero_grad()
-                    torch.autograd.backward(loss)
-                    steps.step()
+
+        def loss(features: Tensor, targets: Tensor) -> Tensor:
+            logits = self.aligned(features)[:, classes]
+            return F.cross_entropy(logits / self.lengths(logits, groups), targets)
+
+        self.aligned.load_state_dict(self.net.head.state_dict())
+        settled = Alignment(
+            self.options.alignment_epochs, self.options.samples, config.lr, config.weight_decay
+        )
+        align(self.aligned, means, self.gaussians.covariances[classes], settled, loss)
         self.is_aligned = True
 
     def lengths(self, logits: Tensor, groups: list[Tensor]) -> Tensor:

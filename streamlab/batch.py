@@ -13,7 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from .augmentation.views import Views
+from .augmentation.views import Parts, Views
 
 
 def images_at_once(shape: Sequence[int]) -> int:
@@ -25,14 +25,16 @@ def images_at_once(shape: Sequence[int]) -> int:
 class Batch:
     """images: (B, C, H, W) uint8, to be learned from; labels: (B,) int64; extras: (B, …) each; on one device.
 
-    lying: the same images as they lie in the source, which a buffer keeps (None: `images` are they). views:
-    what makes further views of them (None: there is no augmentation).
+    lying: the same images as they lie in the source, which a buffer keeps (None: `images` are they). wholes:
+    the pictures that they are the middle of, where the source keeps those. views: what makes further views of
+    them (None: there is no augmentation).
     """
 
     images: Tensor
     labels: Tensor
     extras: dict[str, Tensor] = field(default_factory=dict)
     lying: Tensor | None = None
+    wholes: Parts | None = None
     views: Views | None = None
 
     def __len__(self) -> int:
@@ -50,7 +52,7 @@ class Batch:
 
     def view(self) -> Tensor:
         """(B, C, H, W) uint8: another view of the same samples, by draws of its own."""
-        return self.images if self.views is None else self.views.of(self.originals)
+        return self.images if self.views is None else self.views.of(self.originals, self.wholes)
 
     def in_view(self) -> Batch:
         """The same samples, to be learned from in another view."""
@@ -66,7 +68,8 @@ class Batch:
         """These rows (n,) of the batch, by number."""
         extras = {key: column[rows] for key, column in self.extras.items()}
         lying = None if self.lying is None else self.lying[rows]
-        return Batch(self.images[rows], self.labels[rows], extras, lying, self.views)
+        wholes = None if self.wholes is None else tuple(self.wholes[row] for row in rows.tolist())
+        return Batch(self.images[rows], self.labels[rows], extras, lying, wholes, self.views)
 
     def joined(self, other: Batch) -> Batch:
         """This batch's samples, then the other's; extras that both have."""
@@ -74,10 +77,13 @@ class Batch:
         labels = torch.cat([self.labels, other.labels])
         shared = sorted(self.extras.keys() & other.extras.keys()) if self.extras and other.extras else []
         extras = {key: torch.cat([self.extras[key], other.extras[key]]) for key in shared}
+        views, wholes = self.views or other.views, None
+        if self.wholes is not None or other.wholes is not None:
+            first, second = (batch.wholes or (None,) * len(batch) for batch in (self, other))
+            wholes = (*first, *second)
         if self.lying is None and other.lying is None:
-            return Batch(images, labels, extras, views=self.views or other.views)
-        lying = torch.cat([self.originals, other.originals])
-        return Batch(images, labels, extras, lying, self.views or other.views)
+            return Batch(images, labels, extras, None, wholes, views)
+        return Batch(images, labels, extras, torch.cat([self.originals, other.originals]), wholes, views)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +91,8 @@ class EpisodeBatch:
     """Episodes side by side, E of them, on one device.
 
     support: (E, S, C, H, W) uint8; support_labels: (E, S) int64 in [0, way), the same in every episode;
-    query: (E, Q, C, H, W); query_labels: (E, Q). way: classes of each.
+    query: (E, Q, C, H, W); query_labels: (E, Q). way: classes of each. wholes: the pictures that supports and
+    queries are the middle of, where the source keeps those.
     """
 
     support: Tensor
@@ -93,13 +100,15 @@ class EpisodeBatch:
     query: Tensor
     query_labels: Tensor
     way: int
+    wholes: tuple[Parts | None, Parts | None] = (None, None)
 
     def __len__(self) -> int:
         return len(self.support)
 
     def viewed(self, views: Views) -> EpisodeBatch:
         """The same episodes, each image in a view of its own."""
-        shown = [views.of(part.flatten(0, 1)) for part in (self.support, self.query)]
+        lying = zip((self.support, self.query), self.wholes, strict=True)
+        shown = [views.of(part.flatten(0, 1), wholes) for part, wholes in lying]
         support, query = (part.view(len(self), -1, *part.shape[1:]) for part in shown)
         return replace(self, support=support, query=query)
 

@@ -133,8 +133,9 @@ class MovesConfig:
 class BaseConfig:
     """How a base session is trained on (section `base`).
 
-    SGD with Nesterov momentum, a cosine schedule whose rate falls once an epoch, as the papers' codes (or
-    with every step: rate_by), augmentation by one affine map; temperature: of the cosine classifier.
+    SGD with Nesterov momentum, whose rate falls once an epoch, as the papers' codes (or with every step:
+    rate_by), by a cosine, or by gamma at each of the milestones; augmentation by one affine map, after the
+    stream's own; temperature: of the cosine classifier.
     validation: share of each base class's images held out to choose the epoch by (0: the last epoch's
     weights). paper_compat: choose it on the test images of the base classes, as the papers' code does; the
     result says so.
@@ -146,6 +147,8 @@ class BaseConfig:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     rate_by: Literal["epoch", "step"] = "epoch"
+    milestones: tuple[float, ...] = ()
+    gamma: float = 0.1
     temperature: float = 16.0
     validation: float = 0.1
     rotate: float = 5.0
@@ -172,7 +175,9 @@ class BaseConfig:
             momentum=self.momentum,
             weight_decay=self.weight_decay,
             nesterov=True,
-            schedule="cosine",
+            schedule="multistep" if self.milestones else "cosine",
+            milestones=self.milestones,
+            gamma=self.gamma,
             unit=self.rate_by,
         )
 

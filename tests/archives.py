@@ -24,15 +24,15 @@ def by_folder(root: Path, classes: int, held: str = "test") -> None:
                 save(root / split / f"n{number:08}" / f"{picture}.jpg")
 
 
-def cub(root: Path) -> None:
+def cub(root: Path, train: int = 2) -> None:
     lists: dict[str, list[str]] = {
         name: [] for name in ("classes", "images", "image_class_labels", "train_test_split")
     }
     for number in range(1, 201):
         folder = f"{number:03}.Bird_{number}"
         lists["classes"].append(f"{number} {folder}")
-        for picture in range(3):
-            image = 3 * number + picture
+        for picture in range(train + 1):
+            image = (train + 1) * number + picture
             save(root / "images" / folder / f"{picture}.jpg")
             lists["images"].append(f"{image} {folder}/{picture}.jpg")
             lists["image_class_labels"].append(f"{image} {number}")

@@ -23,7 +23,9 @@ DATA = [f"tests/streamlab/test_{name}.py" for name in ("pictures", "arrays", "so
 DEVICE = ["tests/streamlab/test_device.py"]
 PILOTS = ["tests/strategies/test_authors_pretrained.py"]
 PRETRAINED, SEALS = ["tests/strategies/test_pretrained.py"], ["tests/streamlab/test_seals.py"]
-WEIGHTS, ROWS, EXPORT = (["tests/streamlab/test_" + name] for name in ("timm.py", "rows.py", "export.py"))
+WEIGHTS, ROWS, WHOLES, EXPORT = (
+    [f"tests/streamlab/test_{name}.py"] for name in ("timm", "rows", "wholes", "export")
+)
 # name: file, what stands there, what stands there instead, which tests must notice
 MUTANTS = {
     "adapters at full strength": ("streamlab/nets/adapters.py", "0.1 * self.up(hidden)", "self.up(hidden)", PRETRAINED),
@@ -39,6 +41,13 @@ MUTANTS = {
     "inflora's terms are forgotten": ("streamlab/nets/adapters.py", "torch.cat([self.old_up, self.up], dim=2) @", "torch.cat([0 * self.old_up, self.up], dim=2) @", PILOTS),
     "old means stay": ("strategies/slca.py", "0.1 * (sessions + 1)", "0.1 * (sessions.max() + 1)", PILOTS),
     "aligned for good": ("strategies/slca.py", "self.aligned.load_state_dict(self.net.head.state_dict())", "pass", PILOTS),
+    "mos never merges": ("strategies/mos.py", "self.adapters.merge(self.options.merge)", "pass", PILOTS),
+    "mos merges towards the last": ("streamlab/nets/adapters.py", "for one in earlier]).mean(0)", "for one in earlier])[-1]", PILOTS),
+    "mos begins anew": ("strategies/mos.py", "self.adapters.grow(anew=False)", "self.adapters.grow()", PILOTS),
+    "mos keeps nothing apart": ("strategies/mos.py", "torch.cat([self.before, features])", "features", PILOTS),
+    "mos never refines": ("strategies/mos.py", "place = named[rows, place]", "pass", PILOTS),
+    "mos sharpens nothing": ("strategies/mos.py", "(sessions * first)", "first", PILOTS),
+    "alignment at one rate": ("streamlab/parts/gaussians.py", "alignment.lr * rate_factor(_COSINE, moment)", "alignment.lr", PILOTS),
     "ease mixes later classes alike": ("strategies/ease.py", "likeness.softmax(1)", "torch.ones_like(likeness).softmax(1)", PILOTS),
     "all subspaces weigh alike": ("strategies/ease.py", "alpha / max(1, subspaces - 1)", "alpha", PILOTS),
     "earlier adapters learn on": ("streamlab/nets/adapters.py", "choice.branches.requires_grad_(False)", "pass", PILOTS),
@@ -55,7 +64,15 @@ MUTANTS = {
     "no file of a result is looked at": ("streamlab/runs/folder.py", "name not in seals or digest_of(self.path / name) != seals[name]", "name not in seals", SEALS),
     "the log is not looked at": ("streamlab/runs/folder.py", "digest_of(log, log_length) != log_seal", "False", SEALS),
     "features outlive their backbone": ("streamlab/evaluation/evaluator.py", "not (strategy.frozen or same)", "False", SEALS),
-    "what was expected is served": ("streamlab/data/rows.py", "np.array_equal(expected[0], wanted)", "True", ROWS),
+    "parts of the middle alone": ("streamlab/augmentation/views.py", "one if one is not None else image.cpu()", "image.cpu()", WHOLES),
+    "wholes shift by a row": ("streamlab/data/pictures.py", "wholes.put(first + start + row, made.whole)", "wholes.put(start + row, made.whole)", WHOLES),
+    "a digest without wholes": ("streamlab/data/source.py", "digest.update(self.wholes.pixels(row).data)", "pass", WHOLES),
+    "carved in another order": ("streamlab/data/validation.py", 'np.argsort(apart, kind="stable")', "slice(None)", WHOLES),
+    "epochs learn from middles": ("streamlab/simulator/view.py", "self.split.wholes_at(rows) if self.views", "None if self.views", WHOLES),
+    "the stream learns from middles": ("streamlab/simulator/stream_simulation.py", "wholes=self.train.wholes_at(served.device)", "wholes=None", WHOLES),
+    "bases learn from middles": ("streamlab/simulator/fit.py", "split.wholes_at(rows) if data.operations else None", "None", WHOLES),
+    "cutout to the border": ("streamlab/augmentation/geometry.py", "first = (middle - half).clamp(min=0)", "first = middle.clamp(min=0)", ["tests/streamlab/test_operations.py"]),
+    "what was expected is served": ("streamlab/data/rows.py", "np.array_equal(expected[0], rows)", "True", ROWS),
     "evaluations of any size": ("streamlab/batch.py", "min(500, (8 << 20) // math.prod(shape))", "500", ROWS),
     "networks with their exemplars": ("streamlab/trained.py", "leave_out=_LEFT_OUT", "leave_out=()", EXPORT),
     "saved plans of any labels": ("scenarios/saved.py", "if not _same_labels(plan, labels):", "if False:", ["tests/streamlab/test_mended.py"]),

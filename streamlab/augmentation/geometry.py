@@ -116,10 +116,31 @@ def erased(images: Tensor, boxes: Tensor, level: int) -> Tensor:
     return images.masked_fill((high[:, :, None] & broad[:, None, :])[:, None], level)
 
 
+def cut_out(images: Tensor, half: int, uniforms: Tensor) -> Tensor:
+    """A square of twice `half` pixels a side in black, around the pixel that (n, 2) uniforms name."""
+    size = uniforms.new_tensor(images.shape[2:])
+    middle = (uniforms * size).long()
+    first = (middle - half).clamp(min=0)
+    last = torch.minimum(middle + half, size.long())
+    return erased(images, torch.cat([first, last - first], 1), 0)
+
+
 def brought(images: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
     """(n, C, H, W) uint8 -> the same of this (H, W), with antialias, as torchvision's resize of a tensor."""
     made = F.interpolate(images.float(), size, mode=interpolation, antialias=True)
     return made.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def resized_parts(
+    pictures: Sequence[Tensor], scale: Range, ratio: Range, uniforms: Tensor, size: tuple[int, int]
+) -> Tensor:
+    """A part of each picture (C, H, W), which all differ in size, brought to one -> (n, C, H', W') uint8."""
+    parts = []
+    for picture, drawn in zip(pictures, uniforms, strict=True):
+        box = resized_crop_box(scale, ratio, picture.shape[1:], drawn[None])[0]
+        top, left, high, wide = box.tolist()
+        parts.append(brought(picture[None, :, top : top + high, left : left + wide], size, "bilinear"))
+    return torch.cat(parts)
 
 
 def inverse_maps(angles: Tensor, slants: Tensor, sizes: Tensor, across: Tensor, down: Tensor) -> Tensor:

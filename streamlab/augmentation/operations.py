@@ -6,51 +6,16 @@ policies.py) when it is asked for it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ..config import at_least, within
 from ..errors import StreamlabError
+from .protocol import Operation, Plain, some
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-class Operation(Protocol):
-    """One step of a pipeline: a frozen dataclass of options, and what it does to a batch.
-
-    draws: numbers that each image takes. coloured: what of it needs images of three channels (nothing: "").
-    """
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    @property
-    def draws(self) -> int: ...
-
-    @property
-    def coloured(self) -> str: ...
-
-    def of(self, images: Tensor, uniforms: Tensor) -> Tensor:
-        """(n, C, H, W) uint8 and (n, draws) numbers in [0, 1) -> (n, C, H', W') uint8."""
-        ...
-
-    def check(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(H', W') for images of (H, W); raises StreamlabError for what they cannot bear."""
-        ...
-
-
-class Plain:
-    """What most operations have: images keep their size, and need no colour."""
-
-    @property
-    def coloured(self) -> str:
-        """Nothing of it."""
-        return ""
-
-    def check(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(H, W) as it is."""
-        return size
 
 
 @dataclass(frozen=True)
@@ -95,7 +60,7 @@ class Flip(Plain):
 
     def of(self, images: Tensor, uniforms: Tensor) -> Tensor:
         """Those that are drawn, turned."""
-        return images.flip(3).where(_some(uniforms, self.chance), images)
+        return images.flip(3).where(some(uniforms, self.chance), images)
 
 
 @dataclass(frozen=True)
@@ -104,7 +69,8 @@ class ResizedCrop(Plain):
     size 0 to the image's.
 
     Drawn as torchvision's RandomResizedCrop: ten tries, then the largest part in the middle. Without
-    antialias: images more than twice as large as their views are refused.
+    antialias: images more than twice as large as their views are refused. Of whole pictures with it, each
+    part as torchvision's resized_crop of a tensor makes it.
     """
 
     scale: tuple[float, float] = (0.08, 1.0)
@@ -123,6 +89,13 @@ class ResizedCrop(Plain):
         return resized(
             images, resized_crop_box(self.scale, self.ratio, images.shape[2:], uniforms), self.size
         )
+
+    def of_wholes(self, pictures: Sequence[Tensor], uniforms: Tensor, size: Sequence[int]) -> Tensor:
+        """Each picture's own part, wherever in it."""
+        from .geometry import resized_parts
+
+        wanted = (self.size, self.size) if self.size else (size[0], size[1])
+        return resized_parts(pictures, self.scale, self.ratio, uniforms, wanted)
 
     def check(self, size: tuple[int, int]) -> tuple[int, int]:
         """A square of `size`, or the image's own size; raises StreamlabError for images twice as large."""
@@ -169,7 +142,7 @@ class Jitter(Plain):
         from .colour import jittered
 
         made = jittered(images, self.amounts, uniforms)
-        return made if self.chance == 1 else made.where(_some(uniforms[:, 8:], self.chance), images)
+        return made if self.chance == 1 else made.where(some(uniforms[:, 8:], self.chance), images)
 
 
 @dataclass(frozen=True)
@@ -191,7 +164,7 @@ class Grey(Plain):
         """Those that are drawn, in greys."""
         from .colour import grey
 
-        return grey(images).where(_some(uniforms, self.chance), images)
+        return grey(images).where(some(uniforms, self.chance), images)
 
 
 @dataclass(frozen=True)
@@ -218,7 +191,27 @@ class Erasing(Plain):
         from .geometry import erased, erasing_box
 
         boxes = erasing_box(self.scale, self.ratio, images.shape[2:], uniforms[:, 1:])
-        return erased(images, boxes, self.level).where(_some(uniforms, self.chance), images)
+        return erased(images, boxes, self.level).where(some(uniforms, self.chance), images)
+
+
+@dataclass(frozen=True)
+class Cutout(Plain):
+    """A square of `size` pixels a side in black, around any pixel; what of it lies outside is cut off.
+
+    Source: DeVries and Taylor 2017, arXiv 1708.04552; an odd side is one pixel shorter, as in their code.
+    """
+
+    size: int = 16
+    draws: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        at_least("augment", "cutout's size", self.size, 2)
+
+    def of(self, images: Tensor, uniforms: Tensor) -> Tensor:
+        """Each image at a place of its own."""
+        from .geometry import cut_out
+
+        return cut_out(images, self.size // 2, uniforms)
 
 
 @dataclass(frozen=True)
@@ -304,7 +297,7 @@ class Blur(Plain):
         from .colour import blurred
 
         sigmas = self.sigma[0] + (self.sigma[1] - self.sigma[0]) * uniforms[:, 1]
-        return blurred(images, self.size, sigmas).where(_some(uniforms, self.chance), images)
+        return blurred(images, self.size, sigmas).where(some(uniforms, self.chance), images)
 
     def check(self, size: tuple[int, int]) -> tuple[int, int]:
         """(H, W) as it is; a mirrored border is no wider than the image."""
@@ -371,11 +364,6 @@ class AutoAugment(Plain):
         return auto_augmented(images, self.policy, uniforms)
 
 
-def _some(uniforms: Tensor, chance: float) -> Tensor:
-    """(n, 1, 1, 1) bool: which images are drawn, by their first number."""
-    return (uniforms[:, 0] < chance)[:, None, None, None]
-
-
 def _check_parts(operation: str, scale: tuple[float, float], ratio: tuple[float, float]) -> None:
     """Raise StreamlabError where shares of an area, or ratios of sides, are none."""
     for name, (low, high) in (("scale", scale), ("ratio", ratio)):
@@ -386,6 +374,6 @@ def _check_parts(operation: str, scale: tuple[float, float], ratio: tuple[float,
 
 OPERATIONS: Mapping[str, type[Operation]] = {
     "crop": Crop, "flip": Flip, "resized-crop": ResizedCrop, "affine": Affine, "resize": Resize,
-    "jitter": Jitter, "grey": Grey, "blur": Blur, "erasing": Erasing, "rand-augment": RandAugment,
-    "trivial-augment": TrivialAugment, "auto-augment": AutoAugment,
+    "jitter": Jitter, "grey": Grey, "blur": Blur, "erasing": Erasing, "cutout": Cutout,
+    "rand-augment": RandAugment, "trivial-augment": TrivialAugment, "auto-augment": AutoAugment,
 }  # fmt: skip

@@ -10,7 +10,8 @@ from typing import Any
 from .. import plugins
 from ..config import configure
 from ..errors import StreamlabError, unknown
-from .operations import OPERATIONS, AutoAugment, Crop, Flip, Jitter, Operation, Resize, ResizedCrop
+from .operations import OPERATIONS, AutoAugment, Crop, Flip, Jitter, Resize, ResizedCrop
+from .protocol import Operation
 
 Pipeline = tuple[Operation, ...]
 # The pipelines that streamlab ships, each an entry point (group streamlab.augmentations).

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..errors import StreamlabError
 from .source import Source
 
 if TYPE_CHECKING:
@@ -17,6 +18,11 @@ def joined(sources: Sequence[Source]) -> Source:
     """One source of all classes, named `source/class`; images as the first source's, in size and channels."""
     if len(sources) == 1:
         return sources[0]
+    for source in sources:
+        if source.wholes is not None:
+            raise StreamlabError(
+                f"{source.name} keeps whole pictures, which joined sources do not; leave out whole"
+            )
     shape = sources[0].image_shape
     arrays: dict[str, list[NDArray[np.uint8]]] = {"train": [], "test": []}
     labels: dict[str, list[NDArray[np.int64]]] = {"train": [], "test": []}

@@ -25,6 +25,7 @@ from ..files import cache_folder, locked, write_json
 from .progress import listener
 from .reading import Picture, Rule, header, pixels
 from .source import Known, Source
+from .wholes import made_in, wholes_in
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -85,6 +86,7 @@ def decoded(
         factors(splits["train"]),
         factors(splits["test"]),
         (*notes, *said),
+        wholes=wholes_in(folder, arrays["train"].shape[1]),
     )
     return dataclasses.replace(made, known=_known(folder, made))
 
@@ -119,7 +121,10 @@ def pictures_in(folder: Path) -> list[Path]:
 
 
 def _decoded(name: str, root: Path | None, splits: Mapping[str, Pictures], rule: Rule) -> Path:
-    """The folder with train.npy and test.npy, each (N, C, H, W) uint8; made where it is not there."""
+    """The folder with train.npy and test.npy, each (N, C, H, W) uint8; made where it is not there.
+
+    By a rule of whole pictures also a file of those, and an array of their places.
+    """
     files = [path for split in SPLITS for path in splits[split].files]
     listing = [(_place(file, root), *_stamp(file)) for file in files]
     ends = len(splits["train"].files)
@@ -164,33 +169,40 @@ def _decode(name: str, folder: Path, splits: Mapping[str, Pictures], rule: Rule)
         if progress.exists():
             state = json.loads(progress.read_text())
         else:
-            shape = _shape(name, [path for split in SPLITS for path in splits[split].files], rule, pool)
+            files = [path for split in SPLITS for path in splits[split].files]
+            shape, sizes = _shape(name, files, rule, pool)
             state = {"shape": shape, "train": 0, "test": 0, "converted": {}}
             for split in SPLITS:
-                _make_room(name, folder / f"{split}.npy", (len(splits[split].files), *shape))
+                path = folder / f"{split}.npy"
+                count = len(splits[split].files)
+                np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, *shape)).flush()
+                _make_room(name, path, path.stat().st_size)
+            if rule.whole:
+                whole = made_in(folder, shape[0], sizes)
+                _make_room(name, whole.path, whole.nbytes)
             write_json(progress, state)
         converted = Counter(state["converted"])
         grey = state["shape"][0] == 1
         count = sum(len(splits[split].files) for split in SPLITS)
-        for split in SPLITS:
+        wholes = wholes_in(folder, state["shape"][0])
+        for split, first in zip(SPLITS, (0, len(splits["train"].files)), strict=True):
             array = np.load(folder / f"{split}.npy", mmap_mode="r+")
             files = splits[split].files
             for start in range(state[split], len(files), _CHUNK):
                 chunk = files[start : start + _CHUNK]
-                for row, (made, what) in enumerate(pool.map(lambda path: pixels(path, rule, grey), chunk)):
-                    array[start + row] = made
-                    converted.update(what)
+                for row, made in enumerate(pool.map(lambda path: pixels(path, rule, grey), chunk)):
+                    array[start + row] = made.middle
+                    converted.update(made.converted)
+                    if wholes is not None:
+                        wholes.put(first + start + row, made.whole)
                 array.flush()
                 state = {**state, split: start + len(chunk), "converted": converted}
                 write_json(progress, state)
                 hear(f"decoding {name}", state["train"] + state["test"], count)
 
 
-def _make_room(name: str, path: Path, shape: tuple[int, ...]) -> None:
-    """An array file with its room on the disk taken; raises StreamlabError where there is none."""
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    size = path.stat().st_size
-    array.flush()
+def _make_room(name: str, path: Path, size: int) -> None:
+    """Take a file's room on the disk; raises StreamlabError where there is none."""
     try:
         with path.open("r+b") as file:  # a mapped file that outgrows its disk would kill the process
             os.posix_fallocate(file.fileno(), 0, size)
@@ -204,11 +216,14 @@ def _make_room(name: str, path: Path, shape: tuple[int, ...]) -> None:
         ) from None
 
 
-def _shape(name: str, files: Sequence[Picture], rule: Rule, pool: ThreadPoolExecutor) -> tuple[int, int, int]:
-    """(C, H, W) of all pictures, from their headers."""
-    sizes, channels = dict[tuple[int, int], Picture](), 1
+def _shape(
+    name: str, files: Sequence[Picture], rule: Rule, pool: ThreadPoolExecutor
+) -> tuple[tuple[int, int, int], NDArray[np.int64]]:
+    """(C, H, W) of all images, and (N, 2) heights and widths of the whole pictures, from their headers."""
+    sizes, channels, wholes = dict[tuple[int, int], Picture](), 1, list[tuple[int, int]]()
     for path, found in zip(files, pool.map(header, files), strict=True):
         sizes.setdefault(rule.size(found.size), path)
+        wholes.append(rule.resized(found.size))
         channels = channels if found.grey else 3
     if len(sizes) > 1:
         (one, path), (other, another) = list(sizes.items())[:2]
@@ -217,4 +232,4 @@ def _shape(name: str, files: Sequence[Picture], rule: Rule, pool: ThreadPoolExec
             f"{other[1]}x{other[0]}); a size brings them to one: @32, or @256,224, after the source's name"
         )
     height, width = next(iter(sizes))
-    return channels, height, width
+    return (channels, height, width), np.array(wholes, np.int64)

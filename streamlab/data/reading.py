@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-_RULE = re.compile(r"(?:(\d+)x(\d+)|(\d+))(?:,(\d+))?(?:,(bilinear|bicubic))?")
+_RULE = re.compile(r"(?:(\d+)x(\d+)|(\d+))(?:,(\d+))?(?:,(bilinear|bicubic))?(,whole)?")
 _GREY = ("1", "L", "LA", "La")
 _DEEP = "I;16"  # and its byte orders
 _ORIENTATION = 0x0112
@@ -30,25 +30,31 @@ class Rule:
 
     resize: pixels of the shorter side, or (H, W) to stretch to (None: as it lies). crop: pixels a side of the
     square that is cut from the middle (None: all). interpolation: bilinear or bicubic; both as Pillow's, and
-    so as torchvision's Resize and CenterCrop of a picture.
+    so as torchvision's Resize and CenterCrop of a picture. whole: of training pictures, what lies beyond the
+    crop is kept beside it (streamlab.data.wholes).
     """
 
     resize: int | Size | None = None
     crop: int | None = None
     interpolation: str = "bilinear"
+    whole: bool = False
 
     @staticmethod
     def read(text: str, where: str) -> Rule:
-        """`32` (shorter side, then the middle), `256,224`, `92x92,84` (stretched); `,bicubic` at the end."""
+        """`32` (shorter side, then the middle), `256,224`, `92x92,84` (stretched); `,bicubic` and `,whole` at
+        the end.
+        """
         match = _RULE.fullmatch(text)
         if not match or any(number and int(number) == 0 for number in match.groups()[:4]):
             raise StreamlabError(
                 f"{where}: after @ stands a size: 32 (shorter side 32, and the 32x32 in the middle), "
                 f"256,224 (shorter side 256, then 224x224), or 32x32 (stretched)"
             )
-        high, wide, shorter, crop, interpolation = match.groups()
+        high, wide, shorter, crop, interpolation, whole = match.groups()
         if shorter:
-            return Rule(int(shorter), int(crop or shorter), interpolation or "bilinear")
+            return Rule(int(shorter), int(crop or shorter), interpolation or "bilinear", bool(whole))
+        if whole:
+            raise StreamlabError(f"{where}: pictures that are stretched have no part beyond; leave out whole")
         return Rule((int(high), int(wide)), int(crop) if crop else None, interpolation or "bilinear")
 
     def __str__(self) -> str:
@@ -56,24 +62,30 @@ class Rule:
             return ""
         size = "x".join(map(str, self.resize)) if isinstance(self.resize, tuple) else str(self.resize)
         crop = f",{self.crop}" if self.crop and str(self.crop) != size else ""
-        return f"@{size}{crop}" + (",bicubic" if self.interpolation == "bicubic" else "")
+        how = ",bicubic" if self.interpolation == "bicubic" else ""
+        return f"@{size}{crop}{how}" + (",whole" if self.whole else "")
 
     def size(self, size: Size) -> Size:
         """(H, W) of what is made of a picture of (H, W)."""
-        return (self.crop, self.crop) if self.crop else self._resized(size)
+        return (self.crop, self.crop) if self.crop else self.resized(size)
 
-    def _resized(self, size: Size) -> Size:
+    def resized(self, size: Size) -> Size:
         if self.resize is None:
             return size
         return self.resize if isinstance(self.resize, tuple) else resized_size(size, self.resize)
 
-    def of(self, picture: Image) -> Image:
-        """The picture at its size; raises StreamlabError where the crop is larger than it."""
+    def whole_of(self, picture: Image) -> Image:
+        """The picture at its size, before anything is cut away."""
         from PIL.Image import Resampling
 
-        height, width = self._resized((picture.height, picture.width))
-        if (picture.width, picture.height) != (width, height):
-            picture = picture.resize((width, height), Resampling[self.interpolation.upper()])
+        height, width = self.resized((picture.height, picture.width))
+        if (picture.width, picture.height) == (width, height):
+            return picture
+        return picture.resize((width, height), Resampling[self.interpolation.upper()])
+
+    def middle_of(self, picture: Image) -> Image:
+        """What is cut from a picture at its size; raises StreamlabError where the crop is larger than it."""
+        height, width = picture.height, picture.width
         if self.crop is None or (height, width) == (self.crop, self.crop):
             return picture
         top, left = round((height - self.crop) / 2), round((width - self.crop) / 2)
@@ -152,8 +164,19 @@ def header(path: Picture) -> Header:
         raise _unreadable(path, error) from None
 
 
-def pixels(path: Picture, rule: Rule, grey: bool) -> tuple[NDArray[np.uint8], list[str]]:
-    """(C, H, W) uint8 of one channel or three, and what was converted on the way, as `16 bits scaled to 8`.
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """(C, H, W) uint8 of a picture's middle and of the whole, of one channel or three, and what was converted
+    on the way, as `16 bits scaled to 8`.
+    """
+
+    middle: NDArray[np.uint8]
+    whole: NDArray[np.uint8]
+    converted: list[str]
+
+
+def pixels(path: Picture, rule: Rule, grey: bool) -> Pixels:
+    """A picture brought to its size.
 
     Turned as EXIF says, transparent parts laid on white, 16 bits scaled by their range, CMYK and palettes as
     colours, the first frame of several. Raises CorruptFile, naming it, for what cannot be read, or whose
@@ -162,14 +185,21 @@ def pixels(path: Picture, rule: Rule, grey: bool) -> tuple[NDArray[np.uint8], li
     try:
         with opened(path) as picture:
             plain, converted = _plain(picture, "L" if grey else "RGB", path)
-            made = np.asarray(rule.of(plain), np.uint8)
+            whole = rule.whole_of(plain)
+            middle = rule.middle_of(whole)
     except (OSError, ValueError, SyntaxError) as error:
         raise _unreadable(path, error) from None
     except StreamlabError as error:
         if isinstance(error, CorruptFile):
             raise
         raise StreamlabError(f"{path}: {error}") from None
-    return made.reshape(made.shape[0], made.shape[1], -1).transpose(2, 0, 1), converted
+    return Pixels(_planes(middle), _planes(whole), converted)
+
+
+def _planes(picture: Image) -> NDArray[np.uint8]:
+    """(C, H, W)."""
+    made = np.asarray(picture, np.uint8)
+    return made.reshape(made.shape[0], made.shape[1], -1).transpose(2, 0, 1)
 
 
 def _plain(picture: Image, mode: str, path: Picture) -> tuple[Image, list[str]]:

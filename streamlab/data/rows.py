@@ -7,9 +7,9 @@ memory where there is a GPU, while the one before is learned.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,29 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+Read = TypeVar("Read")
+
+
+class Ahead(Generic[Read]):
+    """Reads rows in a thread of its own, before they are asked for."""
+
+    def __init__(self) -> None:
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="streamlab-ahead")
+        self._next: tuple[NDArray[np.int64], Future[Read]] | None = None
+
+    def at(self, rows: NDArray[np.int64], read: Callable[[NDArray[np.int64]], Read]) -> Read:
+        """What `read` gives for (n,) rows; without waiting where `expect` was told of just them."""
+        expected, self._next = self._next, None
+        if expected is not None and np.array_equal(expected[0], rows):
+            return expected[1].result()
+        return read(rows)
+
+    def expect(self, rows: NDArray[np.int64], read: Callable[[NDArray[np.int64]], Read]) -> None:
+        """These are likely to be asked for next."""
+        if len(rows):
+            self._next = rows, self._reader.submit(read, rows)
 
 
 class Rows(Protocol):
@@ -57,20 +80,13 @@ class FileRows:
         self._size = channels * height * width
         self._files = [(os.open(str(part.filename), os.O_RDONLY), part.offset) for part in parts]
         self._starts = np.cumsum([0, *(len(part) for part in parts)])
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="streamlab-ahead")
-        self._next: tuple[NDArray[np.int64], Future[Tensor]] | None = None
+        self._ahead = Ahead[Tensor]()
 
     def at(self, rows: Tensor) -> Tensor:
-        wanted = rows.cpu().numpy()
-        expected, self._next = self._next, None
-        if expected is not None and np.array_equal(expected[0], wanted):
-            return expected[1].result()
-        return self._read(wanted)
+        return self._ahead.at(rows.cpu().numpy(), self._read)
 
     def ahead(self, rows: Tensor) -> None:
-        if len(rows):
-            wanted = rows.cpu().numpy()
-            self._next = wanted, self._reader.submit(self._read, wanted)
+        self._ahead.expect(rows.cpu().numpy(), self._read)
 
     def _read(self, rows: NDArray[np.int64]) -> Tensor:
         images = torch.empty(

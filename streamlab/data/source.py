@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
@@ -21,6 +20,7 @@ import numpy as np
 from ..errors import CorruptFile, StreamlabError
 from ..files import cache_folder
 from ..plans.stream import Labels
+from .wholes import Wholes, link_or_copy, wholes_in
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,7 +44,8 @@ class Source:
 
     train_images: (N, C, H, W) uint8; train_labels: (N,) int64 in [0, classes); the test split
     alike. Factors map a name (font, style) to one text a sample. notes: what was converted or left out as it
-    was read, a sentence each. known: what was computed of these arrays before.
+    was read, a sentence each. known: what was computed of these arrays before. wholes: the pictures that the
+    images are the middle of, the training split's first, where those are kept.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Source:
     test_factors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     known: Known | None = None
+    wholes: Wholes | None = None
 
     def __post_init__(self) -> None:
         for split in ("train", "test"):
@@ -102,13 +104,17 @@ class Source:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the pixels and labels of both splits."""
+        """SHA-256 of the pixels and labels of both splits, and of whole pictures."""
         if self.known is not None:
             return self.known.digest
         digest = hashlib.sha256(json.dumps([self.train_images.shape, self.test_images.shape]).encode())
         for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             for part in _chunks(array):
                 digest.update(np.ascontiguousarray(part).data)
+        if self.wholes is not None:
+            digest.update(self.wholes.places[:, 1:].tobytes())
+            for row in range(len(self.wholes.places)):
+                digest.update(self.wholes.pixels(row).data)
         return digest.hexdigest()
 
     @cached_property
@@ -170,6 +176,8 @@ def share(source: Source) -> Path:
     try:
         for name in _ARRAYS:
             _put(getattr(source, name), fresh / f"{name}.npy")
+        if source.wholes is not None:
+            source.wholes.keep_in(fresh)
         mean, deviation = source.mean_and_deviation
         about = {"name": source.name, "class_names": source.class_names, "mean": mean}
         about |= {"deviation": deviation, "digest": source.digest}
@@ -187,16 +195,17 @@ def share(source: Source) -> Path:
 def _put(array: NDArray[Any], path: Path) -> None:
     """Write an array file; one that is mapped from an array file already is linked, not copied."""
     if is_whole_file(array):
-        with contextlib.suppress(OSError):  # another disk
-            os.link(str(array.filename), path)
-            return
-    np.save(path, np.ascontiguousarray(array))
+        link_or_copy(Path(str(array.filename)), path)
+    else:
+        np.save(path, np.ascontiguousarray(array))
 
 
 def _same(source: Source, folder: Path) -> bool:
     try:
-        return json.loads((folder / "about.json").read_text())["digest"] == source.digest and all(
-            _holds(folder / f"{name}.npy", getattr(source, name)) for name in _ARRAYS
+        return (
+            json.loads((folder / "about.json").read_text())["digest"] == source.digest
+            and all(_holds(folder / f"{name}.npy", getattr(source, name)) for name in _ARRAYS)
+            and (source.wholes is None or source.wholes.kept_in(folder))
         )
     except (OSError, ValueError, KeyError):
         return False
@@ -225,6 +234,7 @@ class SharedSource:
     train_labels: NDArray[np.int64]
     test_images: NDArray[np.uint8]
     test_labels: NDArray[np.int64]
+    wholes: Wholes | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -237,4 +247,5 @@ def open_shared(folder: Path) -> SharedSource:
     """Map what `share` wrote. Pages are shared by all processes until one writes to them."""
     about = json.loads((folder / "about.json").read_text())
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in _ARRAYS}
-    return SharedSource(**{**about, "class_names": tuple(about["class_names"])}, **arrays)
+    wholes = wholes_in(folder, arrays["train_images"].shape[1])
+    return SharedSource(**{**about, "class_names": tuple(about["class_names"])}, **arrays, wholes=wholes)

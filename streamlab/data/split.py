@@ -11,11 +11,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from ..augmentation.views import Parts
 from ..errors import StreamlabError
 from ..plans.environments import CONDITIONS
 from ..randomness import Draws
 from .corruption import corrupt
-from .rows import HeldRows, Rows
+from .rows import Ahead, HeldRows, Rows
+from .wholes import Wholes
 
 Transform = Callable[[Tensor, Tensor], Tensor]  # images (n, C, H, W) and which samples (n,) they are
 
@@ -25,13 +27,21 @@ class Split:
 
     transforms: "identity"; "permute:SEED/NUMBER" (one order of the pixels for all channels, drawn
     from the two numbers; Goodfellow et al. 2013); or an environment, as "low-light:3". Raises
-    StreamlabError for any other.
+    StreamlabError for any other. wholes: the pictures that the images are the middle of, where those are
+    kept; no transform touches them.
     """
 
-    def __init__(self, images: Tensor | Rows, labels: Tensor, transforms: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        images: Tensor | Rows,
+        labels: Tensor,
+        transforms: Sequence[str] = (),
+        wholes: Wholes | None = None,
+    ) -> None:
         self.rows: Rows = HeldRows(images) if isinstance(images, Tensor) else images
         self.labels, self.device = labels, labels.device
-        self.transforms = tuple(transforms)
+        self.transforms, self.wholes = tuple(transforms), wholes
+        self._ahead = Ahead[Parts]()
         pixels = self.rows.shape[1] * self.rows.shape[2]
         self._apply = [_transform(name, pixels, self.device) for name in transforms]
 
@@ -52,6 +62,12 @@ class Split:
                 images[rows] = transform(images[rows], samples[rows])
         return images
 
+    def wholes_at(self, indices: Tensor) -> Parts | None:
+        """(n,) indices on the device -> the whole picture of each, where they are kept."""
+        if self.wholes is None:
+            return None
+        return self._ahead.at(indices.cpu().numpy(), self.wholes.at)
+
     def labels_at(self, indices: Tensor) -> Tensor:
         """(n,) indices on the device -> (n,) int64."""
         return self.labels.index_select(0, indices % len(self.labels) if self._apply else indices)
@@ -59,6 +75,8 @@ class Split:
     def ahead(self, indices: Tensor) -> None:
         """(n,) indices, on the host or the device, which are likely to be asked for next."""
         self.rows.ahead(indices % len(self.labels) if self._apply else indices)
+        if self.wholes is not None:
+            self._ahead.expect(indices.cpu().numpy(), self.wholes.at)
 
 
 def _transform(name: str, pixels: int, device: torch.device) -> Transform | None:

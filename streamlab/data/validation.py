@@ -44,4 +44,5 @@ def carved(source: Source) -> Source:
         labels[apart],
         factors(~apart),
         factors(apart),
+        wholes=None if source.wholes is None else source.wholes.of(np.argsort(apart, kind="stable")),
     )

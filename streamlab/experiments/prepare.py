@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import plugins
 from ..augmentation.pipelines import AugmentConfig
+from ..augmentation.protocol import PartOfWhole
 from ..config import Budget, ComputeConfig, StreamConfig, Tree, configure, merged
 from ..data.load import data_folder
 from ..device import chosen_device
@@ -76,12 +77,16 @@ def prepare(
     shared["augment"] = configure(AugmentConfig, settings.get("augment", {}), "augment")
     shared["preprocess"] = configure(PreprocessConfig, settings.get("preprocess", {}), "preprocess")
     _check_images(shared["augment"], shared["preprocess"], source.image_shape)
+    if source.wholes is not None:
+        _check_wholes(source.name, shared["augment"])
     shared["first"] = configure(FirstConfig, settings.get("first", {}), "first")
     configure(OptimizerConfig, settings.get("optimizer", {}), "optimizer")
     seeds = range(request.first_seed, request.first_seed + request.seeds)
     plan_seeds = [request.plan_seed if request.plan_seed is not None else seed for seed in seeds]
     options = settings.get("scenario", {})
     plans = {seed: make_plan(asked.name, source.labels, seed, options) for seed in set(plan_seeds)}
+    if source.wholes is not None and any(isinstance(p, StreamPlan) and p.transforms for p in plans.values()):
+        raise StreamlabError(f"{asked.name} transforms images, and no whole pictures; leave out whole")
     specs = []
     for seed, plan_seed in zip(seeds, plan_seeds, strict=True):
         for row in rows:
@@ -139,6 +144,15 @@ def _check_images(augment: AugmentConfig, preprocess: PreprocessConfig, shape: t
         raise StreamlabError(
             f"augment: it makes {views[0]} x {views[1]}, and the network takes {wanted[0]} x {wanted[1]} "
             f"(preprocess); make views of that size"
+        )
+
+
+def _check_wholes(name: str, augment: AugmentConfig) -> None:
+    """Refuse whole pictures that nothing would cut a part of."""
+    if not isinstance(next(iter(augment.steps), None), PartOfWhole):
+        raise StreamlabError(
+            f"source {name} keeps whole pictures, of which only an augmentation that begins with "
+            f"resized-crop cuts its parts; give one, or leave out whole"
         )
 
 

@@ -31,7 +31,7 @@ from ..randomness import global_randomness
 from ..runs.checkpoints import remove_checkpoints
 from ..runs.folder import provenance
 from ..simulator.execute import deterministic
-from ..simulator.fit import FitConfig, FitData, Fitted, fit
+from ..simulator.fit import FitConfig, FitData, Fitted, Samples, fit
 from ..training import MovesConfig, OptimizerConfig
 
 WEIGHTS = "weights.safetensors"
@@ -95,6 +95,8 @@ def pretrain(
     if "weights" not in known:
         raise StreamlabError(f"backbone {backbone['name']} takes no weights; pretrain one that does, as vit")
     source = joined([load_source(name, request.data) for name in request.sources])
+    if source.wholes is not None:
+        raise StreamlabError("pretraining moves images and cuts no part of pictures; leave out whole")
     device = device_here(chosen_device(request.device))
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
@@ -105,7 +107,7 @@ def pretrain(
             options = {**backbone, "trained": True}
             network = build_network(options, source.image_shape, len(source.class_names), pixels).to(device)
             samples = [
-                (torch.tensor(images, device=device), torch.tensor(labels, device=device))
+                Samples.of(torch.tensor(images, device=device), torch.tensor(labels, device=device))
                 for images, labels in (
                     (source.train_images, source.train_labels),
                     (source.test_images, source.test_labels),

@@ -81,12 +81,24 @@ class BranchSets:
     def __len__(self) -> int:
         return len(self.choices[0].branches)
 
-    def grow(self) -> None:
-        """One set more, which is on; those before are frozen."""
+    def grow(self, anew: bool = True) -> None:
+        """One set more, which is on; those before are frozen. anew: or it begins as the newest ended."""
         for choice in self.choices:
             choice.branches.requires_grad_(False)
-            choice.branches.append(Branch(self.size, self.width).to(self.device))
+            made = Branch(self.size, self.width).to(self.device)
+            if not anew:
+                made.load_state_dict(choice.branches[-1].state_dict())
+            choice.branches.append(made)
             choice.number = len(choice.branches) - 1
+
+    @torch.no_grad()
+    def merge(self, share: float) -> None:
+        """Move the newest set by this share towards the mean of those before, if there are any."""
+        for choice in self.choices:
+            newest, earlier = choice.branches[-1], choice.branches[:-1]
+            for name, parameter in newest.named_parameters() if len(earlier) else ():
+                mean = torch.stack([one.get_parameter(name) for one in earlier]).mean(0)
+                parameter.lerp_(mean, share)
 
     @property
     def parameters_each(self) -> int:

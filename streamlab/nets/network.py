@@ -44,10 +44,11 @@ class Backbone(nn.Module):
     def split(self) -> tuple[nn.Module, nn.Module]:
         """Its general and its specialised layers, one after the other: backbone(x) = special(general(x)).
 
-        Raises StreamlabError where a network is not cut in two (only mlp, convnet and resnets are).
+        Raises StreamlabError where a network is not cut in two.
         """
         raise StreamlabError(
-            f"{type(self).__name__.strip('_').lower()} is not cut into general and special layers"
+            f"{type(self).__name__.strip('_').lower()} is not cut into general and special layers; mlp, "
+            f"convnet and ResNets are, timm's too"
         )
 
 

@@ -137,12 +137,27 @@ class _TimmBackbone(Backbone):
         self.register_buffer("deviation", torch.tensor(deviation)[:, None, None], persistent=False)
         return True
 
-    def forward(self, images: Tensor) -> Tensor:
+    def entered(self, images: Tensor) -> Tensor:
+        """Images as the model takes them: in its channels and size, normalised."""
         if images.shape[1] != self.channels:
             images = images.mean(1, keepdim=True).expand(-1, self.channels, -1, -1)
         if images.shape[-2:] != (self.side, self.side):
             images = F.interpolate(images, (self.side, self.side), mode=self.interpolation, antialias=True)
-        return cast(Tensor, self.model((images - self.mean) / self.deviation))
+        return (images - self.mean) / self.deviation
+
+    def forward(self, images: Tensor) -> Tensor:
+        return cast(Tensor, self.model(self.entered(images)))
+
+    def split(self) -> tuple[nn.Module, nn.Module]:
+        """A ResNet's last stage is special."""
+        from timm.models.resnet import ResNet
+
+        if not isinstance(self.model, ResNet):
+            return super().split()
+        stages = dict(self.model.named_children())
+        last = list(stages).index("layer4")
+        parts = list(stages.values())
+        return nn.Sequential(_Entry(self), *parts[:last]), nn.Sequential(*parts[last:])
 
     def train(self, mode: bool = True) -> _TimmBackbone:
         """What learns nothing stays in evaluation mode, so that its running statistics do not move."""
@@ -152,6 +167,17 @@ class _TimmBackbone(Backbone):
             if own and not any(parameter.requires_grad for parameter in own):
                 module.eval()
         return self
+
+
+class _Entry(nn.Module):
+    """What a backbone does to images first; holds nothing of it."""
+
+    def __init__(self, backbone: _TimmBackbone) -> None:
+        super().__init__()
+        self.entered = backbone.entered
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.entered(images)
 
 
 def _takes_prompts(model: nn.Module) -> bool:

@@ -13,6 +13,7 @@ from ..config import configure
 from ..data.rows import FileRows
 from ..data.source import SharedSource
 from ..data.split import Split
+from ..data.wholes import Wholes
 from ..device import device_here
 from ..errors import StreamlabError
 from ..evaluation.episode_evaluator import EpisodeEvaluator
@@ -109,7 +110,7 @@ def assemble(
         served = dataclasses.replace(served, stream=stream, first=FirstConfig())
     else:
         strategy.account.allot(served.budget)
-    train = _split([source.train_images], source.train_labels, plan, device)
+    train = _split([source.train_images], source.train_labels, plan, device, source.wholes)
     test = _split([source.test_images], source.test_labels, plan, device)
     size = served.evaluation_batch or strategy.net.images_at_once(source.image_shape)
     evaluator = Evaluator(plan, test, served.record, size, served.cache_bytes, source.digest)
@@ -128,14 +129,19 @@ def assemble_episodes(
     """A strategy as it was made, put before a plan of episodes; raises StreamlabError."""
     strategy.account.allot(served.budget)
     labels = np.concatenate([source.train_labels, source.test_labels])
-    split = _split([source.train_images, source.test_images], labels, plan, strategy.setting.device)
+    parts = [source.train_images, source.test_images]
+    split = _split(parts, labels, plan, strategy.setting.device, source.wholes)
     size = served.evaluation_batch or strategy.net.images_at_once(source.image_shape)
     evaluator = EpisodeEvaluator(plan, split, served.record, size, served.cache_bytes, source.digest)
     return kind(plan, strategy, split, evaluator, served, emit, folder)
 
 
 def _split(
-    parts: list[NDArray[np.uint8]], labels: NDArray[np.int64], plan: Plan, device: torch.device
+    parts: list[NDArray[np.uint8]],
+    labels: NDArray[np.int64],
+    plan: Plan,
+    device: torch.device,
+    wholes: Wholes | None = None,
 ) -> Split:
     """On the device, where it has room; what has not is read from its files, a batch at a time."""
     size = sum(part.nbytes for part in parts)
@@ -146,4 +152,4 @@ def _split(
         held = FileRows(mapped, device)
     else:
         held = torch.from_numpy(parts[0] if len(parts) == 1 else np.concatenate(parts)).to(device)
-    return Split(held, torch.from_numpy(labels).to(device), plan.transforms)
+    return Split(held, torch.from_numpy(labels).to(device), plan.transforms, wholes)

@@ -11,7 +11,8 @@ import hashlib
 import inspect
 import json
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..augmentation.operations import Operation
+from ..augmentation.protocol import Operation
 from ..base_training import BaseTraining
+from ..batch import images_at_once
 from ..errors import StreamlabError
 from ..files import cache_folder, locked, write_bytes
 from ..nets.network import Network
@@ -81,10 +83,10 @@ def train_base(
     """
     if config.paper_compat and test is None:
         raise StreamlabError("base.paper_compat is of few-shot sessions: these classes have no test images")
-    kept, held_out = _split(view, config, seed)
+    kept, held_out = _split(Samples(view.split, view.indices), config, seed)
     judged = test if config.paper_compat else held_out
-    operations = (*config.moves.operations, *(view.views.operations if view.views else ()))
-    learned = (config, operations, (*kept, *(judged or ())))
+    operations = (*(view.views.operations if view.views else ()), *config.moves.operations)
+    learned = (config, operations, [kept, *([judged] if judged else [])])
     place = cache_folder() / "base" / _fingerprint(training, network, backbone, *learned, seed)[:24]
     try:
         place.mkdir(parents=True, exist_ok=True)
@@ -92,7 +94,7 @@ def train_base(
         raise StreamlabError(
             f"cannot keep the base session in {place}: {error.strerror}; XDG_CACHE_HOME names another cache"
         ) from None
-    among = torch.bincount(kept[1], minlength=network.num_classes) > 0
+    among = torch.bincount(kept.labels, minlength=network.num_classes) > 0
     network.head = training.head(network.backbone.feature_size, among, config).to(among.device)
     weights = place / _WEIGHTS
     with locked(place, wait=True):
@@ -136,22 +138,21 @@ def _fit_into(
     return history
 
 
-def _split(view: View, config: BaseConfig, seed: int) -> tuple[Samples, Samples | None]:
+def _split(whole: Samples, config: BaseConfig, seed: int) -> tuple[Samples, Samples | None]:
     """The samples to learn from, and those of each class to choose the epoch by."""
-    whole = view.split.images_at(view.indices), view.labels
     if config.paper_compat or not config.validation:
         return whole, None
-    labels = whole[1].cpu().numpy()
+    labels = whole.labels.cpu().numpy()
     held = np.zeros(len(labels), np.bool_)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         draws = Draws(seed, "base", "validation", int(label))
         most = min(round(config.validation * len(members)), len(members) - 1)
         held[members[draws.permutation(len(members))[:most]]] = True
-    chosen = torch.from_numpy(held).to(whole[1].device)
+    chosen = torch.from_numpy(held).to(whole.split.device)
     if not held.any():
         return whole, None
-    return (whole[0][~chosen], whole[1][~chosen]), (whole[0][chosen], whole[1][chosen])
+    return Samples(whole.split, whole.indices[~chosen]), Samples(whole.split, whole.indices[chosen])
 
 
 def _fingerprint(
@@ -160,7 +161,7 @@ def _fingerprint(
     backbone: dict[str, Any],
     config: BaseConfig,
     operations: Sequence[Operation],
-    samples: tuple[Tensor, ...],
+    learned: Sequence[Samples],
     seed: int,
 ) -> str:
     """SHA-256 of all that the trained weights follow from: pixels, labels and the loss's text too."""
@@ -171,13 +172,23 @@ def _fingerprint(
         dataclasses.asdict(config),
         [repr(operation) for operation in operations],
         seed,
-        samples[0].device.type,
+        learned[0].split.device.type,
     ]
     about += [network.backbone.precision, dataclasses.asdict(network.entry)]
     digest = hashlib.sha256(json.dumps([*about, torch.__version__, platform.machine()]).encode())
-    for tensor in (*samples, *network.state_dict().values()):
+    for tensor in chain(*(_pixels(samples) for samples in learned), network.state_dict().values()):
         digest.update(np.ascontiguousarray(tensor.cpu().numpy()).data)
     return digest.hexdigest()
+
+
+def _pixels(samples: Samples) -> Iterator[Tensor]:
+    """All pixels and labels of samples, some images at a time."""
+    split = samples.split
+    size = images_at_once(split.rows.shape)
+    yield from samples.parts(size)
+    yield samples.labels
+    for part in torch.split(samples.indices, size):
+        yield from (picture for picture in split.wholes_at(part) or () if picture is not None)
 
 
 def described(training: BaseTraining) -> list[str]:

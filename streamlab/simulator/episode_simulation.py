@@ -79,7 +79,8 @@ class EpisodeSimulation(Simulation):
             return taken.view(*of.shape, *taken.shape[1:])
 
         spread = (labels.expand(count, -1), answers.expand(count, -1))
-        return EpisodeBatch(images(support), spread[0], images(query), spread[1], episodes.way)
+        wholes = self.images.wholes_at(support.flatten()), self.images.wholes_at(query.flatten())
+        return EpisodeBatch(images(support), spread[0], images(query), spread[1], episodes.way, wholes)
 
     def learn(self, number: int) -> None:
         """Serve the batch of training episodes that begins with this one."""

@@ -22,9 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..augmentation.operations import Operation
+from ..augmentation.protocol import Operation
 from ..augmentation.views import view
 from ..config import at_least, within
+from ..data.split import Split
 from ..errors import StreamlabError
 from ..memory.state import StateReader, StateWriter
 from ..nets.network import Network
@@ -34,7 +35,30 @@ from ..runs.checkpoints import Checkpoint, load_checkpoint, patience, save_check
 from ..schedules import Moment, check_room, rate_factor
 from ..training import OptimizerConfig
 
-Samples = tuple[Tensor, Tensor]  # images (n, C, H, W) uint8, labels (n,) int64
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Samples of a split, by number (n,) on its device; a batch of them is read when it is asked for."""
+
+    split: Split
+    indices: Tensor
+
+    @staticmethod
+    def of(images: Tensor, labels: Tensor) -> Samples:
+        """Held images (n, C, H, W) uint8 and their labels (n,) int64."""
+        return Samples(Split(images, labels), torch.arange(len(labels), device=labels.device))
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def labels(self) -> Tensor:
+        """(n,) int64."""
+        return self.split.labels_at(self.indices)
+
+    def parts(self, size: int) -> Iterator[Tensor]:
+        """Their images (at most `size`, C, H, W) uint8, in order."""
+        return (self.split.images_at(part) for part in torch.split(self.indices, size))
 
 
 @dataclass(frozen=True)
@@ -137,7 +161,7 @@ def fit(
 
 def data_steps(data: FitData, config: FitConfig) -> int:
     """Steps of a whole fit: whole batches alone."""
-    count = len(data.train[1])
+    count = len(data.train)
     return count // min(config.batch_size, count) * config.epochs
 
 
@@ -149,20 +173,24 @@ def _steps(
     seed: int,
 ) -> Iterator[int]:
     """The steps of an epoch that are left; yields after each how many of the epoch's were taken."""
-    images, labels = data.train
+    split, count = data.train.split, len(data.train)
     loss_of = data.loss_of or partial(_cross_entropy, config.smoothing)
-    batch, steps = min(config.batch_size, len(labels)), data_steps(data, config)
+    batch, steps = min(config.batch_size, count), data_steps(data, config)
     per_epoch = steps // config.epochs
     epoch, first = divmod(state.step, per_epoch)
-    order = torch.from_numpy(Draws(seed, "fit", epoch).permutation(len(labels))).to(labels.device)
+    drawn = torch.from_numpy(Draws(seed, "fit", epoch).permutation(count)).to(split.device)
+    order = data.train.indices[drawn]
     state.network.train()
     for number in range(first, per_epoch):
         rows = order[number * batch : (number + 1) * batch]
         seed_torch(key(seed, "fit", "step", state.step))
         moment = Moment(state.step, steps, epoch, config.epochs)
         scale_rate(state.optimizer, rate_factor(optimizer, moment))
-        shown = view(images[rows], data.operations, key(seed, "fit", "view"), state.step * batch)
-        loss = loss_of(state.network, shown, labels[rows])
+        images, wholes = split.images_at(rows), split.wholes_at(rows) if data.operations else None
+        if number + 1 < per_epoch:
+            split.ahead(order[(number + 1) * batch : (number + 2) * batch])
+        shown = view(images, data.operations, key(seed, "fit", "view"), state.step * batch, wholes)
+        loss = loss_of(state.network, shown, split.labels_at(rows))
         state.optimizer.zero_grad()
         torch.autograd.backward(loss)
         if optimizer.clip:
@@ -238,9 +266,8 @@ def _follow(average: nn.Module | None, network: nn.Module, keep: float, step: in
 @torch.no_grad()
 def _held_out(network: Network, samples: Samples, among: Tensor | None) -> tuple[float, float]:
     network.eval()
-    images, labels = samples
-    parts = torch.split(images, network.images_at_once(images.shape[1:]))
-    logits = torch.cat([network(part) for part in parts])
+    size = network.images_at_once(samples.split.rows.shape)
+    logits, labels = torch.cat([network(part) for part in samples.parts(size)]), samples.labels
     if among is not None:
         logits = logits.masked_fill(~among, float("-inf"))
     accuracy = float((logits.argmax(1) == labels).double().mean()) * 100

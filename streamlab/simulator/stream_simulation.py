@@ -7,6 +7,7 @@ what the loop's words mean.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ from ..runs.folder import RunFolder
 from ..strategy import Strategy
 from . import events
 from .base_session import establish_base
+from .fit import Samples
 from .pace import BATCH_SIZE, Pace
 from .simulation import Served, Simulation
 from .view import Order, View
@@ -120,14 +122,14 @@ class StreamSimulation(Simulation):
         if progress.started < len(self.plan.experiences):
             self._start_experiences(progress.samples_seen + count)
         images, labels = self.train.images_at(served.device), self.train.labels_at(served.device)
-        batch = Batch(images, labels)
+        lying = batch = Batch(images, labels, wholes=self.train.wholes_at(served.device))
         self.train.ahead(torch.from_numpy(then.host))
         if self._unexposed:
             self._expose(served.host)
         began = time.perf_counter()
         for number in range(self.stream.updates_per_batch):
             if self.operations:
-                batch = self._viewed(images, labels, number)
+                batch = self._viewed(lying, number)
             self.update(progress.offset // self.batch_size, number, partial(strategy.observe, batch))
         if progress.epoch == self.epochs_of(progress.segment) - 1:  # no buffer is offered a sample twice
             self.offer(partial(strategy.remember, batch))
@@ -175,11 +177,11 @@ class StreamSimulation(Simulation):
 
     # Helpers
 
-    def _viewed(self, images: Tensor, labels: Tensor, update: int) -> Batch:
+    def _viewed(self, lying: Batch, update: int) -> Batch:
         """A batch in new views for one of its updates."""
         name = key(self.seed, "stream", "view", update)
-        views = view(images, self.operations, name, self.progress.samples_seen)
-        return Batch(views, labels, lying=images, views=self.strategy.views)
+        images = view(lying.images, self.operations, name, self.progress.samples_seen, lying.wholes)
+        return replace(lying, images=images, lying=lying.images, views=self.strategy.views)
 
     def view(self, number: int) -> View:
         experience: Experience = self.plan.experiences[number]
@@ -207,7 +209,7 @@ class StreamSimulation(Simulation):
         """
         progress, strategy = self.progress, self.strategy
         test = torch.from_numpy(self.plan.experiences[0].test_indices).to(self.device)
-        judged = self.evaluator.test.images_at(test), self.evaluator.test.labels_at(test)
+        judged = Samples(self.evaluator.test, test)
         progress.base = establish_base(strategy, view, judged, self.hear_fit)
         self.evaluator.forget()
         self._train_cache = None

@@ -77,6 +77,6 @@ class View:
             for number, rows in enumerate(parts):
                 if number + 1 < len(parts):
                     self.split.ahead(parts[number + 1])
-                yield Batch(
-                    self.split.images_at(rows), self.split.labels_at(rows), views=self.views
-                ).in_view()
+                images, labels = self.split.images_at(rows), self.split.labels_at(rows)
+                wholes = self.split.wholes_at(rows) if self.views else None
+                yield Batch(images, labels, wholes=wholes, views=self.views).in_view()

@@ -101,6 +101,27 @@ def by_table(draws: list[Tensor], each_task: int) -> list[Tensor]:
     return made
 
 
+class Draws:
+    """The noise and the orders of an alignment, as the vector has them."""
+
+    def __init__(self, z: dict[str, Any]) -> None:
+        self.noise = z["noise"].double()
+        self.orders = list(z["orders"].long().split(z["order_sizes"].tolist()))
+
+    def take_the_place_of_torchs(self, patched: pytest.MonkeyPatch) -> None:
+        patched.setattr(torch, "randn", self.randn)
+        patched.setattr(torch, "randperm", lambda count, device: self.orders.pop(0))
+
+    def randn(self, classes: int, samples: int, size: int, device: Any) -> Tensor:
+        count = classes * samples * size
+        taken, self.noise = self.noise.split([count, len(self.noise) - count])
+        return taken.view(classes, samples, size)
+
+    def check_taken(self) -> None:
+        assert not self.orders
+        assert not len(self.noise)
+
+
 @each("slca_pilot")
 def test_slca_learns_and_aligns_as_pilots(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     z = load(file)
@@ -114,13 +135,7 @@ def test_slca_learns_and_aligns_as_pilots(file: str, monkeypatch: pytest.MonkeyP
     fill(layers[1].weight, z["backbone.weight"])
     fill(layers[1].bias, z["backbone.bias"])
     fill(strategy.net.head.weight, z["initial"])
-    noise, orders = z["noise"].double(), list(z["orders"].long().split(z["order_sizes"].tolist()))
-
-    def randn(classes: int, samples: int, size: int, device: Any) -> Tensor:
-        nonlocal noise
-        taken, noise = noise.split([classes * samples * size, len(noise) - classes * samples * size])
-        return taken.view(classes, samples, size)
-
+    draws = Draws(z)
     for task in range(3):
         view = Experience(z[f"images.{task}"], z[f"labels.{task}"], task)
         current(strategy, view.labels)
@@ -128,18 +143,16 @@ def test_slca_learns_and_aligns_as_pilots(file: str, monkeypatch: pytest.MonkeyP
         for batch in view.batches(1, 5):
             strategy.observe(batch)
         with monkeypatch.context() as patched:
-            patched.setattr(torch, "randn", randn)
-            patched.setattr(torch, "randperm", lambda count, device: orders.pop(0))
+            draws.take_the_place_of_torchs(patched)
             strategy.end_experience(view)
         seen = len(z[f"head.{task}"])
         close(strategy.net.head.weight[:seen], z[f"head.{task}"])
         close(layers[1].weight, z[f"backbone.{task}"])
         with torch.no_grad():
             close(strategy.predict(z["test"])[:, :seen], z[f"scores.{task}"], 1e-7)
-    close(strategy.means, z["means"], 1e-6)
-    close(strategy.covariances, z["covariances"], 1e-6)
-    assert not orders
-    assert not len(noise)
+    close(strategy.gaussians.means, z["means"], 1e-6)
+    close(strategy.gaussians.covariances, z["covariances"], 1e-6)
+    draws.check_taken()
 
 
 @each("ease_pilot")
@@ -204,3 +217,49 @@ def test_inflora_learns_where_its_authors_code_does(file: str) -> None:
             assert space.beside == bool(z[f"beside.{task}"][number])
             assert space.basis.shape[1] == int(z[f"ranks.{task}"][number])
         strategy.schedule_rate(1.0)
+
+
+@each("mos_pilot")
+def test_mos_merges_aligns_and_refines_as_pilots(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    z = load(file)
+    options = {"width": 4, "alignment_epochs": 2, "samples": 5, "alignment_lr": 0.02}
+    optimizer = {
+        "lr": 0.005, "backbone_lr": 10.0, "momentum": 0.9, "weight_decay": 5e-4, "schedule": "cosine",
+    }  # fmt: skip
+    strategy = on_transformer("mos", z, options, optimizer)
+    monkeypatch.setattr(adapters.F, "dropout", lambda hidden, *rest: hidden)
+    fill(strategy.net.head.weight, z["head.weight"])
+    fill(strategy.net.head.bias, z["head.bias"])
+    parts = (("down", "down_proj"), ("up", "up_proj"))
+
+    def branch_parts(task: int) -> Iterator[tuple[Tensor, str]]:
+        for number, choice in enumerate(strategy.adapters.choices):
+            for ours, theirs in parts:
+                for part in ("weight", "bias"):
+                    yield getattr(getattr(choice.branches[task], ours), part), f"{number}.{theirs}.{part}"
+
+    for table, name in branch_parts(0):
+        fill(table, z[f"adapter.{name}"])
+    draws = Draws(z)
+    for task in range(3):
+        view = Experience(z[f"images.{task}"], z[f"labels.{task}"], task)
+        current(strategy, view.labels)
+        strategy.begin_experience(view)
+        for epoch in range(2):
+            strategy.schedule_rate(rate_factor(strategy.setting.optimizer, Moment(0, 6, epoch, 2)))
+            for batch in view.batches(1, 4):
+                strategy.observe(batch)
+        for table, name in branch_parts(task):
+            close(table, z[f"adapters.{task}.{name}"])
+        close(strategy.net.head.weight, z[f"learned.{task}"])
+        with monkeypatch.context() as patched:
+            draws.take_the_place_of_torchs(patched)
+            strategy.end_experience(view)
+        close(strategy.net.head.weight, z[f"aligned.{task}"], 1e-8)
+        with torch.no_grad():
+            scores = strategy.predict(z["test"])[:, : 2 * task + 2]
+        close(scores, z[f"scores.{task}"], 1e-8)
+    close(strategy.first_means, z["prototypes"], 1e-8)
+    close(strategy.gaussians.means, z["means"], 1e-8)
+    close(strategy.gaussians.covariances, z["covariances"], 1e-8)
+    draws.check_taken()

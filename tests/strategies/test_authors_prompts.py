@@ -16,7 +16,7 @@ from streamlab.batch import Batch, EpisodeBatch
 from streamlab.nets.network import Backbone, CosineHead, Entry, Network
 from streamlab.nets.transformer import Prefixed, PromptedTransformer, PromptRows, cosine_distances
 from streamlab.schedules import Moment, rate_factor
-from streamlab.simulator.fit import FitConfig, FitData, fit
+from streamlab.simulator.fit import FitConfig, FitData, Samples, fit
 from streamlab.strategies import baseline_plus_plus, fact
 from streamlab.strategy import Strategy
 from streamlab.training import BaseConfig
@@ -270,7 +270,7 @@ def test_a_base_session_and_those_after_it_are_the_authors(file: str) -> None:
     rate_by = "step" if z["rate_by_step"] else "epoch"
     recipe = BaseConfig(epochs=len(z["orders"]), batch_size=z["batch"], rate_by=rate_by)
     settled = FitConfig(recipe.epochs, recipe.batch_size, smoothing=0, average=0)
-    data = FitData((z["images"], z["labels"]), loss_of=loss)
+    data = FitData(Samples.of(z["images"], z["labels"]), loss_of=loss)
     fit(net, data, settled, recipe.optimizer, 0)
     close(torch.stack(losses), z["losses"])
     for part in ("weight", "bias"):

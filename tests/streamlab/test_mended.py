@@ -32,7 +32,7 @@ from streamlab.runs.folder import provenance
 from streamlab.runs.identity import differences, identity
 from streamlab.runs.spec import RunSpec
 from streamlab.simulator import events
-from streamlab.simulator.fit import FitConfig, FitData, fit
+from streamlab.simulator.fit import FitConfig, FitData, Samples, fit
 from streamlab.strategies.er import ExperienceReplay
 from streamlab.strategies.mir import MaximallyInterferedRetrieval
 from streamlab.strategies.teen import PrototypeCalibration
@@ -120,7 +120,7 @@ def test_the_moving_average_moves() -> None:
     source = make_source(classes=3, train=8)
     network = build_network({"name": "mlp", "widths": (4,)}, (1, 8, 8), 3, PixelStatistics(0.5, 0.3))
     began = network.head.weight.detach().clone()
-    train = torch.from_numpy(source.train_images), torch.from_numpy(source.train_labels)
+    train = Samples.of(torch.from_numpy(source.train_images), torch.from_numpy(source.train_labels))
     recipe = FitConfig(epochs=1, batch_size=24, average=0.9)
     shown, _ = fit(network, FitData(train), recipe, OptimizerConfig("sgd", 0.1), 0)
     keep = min(0.9, (1 + 1) / (10 + 1))  # faster in the first steps

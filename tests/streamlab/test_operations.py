@@ -22,6 +22,7 @@ from streamlab.augmentation.operations import (
     AutoAugment,
     Blur,
     Crop,
+    Cutout,
     RandAugment,
     Resize,
     ResizedCrop,
@@ -347,3 +348,18 @@ def test_mixing_is_torchvisions_for_the_same_draws(name: str) -> None:
         assert float((made.images.float() - images).abs().max()) <= 0.51
         logits = torch.randn(64, 7)
         torch.testing.assert_close(made.loss(logits), torch.nn.functional.cross_entropy(logits, targets))
+
+
+@pytest.mark.parametrize("size", [16, 7])
+def test_cutout_blackens_a_square_around_a_pixel(size: int) -> None:
+    """As DeVries and Taylor's code: the middle is any pixel, and the border cuts the square off."""
+    drawn = uniforms(64, 2)
+    made = Cutout(size).of(COLOURED, drawn)
+    for number, (down, across) in enumerate(drawn.tolist()):
+        row, column, expected = int(down * 24), int(across * 32), COLOURED[number].clone()
+        expected[
+            :, max(0, row - size // 2) : row + size // 2, max(0, column - size // 2) : column + size // 2
+        ] = 0
+        assert torch.equal(made[number], expected)
+    with pytest.raises(StreamlabError, match="cutout's size is 1, and must be at least 2"):
+        Cutout(1)

@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 import streamlab
 from streamlab.data import pictures as module
 from streamlab.data.load import load_source
-from streamlab.data.reading import Rule, header, pixels
+from streamlab.data.reading import Pixels, Rule, header, pixels
 from streamlab.data.source import Source
 from streamlab.errors import CorruptFile, StreamlabError
 from streamlab.experiments.citations import citations
@@ -41,10 +41,10 @@ def test_a_rule_is_torchvisions_resize_and_crop(text: str, size: tuple[int, int]
     how = v2.InterpolationMode(rule.interpolation)
     theirs = v2.Resize(resize, how)(picture)
     theirs = v2.CenterCrop(rule.crop)(theirs) if rule.crop else theirs
-    mine, converted = pixels(tmp_path / "one.png", rule, grey=False)
-    np.testing.assert_array_equal(mine.transpose(1, 2, 0), np.asarray(theirs))
-    assert mine.shape[1:] == rule.size(size)
-    assert not converted
+    made = pixels(tmp_path / "one.png", rule, grey=False)
+    np.testing.assert_array_equal(made.middle.transpose(1, 2, 0), np.asarray(theirs))
+    assert made.middle.shape[1:] == rule.size(size)
+    assert not made.converted
     assert Rule.read(str(rule)[1:], "again") == rule
 
 
@@ -55,9 +55,9 @@ def deep(path: Path) -> None:
 def test_sixteen_bits_are_scaled_by_their_range(tmp_path: Path) -> None:
     for name in ("a.png", "a.tif"):
         deep(tmp_path / name)
-        made, converted = pixels(tmp_path / name, Rule(), grey=True)
-        assert made.tolist() == [[[0, 1, 255], [128, 0, 1]]]
-        assert converted == ["16 bits scaled to 8"]
+        made = pixels(tmp_path / name, Rule(), grey=True)
+        assert made.middle.tolist() == [[[0, 1, 255], [128, 0, 1]]]
+        assert made.converted == ["16 bits scaled to 8"]
         assert header(tmp_path / name).grey
 
 
@@ -77,32 +77,32 @@ def test_transparent_parts_lie_on_white(tmp_path: Path) -> None:
     palette.putpalette([0, 0, 0, 9, 9, 9])
     palette.save(tmp_path / "palette.png", transparency=1)
     for name in ("icon.png", "grey.png", "palette.png"):
-        made, converted = pixels(tmp_path / name, Rule(), grey=False)
-        assert made[0].tolist() == [[0, 255], [255, 255]], name
-        assert converted == ["transparent parts laid on white"]
+        made = pixels(tmp_path / name, Rule(), grey=False)
+        assert made.middle[0].tolist() == [[0, 255], [255, 255]], name
+        assert made.converted == ["transparent parts laid on white"]
 
 
 def test_pictures_are_turned_as_exif_says(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(COLOUR).save(tmp_path / "turned.png", exif=exif)
-    made, converted = pixels(tmp_path / "turned.png", Rule(), grey=False)
-    np.testing.assert_array_equal(made.transpose(1, 2, 0), np.rot90(COLOUR, -1))
-    assert converted == ["turned as EXIF says"]
+    made = pixels(tmp_path / "turned.png", Rule(), grey=False)
+    np.testing.assert_array_equal(made.middle.transpose(1, 2, 0), np.rot90(COLOUR, -1))
+    assert made.converted == ["turned as EXIF says"]
     assert header(tmp_path / "turned.png").size == (20, 12)
 
 
 def test_print_colours_palettes_and_animations_are_read(tmp_path: Path) -> None:
     plain = Image.fromarray(COLOUR)
     plain.convert("CMYK").save(tmp_path / "print.tif")
-    made, converted = pixels(tmp_path / "print.tif", Rule(), grey=False)
-    np.testing.assert_array_equal(made.transpose(1, 2, 0), COLOUR)
-    assert converted == ["CMYK turned into colour"]
+    made = pixels(tmp_path / "print.tif", Rule(), grey=False)
+    np.testing.assert_array_equal(made.middle.transpose(1, 2, 0), COLOUR)
+    assert made.converted == ["CMYK turned into colour"]
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
-    made, converted = pixels(tmp_path / "moving.gif", Rule(), grey=False)
-    assert made[:, 0, 0].tolist() == [255, 0, 0]
-    assert converted == ["the first frame of several taken"]
+    made = pixels(tmp_path / "moving.gif", Rule(), grey=False)
+    assert made.middle[:, 0, 0].tolist() == [255, 0, 0]
+    assert made.converted == ["the first frame of several taken"]
 
 
 def test_what_was_converted_is_said_once_and_again_from_the_cache(tmp_path: Path) -> None:
@@ -123,8 +123,8 @@ def test_a_decoding_that_was_cut_goes_on_where_it_was(
     digest = whole.digest
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
 
-    def counted(limit: int) -> Callable[[Path, Rule, bool], tuple[np.ndarray, list[str]]]:
-        def decode(path: Path, rule: Rule, grey: bool) -> tuple[np.ndarray, list[str]]:
+    def counted(limit: int) -> Callable[[Path, Rule, bool], Pixels]:
+        def decode(path: Path, rule: Rule, grey: bool) -> Pixels:
             if len(read) >= limit:
                 raise KeyboardInterrupt
             read.append(path)

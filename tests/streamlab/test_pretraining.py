@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,8 +20,8 @@ from streamlab.errors import CorruptFile, StreamlabError
 from streamlab.experiments.pretraining import DEFAULTS, Pretraining, pretrain
 from streamlab.nets.network import PixelStatistics, build_network
 from streamlab.schedules import Moment, rate_factor
-from streamlab.simulator.fit import FitConfig, FitData, Fitted, fit
-from streamlab.training import MovesConfig, OptimizerConfig
+from streamlab.simulator.fit import FitConfig, FitData, Fitted, Samples, fit
+from streamlab.training import BaseConfig, MovesConfig, OptimizerConfig
 
 SMALL = {
     "backbone": {"patch_size": 4, "width": 16, "depth": 2, "heads": 2},
@@ -105,7 +106,7 @@ def test_the_best_epoch_is_kept_where_that_is_asked_for() -> None:
     net = build_network({"name": "mlp"}, (1, 8, 8), 4, PixelStatistics(0.5, 0.3))
     recipe = FitConfig(epochs=12, batch_size=16, average=0, keep="best")
     kept, history = fit(
-        net, FitData((samples[0], samples[1]), (judged[0], judged[1])), recipe, OptimizerConfig(lr=0.5), 0
+        net, FitData(Samples.of(*samples), Samples.of(*judged)), recipe, OptimizerConfig(lr=0.5), 0
     )  # fmt: skip
     with torch.no_grad():
         accuracy = float((kept(judged[0]).argmax(1) == judged[1]).double().mean()) * 100
@@ -171,3 +172,12 @@ def test_a_request_is_kept_beside_the_weights(tmp_path: Path) -> None:
 def test_training_that_diverges_says_so(tmp_path: Path) -> None:
     with pytest.raises(StreamlabError, match=r"the loss is (nan|inf) at step \d+; training has diverged"):
         pretrain(asked(tmp_path, optimizer={"name": "sgd", "lr": 1e30}), tmp_path / "out")
+
+
+def test_a_base_sessions_rate_falls_by_a_cosine_or_at_milestones() -> None:
+    """CUB's base sessions of FACT and TEEN fall by 0.25 at six epochs (their scripts)."""
+    moments = [Moment(epoch * 5, 400 * 5, epoch, 400) for epoch in (0, 49, 50, 299, 300)]
+    config = BaseConfig(epochs=400, milestones=(50, 100, 150, 200, 250, 300), gamma=0.25).optimizer
+    assert [rate_factor(config, moment) for moment in moments] == [1, 1, 0.25, 0.25**5, 0.25**6]
+    cosine = [rate_factor(BaseConfig(epochs=400).optimizer, moment) for moment in moments]
+    assert cosine == pytest.approx([0.5 * (1 + math.cos(math.pi * m.epoch / 400)) for m in moments])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archives import ARCHIVES, mini
+from archives import ARCHIVES, cub, mini
 from making import write_cifar, write_tiny_imagenet
 from typer.testing import CliRunner
 
@@ -32,10 +32,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "timm": {"name": "vit", "patch_size": 16, "width": 16, "depth": 6, "heads": 2, "image_size": 32},
 }  # fmt: skip
 SHORT = {
-    "stream": {"epochs": 1, "updates_per_batch": 1}, "base": {"epochs": 1},
+    "stream": {"epochs": 1, "updates_per_batch": 1}, "base": {"epochs": 1, "milestones": []},
     "optimizer": {"milestones": [], "schedule": "constant"},
     "first": {"epochs": 1, "milestones": []},
-    "foster": {"compression_epochs": 1, "optimizer": {"schedule": "constant"}}, "gdumb": {"passes": 1},
+    "foster": {"compression_epochs": 1, "optimizer": {"schedule": "constant"}}, "gdumb": {"passes": 1}, "mos": {"alignment_epochs": 1},
     "ewc": {"samples": 4}, "der++": {"optimizer": {"schedule": "constant", "milestones": []}},
     "er-ace": {"optimizer": {"schedule": "constant", "milestones": []}},
 }  # fmt: skip
@@ -67,6 +67,7 @@ def miniatures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tiny_imagenet(data / "tiny-imagenet")
     mini(data / "miniimagenet", train=6)
     ARCHIVES["imagenet-r"](data / "imagenet-r")
+    cub(data / "CUB_200_2011", train=6)
     return data
 
 
@@ -105,9 +106,12 @@ def test_a_recipe_runs_on_a_miniature(name: str, miniatures: Path, tmp_path: Pat
     }
     if "first" in asked.settings:
         short["first"] = SHORT["first"]
-    backbone = str(asked.settings["backbone"]["name"]).partition(":")[0]
+    backbone, _, model = str(asked.settings["backbone"]["name"]).partition(":")
     small = {"backbone": dict(SMALL[backbone])}
-    if asked.settings["backbone"].pop("train", "nothing") == "all":
+    train = asked.settings["backbone"].pop("train", "nothing")
+    if model.startswith("resnet18"):
+        small["backbone"] = {"name": "resnet18", **SMALL["resnet18"]}
+    elif train == "all":
         small["backbone"]["trained"] = True
     if asked.source == "tiny-imagenet" and backbone == "resnet18":
         small["backbone"]["width"] = (

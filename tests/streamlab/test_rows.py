@@ -167,12 +167,15 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: py
         load_source(f"folder:{tmp_path / 'set'}")
 
 
-def test_a_split_says_what_is_likely_next_under_transforms_too(parts: list[np.memmap[Any, Any]]) -> None:
+def test_a_split_says_what_is_likely_next_under_transforms_too(
+    parts: list[np.memmap[Any, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads, read = list[list[int]](), FileRows._read
+    monkeypatch.setattr(FileRows, "_read", lambda self, of: (reads.append(of.tolist()), read(self, of))[1])
     rows = FileRows(parts, torch.device("cpu"))
     split = Split(rows, torch.zeros(18, dtype=torch.int64), ("identity", "permute:0/1"))
     held = Split(torch.from_numpy(np.concatenate(parts)), split.labels, split.transforms)
     which = torch.tensor([1, 30, 17])
     split.ahead(which)
-    assert rows._next is not None
-    assert rows._next[0].tolist() == [1, 12, 17]
     assert torch.equal(split.images_at(which), held.images_at(which))
+    assert reads == [[1, 12, 17]]  # read once, ahead

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.optim import lr_scheduler
 
 from streamlab import plugins
-from streamlab.augmentation.operations import Plain
 from streamlab.augmentation.pipelines import AugmentConfig
+from streamlab.augmentation.protocol import Plain
 from streamlab.augmentation.views import view
 from streamlab.batch import Batch
 from streamlab.data.source import Source

@@ -49,6 +49,18 @@ def network(name: str, shape: tuple[int, int, int] = (3, 40, 40), **options: Any
         return build_network(given, shape, 5, PixelStatistics(0.5, 0.25), preprocess=preprocess)
 
 
+def test_a_resnet_is_cut_before_its_last_stage() -> None:
+    net = network("resnet10t.c3_in1k", size=64, train="all").eval()
+    general, special = net.backbone.split()
+    images = torch.rand(2, 3, 40, 40)
+    with torch.no_grad():
+        early = general(images)
+        assert early.shape[2] == 4  # a sixteenth of 64 pixels
+        assert torch.equal(special(early), net.backbone(images))
+    with pytest.raises(StreamlabError, match=r"not cut into .* and ResNets are, timm's too"):
+        network("convnext_atto.d2_in1k", size=32).backbone.split()
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_features_are_timms(name: str) -> None:
     """Resized by the weights' own rule and normalised by their own numbers."""

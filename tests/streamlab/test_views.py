@@ -279,8 +279,8 @@ def test_who_learns_from_held_samples_learns_from_views(
     taught: list[Tensor] = []
     make = Views.of
 
-    def noted(views: Views, images: Tensor) -> Tensor:
-        made = make(views, images)
+    def noted(views: Views, images: Tensor, wholes: Any = None) -> Tensor:
+        made = make(views, images, wholes)
         taught.append(made)
         return made
 
@@ -314,9 +314,9 @@ def test_training_episodes_are_views_and_tests_are_not(tiny: Source, monkeypatch
     counts = defaultdict(int)
     make = Views.of
 
-    def noted(views: Views, images: Tensor) -> Tensor:
+    def noted(views: Views, images: Tensor, wholes: Any = None) -> Tensor:
         counts["viewed"] += len(images)
-        return make(views, images)
+        return make(views, images, wholes)
 
     monkeypatch.setattr(Views, "of", noted)
     scenario = {"way": 3, "shot": 1, "query": 2, "episodes": 5, "validation_episodes": 4, "test_episodes": 4}
