@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from streamlab.needs import SESSIONS, Needs
-from streamlab.nets.adapters import AdapterKind
-from streamlab.parts.first_session import Adapting, FirstSession
+from streamlab.nets.adapters import AdapterKind, Adapting
+from streamlab.parts.first_session import FirstSession
 from streamlab.parts.prototypes import Prototypes
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
@@ -30,8 +30,8 @@ from .simplecil import CITATION as CITATION
 
 @dataclass(frozen=True)
 class Options(Adapting):
-    """adapt: what learns in the first session (adapter, ssf, vpt-shallow, vpt-deep or fine-tuning). width: of
-    an adapter's bottleneck; prompts: rows of visual prompts.
+    """adapt: what learns in the first session (adapter, ssf, vpt-shallow, vpt-deep, lora or fine-tuning; lora
+    is ours). What else Adapting says.
     """
 
     adapt: AdapterKind = "adapter"

@@ -27,8 +27,8 @@ from torch import Tensor, nn
 
 from streamlab.config import Choice, Searched, at_least
 from streamlab.needs import SESSIONS, Needs
-from streamlab.nets.adapters import AdapterKind
-from streamlab.parts.first_session import Adapting, FirstSession
+from streamlab.nets.adapters import AdapterKind, Adapting
+from streamlab.parts.first_session import FirstSession
 from streamlab.randomness import Draws
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
@@ -83,8 +83,8 @@ def ridge_by_holdout(hidden: Tensor, labels: Tensor, num_classes: int) -> float:
 @dataclass(frozen=True)
 class Options(Adapting):
     """projections: width M of the random layer; ridge: λ (0: chosen as ridge_by says, see above). adapt: what
-    learns in the first session (adapter, ssf, vpt-shallow, vpt-deep, fine-tuning; nothing: nothing does), by
-    `first.epochs` and the optimizer's section. width: of an adapter; prompts: rows of visual prompts.
+    learns in the first session (adapter, ssf, vpt-shallow, vpt-deep, lora, fine-tuning; nothing: nothing
+    does), by `first.epochs` and the optimizer's section; what else Adapting says.
     """
 
     projections: int = 2000

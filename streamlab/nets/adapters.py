@@ -1,4 +1,4 @@
-"""Small learners inside a frozen backbone: AdaptFormer's branches, SSF, visual prompts.
+"""Small learners inside a frozen backbone: AdaptFormer's branches, SSF, visual prompts, LoRA.
 
 Each can be switched off: the backbone is then the pretrained one, to the bit, so that both features are had
 from one network. What learns is in no weights file, and so in the checkpoints.
@@ -9,17 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Literal, Protocol, cast, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..config import at_least
 from ..errors import StreamlabError
+from .lora import put_in
 from .network import Backbone, frozen_copy
 from .transformer import PromptedTransformer, Switched
 
-AdapterKind = Literal["adapter", "ssf", "vpt-shallow", "vpt-deep", "fine-tuning"]
+AdapterKind = Literal["adapter", "ssf", "vpt-shallow", "vpt-deep", "lora", "fine-tuning"]
 KINDS: tuple[AdapterKind, ...] = get_args(AdapterKind)
 
 
@@ -248,31 +251,51 @@ class _Tuned:
         return features
 
 
-def adapt(where: str, backbone: Backbone, kind: AdapterKind, width: int, prompts: int) -> Adaptation:
+@dataclass(frozen=True)
+class Adapting:
+    """Options of small learners. width: of an adapter's bottleneck; prompts: rows of visual prompts; rank,
+    alpha, layers: of LoRA's terms, whose factor is alpha / rank, beside the layers of these names.
+    """
+
+    width: int = 64
+    prompts: int = 5
+    rank: int = 8
+    alpha: int = 8
+    layers: tuple[str, ...] = ("qkv",)
+
+    def __post_init__(self) -> None:
+        for name in ("width", "prompts", "rank"):
+            at_least("adapt", name, getattr(self, name), 1)
+        if not self.layers:
+            raise StreamlabError("adapt: layers names no layer")
+
+
+def adapt(where: str, backbone: Backbone, kind: AdapterKind, options: Adapting) -> Adaptation:
     """Put small learners into a backbone and freeze all else; returns what switches them.
 
-    width: of adapters' bottlenecks. prompts: rows a block. They are drawn from torch's global generator.
-    Raises StreamlabError for adapters and prompts on a backbone without a transformer's blocks, and for SSF
-    on one without layers that it scales.
+    They are drawn from torch's global generator. Raises StreamlabError for adapters and prompts on a backbone
+    without a transformer's blocks, and for SSF and LoRA on one without layers that they stand beside.
     """
     backbone.requires_grad_(kind == "fine-tuning")
     if kind == "fine-tuning":
         return _Tuned(backbone)
     if kind == "ssf":
         return _Learners(_scale_all(where, backbone))
+    if kind == "lora":
+        return _Learners(put_in(where, backbone, options.layers, options.rank, options.alpha))
     if not isinstance(backbone, PromptedTransformer):
         raise StreamlabError(
             f"{where}: adapt is {kind}, and {type(backbone).__name__.strip('_')} has no blocks of a "
-            f"transformer; ssf and fine-tuning take any backbone"
+            f"transformer; ssf, lora and fine-tuning take any backbone"
         )
     device = next(backbone.parameters()).device
     if kind == "adapter":
-        branches = [Branch(backbone.feature_size, width).to(device) for _ in range(backbone.depth)]
+        branches = [Branch(backbone.feature_size, options.width).to(device) for _ in range(backbone.depth)]
         for block, branch in zip(backbone.model.blocks, branches, strict=True):
             block.branch = branch
         return _Learners([*branches])
     blocks = backbone.depth if kind == "vpt-deep" else 1
-    backbone.visual_prompts = VisualPrompts(blocks, prompts, backbone.feature_size).to(device)
+    backbone.visual_prompts = VisualPrompts(blocks, options.prompts, backbone.feature_size).to(device)
     return _Learners([backbone.visual_prompts])
 
 

@@ -7,7 +7,7 @@ qkv, norm2, mlp) and a class token that comes first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -189,17 +189,13 @@ def _block(block: Any, tokens: Tensor, prompt: Appended | Prefixed | None, wante
         asking, keys, values = seen[:, : tokens.shape[1]][:, wanted], seen, seen
     else:
         normed = block.norm1(tokens)
-        asking, keys, values = normed[:, wanted], normed, normed
+        asking, keys, values = normed if wanted is ALL else normed[:, wanted], normed, normed
         if prompt is not None and prompt.projected:
             keys, values = torch.cat([prompt.keys, normed], 1), torch.cat([prompt.values, normed], 1)
-    size = tokens.shape[-1]
-    weights, biases = attention.qkv.weight.split(size), (None, None, None)
-    if attention.qkv.bias is not None:
-        biases = attention.qkv.bias.split(size)
-    heads = attention.num_heads
+    size, heads = tokens.shape[-1], attention.num_heads
     query, key, value = (
-        F.linear(rows, weight, bias).view(*rows.shape[:2], heads, size // heads).transpose(1, 2)
-        for rows, weight, bias in zip((asking, keys, values), weights, biases, strict=True)
+        rows.view(*rows.shape[:2], heads, size // heads).transpose(1, 2)
+        for rows in _projected(attention.qkv, (asking, keys, values), size)
     )
     query, key = attention.q_norm(query), attention.k_norm(key)
     if isinstance(prompt, Prefixed) and not prompt.projected:
@@ -214,6 +210,20 @@ def _block(block: Any, tokens: Tensor, prompt: Appended | Prefixed | None, wante
     made = tokens + block.ls2(block.mlp(block.norm2(tokens)))
     branch = getattr(block, "branch", None)  # adapters.Branch
     return cast(Tensor, made + branch(tokens) if branch is not None and branch.on else made)
+
+
+def _projected(qkv: nn.Module, rows: Sequence[Tensor], size: int) -> list[Tensor]:
+    """What asks, keys and values (B, L, C) of their rows, by a fused layer.
+
+    One without a weight of its own (LoRA's) is asked for all three of the same rows at once.
+    """
+    if not hasattr(qkv, "weight"):
+        made = {id(one): one for one in rows}
+        whole = {place: qkv(one) for place, one in made.items()}
+        return [whole[id(one)][..., n * size : (n + 1) * size] for n, one in enumerate(rows)]
+    biases = (None, None, None) if qkv.bias is None else torch.split(cast(Tensor, qkv.bias), size)
+    weights = torch.split(cast(Tensor, qkv.weight), size)
+    return [F.linear(one, weight, bias) for one, weight, bias in zip(rows, weights, biases, strict=True)]
 
 
 def as_transformer(where: str, backbone: Backbone) -> PromptedTransformer:

@@ -6,14 +6,12 @@ learned scale, among the session's classes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor, nn
 
 from ..batch import Batch
-from ..config import at_least
-from ..nets.adapters import AdapterKind, adapt
+from ..nets.adapters import AdapterKind, Adapting, adapt
 from ..nets.network import CosineHead, Network
 
 
@@ -28,24 +26,12 @@ class Learns(Protocol):
     def cross_entropy(self, logits: Tensor, labels: Tensor, among: Tensor | None = None) -> Tensor: ...
 
 
-@dataclass(frozen=True)
-class Adapting:
-    """Options of small learners. width: of an adapter's bottleneck; prompts: rows of visual prompts."""
-
-    width: int = 64
-    prompts: int = 5
-
-    def __post_init__(self) -> None:
-        at_least("adapt", "width", self.width, 1)
-        at_least("adapt", "prompts", self.prompts, 1)
-
-
 class FirstSession:
     """Adapts a strategy's network while it is `under_way`; made in its `setup`."""
 
     def __init__(self, strategy: Learns, where: str, kind: AdapterKind, options: Adapting) -> None:
         net = strategy.net
-        self.adaptation = adapt(where, net.backbone, kind, options.width, options.prompts)
+        self.adaptation = adapt(where, net.backbone, kind, options)
         strategy.replace_head(CosineHead(net.backbone.feature_size, net.num_classes, 1.0, learned=True))
         self.under_way = True
 

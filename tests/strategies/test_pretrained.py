@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +13,17 @@ import torch
 import torch.nn.functional as F
 from authors import close, make
 from making import VECTORS, make_source, simulate
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from streamlab.batch import Batch
 from streamlab.data.source import Source
 from streamlab.errors import StreamlabError
-from streamlab.nets.adapters import KINDS, Branch, Scaled, adapt
+from streamlab.nets.adapters import KINDS, Adapting, Branch, Scaled, adapt
 from streamlab.nets.network import PixelStatistics, build_network
-from streamlab.nets.transformer import PromptedTransformer
+from streamlab.nets.transformer import Prefixed, PromptedTransformer
 
 TINY = {"name": "vit", "patch_size": 4, "width": 16, "depth": 3, "heads": 2}
 SESSIONS = {"tasks": 3, "kind": "sessions"}
@@ -41,7 +45,7 @@ def test_adapted_features_are_pilots(path: Path, kind: Any, in_double: None) -> 
     model.load_state_dict(state)
     backbone = PromptedTransformer(model).eval()
     plain = backbone(z["images"])
-    adaptation = adapt("test", backbone, kind, 8, 4)
+    adaptation = adapt("test", backbone, kind, Adapting(width=8, prompts=4))
     given = [z[name] for name in sorted(z) if name.startswith(f"{kind}.0")]
     assert len(given) == len(adaptation.parameters)
     with torch.no_grad():
@@ -56,7 +60,7 @@ def test_adapted_features_are_pilots(path: Path, kind: Any, in_double: None) -> 
 def adapted(kind: Any, **options: Any) -> tuple[PromptedTransformer, Any]:
     torch.manual_seed(0)
     backbone: Any = build_network({**TINY, **options}, (3, 8, 8), 5, PixelStatistics(0.5, 0.25)).backbone
-    return backbone, adapt("test", backbone, kind, 8, 4)
+    return backbone, adapt("test", backbone, kind, Adapting(width=8, prompts=4))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -68,7 +72,7 @@ def test_only_what_was_put_in_learns_and_it_begins_as_the_papers_say(kind: Any) 
     backbone.eval()
     with torch.no_grad():
         before, after = adaptation.without(backbone, images), backbone(images)
-    if kind in ("adapter", "fine-tuning"):  # nothing is added at first
+    if kind in ("adapter", "lora", "fine-tuning"):  # nothing is added at first
         torch.testing.assert_close(before, after, rtol=0, atol=1e-6)
     else:
         assert not torch.allclose(before, after, atol=1e-5)
@@ -101,10 +105,61 @@ def test_ssf_scales_what_every_layer_gives() -> None:
     count = sum(isinstance(module, nn.Conv2d) for module in net.backbone.modules())
     images = torch.rand(2, 3, 32, 32)
     before = net.backbone(images)
-    adaptation = adapt("test", net.backbone, "ssf", 8, 4)
+    adaptation = adapt("test", net.backbone, "ssf", Adapting())
     assert len(adaptation.parameters) == 2 * count
     torch.testing.assert_close(adaptation.without(net.backbone, images), before)
     assert not torch.allclose(net.backbone(images), before, rtol=1e-3)
+
+
+@pytest.mark.parametrize("layers", [("qkv",), ("qkv", "proj", "fc1")])
+def test_lora_is_pefts_by_hand(layers: tuple[str, ...], in_double: None) -> None:
+    """Features and three steps; and the network before, while the terms are off."""
+    images = torch.rand(4, 3, 16, 16)
+    torch.manual_seed(0)
+    size = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 3, "num_heads": 4, "num_classes": 0}
+    plain = VisionTransformer(**size)
+    backbone, by_hand = PromptedTransformer(copy.deepcopy(plain)), copy.deepcopy(plain)
+    torch.manual_seed(1)
+    adaptation = adapt("test", backbone, "lora", Adapting(rank=4, alpha=6, layers=layers))
+    torch.manual_seed(1)
+    inject_adapter_in_model(LoraConfig(r=4, lora_alpha=6, target_modules=list(layers)), by_hand)
+    learning = [parameter for parameter in by_hand.parameters() if parameter.requires_grad]
+    assert len(adaptation.parameters) == len(learning) >= 3 * 2 * len(layers)
+    ours, theirs = torch.optim.SGD(adaptation.parameters, 0.1), torch.optim.SGD(learning, 0.1)
+    for _ in range(3):
+        for optimizer, features in ((ours, backbone(images)), (theirs, by_hand(images))):
+            optimizer.zero_grad()
+            (features**2 * torch.arange(32)).sum().backward()
+            optimizer.step()
+    with torch.no_grad():
+        close(backbone(images), by_hand(images))
+        close(adaptation.without(backbone, images), plain(images))
+        rows = torch.rand(4, 2, 32)
+        prompted = backbone(images, {1: Prefixed(rows, rows)})
+        assert not torch.allclose(prompted, backbone(images))
+        merged = copy.deepcopy(by_hand)
+        for parent in list(merged.modules()):
+            for name, child in list(parent.named_children()):
+                if isinstance(child, LoraLayer):
+                    child.merge()
+                    setattr(parent, name, child.base_layer)
+        close(PromptedTransformer(merged)(images, {1: Prefixed(rows, rows)}), prompted)
+
+
+def test_lora_stands_beside_layers_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = build_network(
+        {"name": "timm:convnext_atto", "weights": "random", "size": 32},
+        (3, 32, 32),
+        5,
+        PixelStatistics(0.5, 0.25),
+    )
+    with pytest.raises(StreamlabError, match=r"LoRA beside qkv, and .* it has .*fc1, fc2"):
+        adapt("test", net.backbone, "lora", Adapting())
+    adaptation = adapt("test", net.backbone, "lora", Adapting(layers=("fc1", "fc2")))
+    assert {parameter.requires_grad for parameter in adaptation.parameters} == {True}
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(StreamlabError, match="LoRA needs peft"):
+        adapt("test", net.backbone, "lora", Adapting(layers=("fc1",)))
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +255,7 @@ def test_small_learners_cost_their_own_bytes_and_fine_tuning_a_copy(source: Sour
         (
             "aper",
             {"name": "convnet", "blocks": 2},
-            "has no blocks of a transformer; ssf and fine-tuning take any",
+            "has no blocks of a transformer; ssf, lora and fine-tuning take any",
         ),
         ("aper:adapt=vpt-deep", {"name": "mlp"}, "has no blocks of a transformer"),
         ("aper:adapt=ssf", {"name": "pixels"}, "has no layer to scale"),
