@@ -139,6 +139,10 @@ REQUEST: Mapping[str, Any] = {
     "per_gpu": Annotated[
         int | None, typer.Option("--per-gpu", help="Runs at once on each GPU. (default: 1)")
     ],
+    "patience": Annotated[
+        float | None,
+        typer.Option("--patience", help="Seconds of silence that stop a worker. (default: 14400)"),
+    ],
     "engine": Annotated[
         str | None,
         typer.Option("--engine", metavar="local|ray", help="Where cells are run. (default: local)"),

@@ -124,6 +124,14 @@ def is_of_family(name: str) -> bool:
     return bool(colon and member) and family in _entry_points(FAMILIES)
 
 
+def is_ours(kind: str, name: str) -> bool:
+    """Whether the plugin of this name is streamlab's (or torch's); a file's strategy is not."""
+    if kind == "strategies" and is_of_family(name):
+        kind, name = FAMILIES, name.partition(":")[0]
+    points = _entry_points(kind).get(name, ())
+    return bool(points) and all(point.value.startswith(("streamlab.", "torch.")) for point in points)
+
+
 def load_file(path: Path) -> ModuleType:
     """The module in a file that belongs to no package; raises StreamlabError where it has none."""
     if not path.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from ..data.source import share
 from ..device import gpus_of
 from ..runs.folder import RunFolder
+from ..runs.spec import strangers
 from ..simulator import events
 from ..simulator.pool import Job, run_jobs
 from .grid import Cell, Grid
@@ -32,11 +34,15 @@ def run_grid(
     else:
         sources = {cell.spec.source: cell.source for cell in todo}
         shared = {name: share(source) for name, source in sources.items()}
-        jobs = [Job(out / cell.folder, shared[cell.spec.source], cell.strategy) for cell in todo]
+        jobs = [
+            Job(out / cell.folder, shared[cell.spec.source], cell.strategy, strangers(cell.spec))
+            for cell in todo
+        ]
         gpus = gpus_of(todo[0].spec.device) if todo else []
         log = out / "workers.log"
         workers = workers_for(grid, len(gpus))
-        run_jobs(jobs, workers, lambda number, event: hear(todo[number], event), log, tick, gpus)
+        patience = grid.request.patience or math.inf
+        run_jobs(jobs, workers, lambda number, event: hear(todo[number], event), log, tick, gpus, patience)
         if log.exists() and log.stat().st_size == 0:
             log.unlink()
     return all(RunFolder(out / cell.folder).result is not None for cell in grid.cells)

@@ -100,7 +100,7 @@ def run_cell(folder: str, source: str, data: str, digest: str) -> bool:
         raise StreamlabError(f"source {source} on this node is not the one that the experiment was made for")
     with locked(path, wait=True):  # a worker that is dying still holds it
         done = RunFolder(path).result is not None
-    return done or execute(path, shared, lambda event: None)
+    return done or execute(path, shared, lambda event: None).complete
 
 
 @cache

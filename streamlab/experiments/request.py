@@ -49,7 +49,8 @@ class Request:
     against a budget in bytes; count_frozen: whether a backbone that nobody trains does. smaller: networks,
     the largest first, for those whose own does not fit a budget (`resnet32:width=8`). eval_every: samples
     between evaluations (None: 1000; of episodes, a tenth of those trained on). workers: processes (None:
-    one a processor, or per_gpu on each GPU; 0: this process). record: what is kept beside the rest
+    one a processor, or per_gpu on each GPU; 0: this process). patience: seconds of silence after
+    which a worker is stopped, as one whose plugin hangs (0: never). record: what is kept beside the rest
     (streamlab.config.RECORDABLE). log: listeners, with options (wandb:project=mine). tune: trials that every
     strategy gets (0: none). engine: where runs are run; address: of a Ray cluster (None: one of this
     machine). intervals: refuse a single seed, which has none. settings: a tree of sections (scenario, stream,
@@ -70,6 +71,7 @@ class Request:
     device: str = "auto"
     data: str | None = None
     workers: int | None = None
+    patience: float = 14_400.0
     record: tuple[str, ...] = ()
     log: tuple[str, ...] = ()
     tune: int = 0
@@ -86,6 +88,7 @@ class Request:
             raise StreamlabError(f"--eval-every is {self.eval_every}, and must be at least 1")
         at_least("compare", "tune", self.tune, 0)
         at_least("compare", "per_gpu", self.per_gpu, 1)
+        at_least("compare", "patience", self.patience, 0)
         if self.seeds == 1 and self.intervals:
             raise StreamlabError(
                 "compare: one seed has no interval; ask for --seeds 2 or more, or say --no-intervals"
@@ -184,7 +187,7 @@ def as_recipe(plain: Mapping[str, Any]) -> str:
     defaults = {
         field.name: field.default for field in dataclasses.fields(Request) if field.name != "settings"
     }
-    here = ("data", "workers", "address", "engine", "per_gpu", "intervals", "log")
+    here = ("data", "workers", "patience", "address", "engine", "per_gpu", "intervals", "log")
     told = ("scenarios", "strategies", "seeds")  # whose defaults differ between commands
     lines = []
     for name, default in defaults.items():

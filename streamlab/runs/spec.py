@@ -127,6 +127,18 @@ def check_strategy(strategy: type[Strategy], options: Any, name: str, plan: Plan
         raise StreamlabError(refusal)
 
 
+def strangers(spec: RunSpec) -> str:
+    """The plugins of a run that are not streamlab's, as one text: those that its worker calls."""
+    named = [
+        ("strategies", spec.strategy),
+        ("backbones", str(spec.backbone.get("name", "mlp")).partition(":")[0]),
+        ("augmentations", spec.augment.pipeline),
+        ("optimizers", spec.optimizer.name),
+        ("schedules", spec.optimizer.schedule),
+    ]
+    return " ".join(name for kind, name in named if not plugins.is_ours(kind, name))
+
+
 def load_strategy(name: str) -> type[Strategy]:
     """The strategy class of an installed plugin or of a file; raises StreamlabError."""
     from ..strategy import Strategy

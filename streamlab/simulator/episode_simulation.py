@@ -164,6 +164,7 @@ class EpisodeSimulation(Simulation):
         strategy.train_mode(True)
         progress.evaluation_seconds += time.perf_counter() - began
         self.evaluations.append(judged)
+        self.only_here()
         if self.folder:
             path = self.folder.evaluation_path(progress.evaluations)
             progress.seals.append(save_episode_evaluation(judged, path))

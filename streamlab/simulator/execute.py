@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -34,28 +34,42 @@ from .resources import peak_memory, reset_peak_memory
 from .sessions import run_sessions
 from .simulation import Simulation
 from .stream_simulation import StreamSimulation
+from .surroundings import put_back_after
 
 
-def execute(path: Path, shared: Path, emit: events.Listener, strategy: type[Strategy] | None = None) -> bool:
-    """Run or resume the run in this folder to its end; returns whether it completed.
+class Executed(NamedTuple):
+    """complete: whether a run has a result; clean: whether it left its process as it found it."""
+
+    complete: bool
+    clean: bool
+
+
+def execute(
+    path: Path, shared: Path, emit: events.Listener, strategy: type[Strategy] | None = None
+) -> Executed:
+    """Run or resume the run in this folder to its end.
 
     A mistake of the strategy, a full disk or a budget overrun ends in a RunFailed event and a
-    failure.json, never in an exception: the run can be resumed, and its neighbours go on.
+    failure.json, never in an exception: the run can be resumed, and its neighbours go on. So does a run
+    that leaves a setting of its process, or a function of torch's, otherwise than it found it.
     `strategy` is the class itself where it has no importable name.
     """
     folder = RunFolder(path)
     simulation: StreamSimulation | EpisodeSimulation | None = None
-    label = path.parent.name
+    label, changed = path.parent.name, list[str]()
     try:
         with folder.lock():
             spec = folder.spec
             label = spec.label
             folder.forget_failure()
             with deterministic(spec.device), global_randomness(spec.seed, "run"):
-                simulation = build(spec, folder.plan(), open_shared(shared), emit, folder, strategy)
-                drive(simulation)
+                with put_back_after(changed):
+                    simulation = build(spec, folder.plan(), open_shared(shared), emit, folder, strategy)
+                    drive(simulation)
+                if changed:
+                    raise StreamlabError(_left(changed))
                 emit(_finish(simulation, folder))
-        return True
+        return Executed(complete=True, clean=True)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
@@ -68,9 +82,11 @@ def execute(path: Path, shared: Path, emit: events.Listener, strategy: type[Stra
         _keep_traceback(folder)
     finally:
         folder.close_log()
+    if changed and _left(changed) not in message:
+        message = f"{message}; {_left(changed)}"
     _keep_failure(folder, message)
     emit(events.RunFailed(message))
-    return False
+    return Executed(complete=False, clean=not changed)
 
 
 def drive(simulation: StreamSimulation | EpisodeSimulation) -> None:
@@ -177,6 +193,14 @@ def deterministic(device: str = "cpu") -> Iterator[None]:
         if on_gpu:
             torch.use_deterministic_algorithms(before, warn_only=only)
             memory.fill_uninitialized_memory = filled
+
+
+def _left(changed: list[str]) -> str:
+    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    return (
+        f"it leaves {', '.join(changed[:3])}{more} otherwise than it found them, by which other runs of this "
+        f"process would compute"
+    )
 
 
 def _sentence(label: str, problem: str, simulation: Simulation | None) -> str:

@@ -1,18 +1,22 @@
 """Runs many run folders in persistent worker processes, one torch thread each.
 
-A worker that dies is replaced, and its run is reported as failed; it can be resumed. With no
-workers the runs are executed in this process, one after another.
+A worker that dies, or of which nothing is heard for long, is replaced, and its run is reported as failed; it
+can be resumed. Runs of a stranger's plugin have workers of their own, so that nothing that it does to its
+process reaches other runs. With no workers the runs are executed in this process, one after another.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,15 +31,19 @@ if TYPE_CHECKING:
     from ..strategy import Strategy
 
 Sink = Callable[[int, events.Event], None]
+_Inbox = queue.Queue[tuple["_Worker", "str | None"]]
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run folder to execute. strategy: the class itself, where no worker could import it."""
+    """A run folder to execute. strategy: the class itself, where no worker could import it. apart: the
+    stranger's plugin that it runs, whose workers run nothing else (none: "").
+    """
 
     folder: Path
     shared: Path
     strategy: type[Strategy] | None = None
+    apart: str = ""
 
 
 def run_jobs(
@@ -45,31 +53,38 @@ def run_jobs(
     log: Path,
     tick: Callable[[], None],
     gpus: Sequence[int] = (),
+    patience: float = math.inf,
 ) -> None:
     """Execute the jobs; `sink(number, event)` hears all events, `tick()` is called when idle too.
 
     workers: 0 runs in this process. log: where the workers' standard error goes. gpus: the numbers of
-    those that the workers are spread evenly over, each seeing one (none: each sees them all).
+    those that the workers are spread evenly over, each seeing one (none: each sees them all). patience:
+    seconds of silence after which a worker is stopped.
     """
     if workers == 0:
         _run_here(jobs, sink, tick)
         return
     waiting = deque(enumerate(jobs))
-    inbox: queue.Queue[tuple[_Worker, str | None]] = queue.Queue()
+    inbox: _Inbox = queue.Queue()
     crew: list[_Worker] = []
     with log.open("ab") as errors:
         try:
             for number in range(min(workers, len(jobs))):
-                crew.append(_Worker(inbox, errors, _visible(gpus[number % len(gpus)]) if gpus else None))
+                gpu = _visible(gpus[number % len(gpus)]) if gpus else None
+                crew.append(_Worker(inbox, errors, gpu, waiting[0][1].apart))
                 crew[-1].give(waiting.popleft())
             while waiting or any(worker.job is not None for worker in crew):
                 try:
                     worker, line = inbox.get(timeout=0.1)
                 except queue.Empty:
+                    _stop_the_silent(crew, patience)
                     tick()
                     continue
+                worker.heard = time.monotonic()
+                if worker not in crew:  # the last words of one that was replaced
+                    continue
                 if line is None:
-                    worker = _replace(worker, crew, inbox, errors, sink, jobs)
+                    worker = _replace(worker, crew, inbox, errors, sink, jobs, waiting)
                 else:
                     plain = json.loads(line)
                     number = plain.pop("run")
@@ -81,7 +96,7 @@ def run_jobs(
                     if plain["broken"]:  # it ends by itself, and is replaced then
                         continue
                 if worker.job is None and waiting:
-                    worker.give(waiting.popleft())
+                    _give_next(worker, crew, inbox, errors, waiting)
                 tick()
         finally:
             for worker in crew:
@@ -100,21 +115,44 @@ def _run_here(jobs: Sequence[Job], sink: Sink, tick: Callable[[], None]) -> None
         execute(job.folder, job.shared, hear, job.strategy)
 
 
+def _give_next(
+    worker: _Worker, crew: list[_Worker], inbox: _Inbox, errors: IO[bytes], waiting: deque[tuple[int, Job]]
+) -> None:
+    """The first job that an idle worker may run; where there is none, a fresh worker has the first of all."""
+    place = next((place for place, (_, job) in enumerate(waiting) if job.apart == worker.apart), None)
+    if place is None:
+        worker.stop()
+        fresh = _Worker(inbox, errors, worker.gpu, waiting[0][1].apart)
+        crew[crew.index(worker)] = fresh
+        worker, place = fresh, 0
+    worker.give(waiting[place])
+    del waiting[place]
+
+
+def _stop_the_silent(crew: Sequence[_Worker], patience: float) -> None:
+    for worker in crew:
+        if worker.job is not None and time.monotonic() - worker.heard > patience:
+            worker.why = f"nothing was heard of it for {patience:g} s (--patience), and it was stopped"
+            worker.end_group()
+
+
 def _replace(
     dead: _Worker,
     crew: list[_Worker],
-    inbox: queue.Queue[tuple[_Worker, str | None]],
+    inbox: _Inbox,
     errors: IO[bytes],
     sink: Sink,
     jobs: Sequence[Job],
+    waiting: Sequence[tuple[int, Job]],
 ) -> _Worker:
+    dead.end_group()
     status = dead.process.wait()
-    fresh = _Worker(inbox, errors, dead.gpu)
+    fresh = _Worker(inbox, errors, dead.gpu, waiting[0][1].apart if waiting else "")
     crew[crew.index(dead)] = fresh
     if dead.job is not None:
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
         folder = jobs[dead.job].folder
-        message = f"{folder.parent.name}: its worker died ({how}); the run can be resumed"
+        message = f"{folder.parent.name}: {dead.why or f'its worker died ({how})'}; the run can be resumed"
         with contextlib.suppress(OSError):
             RunFolder(folder).write_failure(message)
         sink(dead.job, events.RunFailed(message))
@@ -130,14 +168,14 @@ def _visible(number: int) -> str:
 class _Worker:
     """One worker process, the thread that reads its events, and the number of its job.
 
-    gpu: the only one that it sees, as CUDA names it (None: all).
+    gpu: the only one that it sees, as CUDA names it (None: all). apart: the stranger's plugin whose runs it
+    has. heard: when something was heard of it; why: it was stopped.
     """
 
-    def __init__(
-        self, inbox: queue.Queue[tuple[_Worker, str | None]], errors: IO[bytes], gpu: str | None
-    ) -> None:
+    def __init__(self, inbox: _Inbox, errors: IO[bytes], gpu: str | None, apart: str) -> None:
         self.job: int | None = None
-        self.gpu = gpu
+        self.gpu, self.apart = gpu, apart
+        self.heard, self.why = time.monotonic(), ""
         self.process = subprocess.Popen(
             # -P: what lies in the current folder must not stand in for an installed module.
             [sys.executable, "-P", "-m", "streamlab.simulator.worker"],
@@ -158,7 +196,7 @@ class _Worker:
 
     def give(self, job: tuple[int, Job]) -> None:
         number, what = job
-        self.job = number
+        self.job, self.heard = number, time.monotonic()
         assert self.process.stdin is not None
         line = {"run": number, "folder": str(what.folder), "shared": str(what.shared)}
         with contextlib.suppress(BrokenPipeError):  # its death is noticed by the reader
@@ -166,11 +204,16 @@ class _Worker:
             self.process.stdin.flush()
 
     def stop(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
+        self.end_group()
         self.process.wait()
 
-    def _read(self, inbox: queue.Queue[tuple[_Worker, str | None]]) -> None:
+    def end_group(self) -> None:
+        """Kill it, and what a plugin has forked: all of its process group."""
+        if self.process.returncode is None:  # not waited for yet, so that its number is its own
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+
+    def _read(self, inbox: _Inbox) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if line.endswith(b"\n"):

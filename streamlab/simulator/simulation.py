@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -118,6 +119,7 @@ class Simulation:
         self._pending: list[dict[str, Tensor]] = []
         self._random_base = key(self.seed, "step")
         self._sign_of_life = self._next_checkpoint = 0.0
+        self._process = os.getpid()
 
     def restore(self) -> None:
         """Take up the newest whole checkpoint, if there is one."""
@@ -224,6 +226,7 @@ class Simulation:
     def write_checkpoint(self) -> None:
         """Write the state that a killed run goes on from."""
         assert self.folder is not None
+        self.only_here()
         self.flush_numbers()
         self.progress.log_length, self.progress.log_seal = self.folder.log_length(), self.folder.log_seal()
         self.progress.host_random = take_host_state()
@@ -231,8 +234,14 @@ class Simulation:
         tensors = {**tensors, **{f"best.{name}": tensor for name, tensor in self.best_tensors.items()}}
         save_checkpoint(self.folder.path, Checkpoint(plain, dataclasses.asdict(self.progress), tensors))
 
+    def only_here(self) -> None:
+        """Where a plugin has forked, its second process ends before it writes or tells anything."""
+        if os.getpid() != self._process:
+            os._exit(0)
+
     def emit(self, event: events.Event) -> None:
         """Log an event, and tell it."""
+        self.only_here()
         if self.folder and not isinstance(event, (*events.BY_THE_CLOCK, events.RunStarted)):
             self.folder.log(events.to_plain(event))
         self._listener(event)

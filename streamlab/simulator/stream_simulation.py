@@ -252,6 +252,7 @@ class StreamSimulation(Simulation):
         strategy.train_mode(True)
         progress.evaluation_seconds += time.perf_counter() - began
         self.evaluations.append(evaluation)
+        self.only_here()
         if self.folder:
             path = self.folder.evaluation_path(progress.evaluations)
             progress.seals.append(save_evaluation(evaluation, path))

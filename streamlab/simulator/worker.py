@@ -11,6 +11,7 @@ import ctypes
 import json
 import os
 import queue
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -24,6 +25,7 @@ def main() -> None:
     keep_freed_memory()
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    os.register_at_fork(after_in_child=lambda: os.close(out.fileno()))  # what it forks tells nothing
     jobs: queue.Queue[dict[str, Any]] = queue.Queue()
     threading.Thread(target=_read_jobs, args=(jobs,), daemon=True).start()
 
@@ -37,7 +39,8 @@ def main() -> None:
             out.write(json.dumps({"run": run, **events.to_plain(event)}) + "\n")
             out.flush()
 
-        broken = not execute(Path(job["folder"]), Path(job["shared"]), send) and not gpu_answers()
+        ended = execute(Path(job["folder"]), Path(job["shared"]), send)
+        broken = not ended.clean or (not ended.complete and not gpu_answers())
         out.write(json.dumps({"run": job["run"], "event": "done", "broken": broken}) + "\n")
         out.flush()
         if broken:
@@ -62,6 +65,8 @@ def keep_freed_memory() -> None:
 def _read_jobs(jobs: queue.Queue[dict[str, Any]]) -> None:
     for line in sys.stdin:
         jobs.put(json.loads(line))
+    if os.getpgrp() == os.getpid():  # a group of its own, with what a plugin has forked
+        os.killpg(os.getpgrp(), signal.SIGKILL)
     os._exit(0)
 
 

@@ -178,7 +178,7 @@ def live_share(job: Job, data: str) -> dict[str, float]:
             def emit(event: events.Event, send=ours.send_bytes) -> None:
                 send(json.dumps(events.to_plain(event)).encode())
 
-            assert execute(out / cell.folder, shared, emit)
+            assert execute(out / cell.folder, shared, emit).complete
             seconds = time.perf_counter() - began
             shares.append((sum(spent) / seconds, ours.recv() / seconds))
             viewer.join()

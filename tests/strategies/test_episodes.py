@@ -309,7 +309,7 @@ def test_killed_at_any_instant_and_resumed_episodes_end_with_the_same_bits(
     monkeypatch.setattr(EpisodeSimulation, "checkpoint_if_due", always)
     for _ in range(4):
         with contextlib.suppress(Gone):
-            if execute(folder, shared, lambda event: None):
+            if execute(folder, shared, lambda event: None).complete:
                 break
     monkeypatch.undo()
     assert RunFolder(folder).result is not None

@@ -321,7 +321,7 @@ def test_every_check_has_a_culprit_and_a_promise() -> None:
 
 
 # with experiences (foster once), which is the method
-GROW = ("expandable-der", "memo", "foster", "ease", "inflora")
+GROW = ("expandable-der", "memo", "foster", "ease", "mos", "inflora")
 
 
 @pytest.mark.parametrize("name", plugins.names("strategies"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import struct
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,10 @@ def test_weights_and_biases_offline(source: Source, tmp_path: Path) -> None:
     made = run(source, tmp_path / "e", "wandb:mode=offline,project=mine")
     files = list((tmp_path / "e/wandb").glob("offline-run-*/*.wandb"))
     assert len(files) == 2
+    deadline = time.monotonic() + 60
+    while not all(any(record.HasField("exit") for record in offline_records(file)) for file in files):
+        assert time.monotonic() < deadline, "their service has not written its last record"
+        time.sleep(0.1)
     told: dict[str, list[tuple[int, float]]] = {}
     for file in files:
         name, rows = "", []

@@ -128,7 +128,10 @@ def test_a_chain_of_twenty_kills_ends_in_the_same_bits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "flip the tensors", "unfinished"])
-def test_a_damaged_checkpoint_is_noticed_and_the_one_before_used(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_checkpoint_is_noticed_and_the_one_before_used(
+    tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STREAMLAB_CHECKPOINT_SECONDS", "0.2")
     grid = long_grid(3)
     out, whole = tmp_path / "broken", tmp_path / "whole"
     broken_off(grid, out, after=2)
@@ -148,10 +151,10 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_used(tmp_path: Path,
     def hear(event: events.Event) -> None:
         starts.extend([event.samples_seen] if isinstance(event, events.RunStarted) else [])
 
-    assert execute(folder, share(grid.cells[0].source), hear)
+    assert execute(folder, share(grid.cells[0].source), hear).complete
     assert starts == [before.progress["samples_seen"]]
     laid_out(grid, whole)
-    assert execute(whole / grid.cells[0].folder, share(grid.cells[0].source), lambda event: None)
+    assert execute(whole / grid.cells[0].folder, share(grid.cells[0].source), lambda event: None).complete
     assert bits(folder) == bits(whole / grid.cells[0].folder)
 
 
@@ -179,7 +182,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(tmp_path: Path) -
         folder = small / "out" / grid.cells[0].folder
         free = os.statvfs(small).f_bavail * os.statvfs(small).f_frsize
         (small / "filler").write_bytes(bytes(free - 24 * 1024))
-        assert not execute(folder, share(grid.cells[0].source), heard.append)
+        assert not execute(folder, share(grid.cells[0].source), heard.append).complete
         failure = heard[-1]
         assert isinstance(failure, events.RunFailed)
         assert "the disk is full at" in failure.message
