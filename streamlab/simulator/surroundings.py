@@ -18,13 +18,24 @@ from typing import Any
 import numpy as np
 import torch
 
+_TORCH = os.path.dirname(torch.__file__) + os.sep
 Setting = tuple[Callable[[], Any], Callable[[Any], Any]]
 _torch: Any = torch
 
 
+class _Environment(dict[str, str]):
+    """The environment's variables, equal to one that has some more: importing a library may add its own."""
+
+    def __ne__(self, before: object) -> bool:
+        assert isinstance(before, _Environment)
+        added = {name for name in self if name not in before and name.startswith("STREAMLAB_")}
+        return bool(added) or any(self.get(name) != text for name, text in before.items())
+
+
 def _put_environment(value: Mapping[str, str]) -> None:
     for name in set(os.environ) - set(value):
-        del os.environ[name]
+        if name.startswith("STREAMLAB_"):
+            del os.environ[name]
     os.environ.update(value)
 
 
@@ -93,7 +104,7 @@ SETTINGS: Mapping[str, Setting] = {
     "torch's backends": (_switches, _put_switches),
     "numpy's handling of errors": (np.geterr, lambda value: np.seterr(**value)),
     "the working directory": (os.getcwd, os.chdir),
-    "the environment": (lambda: dict(os.environ), _put_environment),
+    "the environment": (lambda: _Environment(os.environ), _put_environment),
     "the handlers of signals": (_handlers, _put_handlers),
     "the limit of recursion": (sys.getrecursionlimit, sys.setrecursionlimit),
 }  # what a setting is called, how it is read, and how it is set
@@ -111,10 +122,8 @@ class Surroundings:
     def changed(self) -> list[str]:
         """What is otherwise now, by name."""
         settings = [name for name, (read, _) in SETTINGS.items() if read() != self.settings[name]]
-        patched = [
-            _called(owner, name) for owner, name, one in self.functions if _now(owner, name) is not one
-        ]
-        return [*settings, *patched]
+        others = [(owner, name) for owner, name, one in self.functions if not _is(_now(owner, name), one)]
+        return [*settings, *(_called(owner, name) for owner, name in others)]
 
     def put_back(self) -> None:
         """Make it again as it was."""
@@ -122,7 +131,7 @@ class Surroundings:
             if read() != self.settings[name]:
                 put(self.settings[name])
         for owner, name, one in self.functions:
-            if _now(owner, name) is not one:
+            if not _is(_now(owner, name), one):
                 _put_function(owner, name, one)
 
 
@@ -163,11 +172,19 @@ def _now(owner: Any, name: str) -> Any:
     return next((vars(place)[name] for place in places if name in vars(place)), None)
 
 
+def _is(now: Any, before: Any) -> bool:
+    """Whether it is the same, or what torch itself has put around it (torch._dynamo does, when imported)."""
+    if now is before:
+        return True
+    code = getattr(now, "__code__", None)
+    return getattr(now, "__wrapped__", None) is before and code is not None and _TORCH in code.co_filename
+
+
 def _put_function(owner: Any, name: str, one: Any) -> None:
     """Give a name its meaning again: of one that was inherited, by taking away what hides it."""
-    if isinstance(owner, type) and name in vars(owner):
+    if isinstance(owner, type) and any(vars(base).get(name) is one for base in owner.__mro__[1:]):
         delattr(owner, name)
-    if _now(owner, name) is not one:
+    else:
         setattr(owner, name, one)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -45,7 +46,8 @@ CHANGES = {
     "torch.set_autocast_enabled('cpu', True)": "automatic casting",
     "np.seterr(all='raise')": "numpy's handling of errors",
     "os.chdir('/')": "the working directory",
-    "os.environ['HARM'] = '1'": "the environment",
+    "os.environ['HOME'] = '/'": "the environment",
+    "os.environ['STREAMLAB_DATA'] = '/'": "the environment",
     "signal.signal(signal.SIGUSR1, signal.SIG_IGN)": "the handlers of signals",
     "sys.setrecursionlimit(5000)": "the limit of recursion",
     "torch.relu = torch.tanh": "torch.relu",
