@@ -36,6 +36,8 @@ def print_dry_run(request: Request, out: Path | None) -> None:
     if out is not None:
         done = count_done(grid, out)
         print(f"{done} of {len(grid.cells)} runs are done in {out}, and are not run again")
+    if any(pilot.from_one_image for pilot in pilots.values()):
+        print("* told from a single image: a step would take more than a second, and none was taken")
     print(_summary(grid, pilots))
 
 
@@ -53,7 +55,7 @@ def _table(
             f"{_network(Cell(block, spec))} {need.parameters:,}",
             readable_bytes(need.most_bytes),
             _bought(spec, need),
-            readable_seconds(pilot.seconds),
+            f"{readable_seconds(pilot.seconds)}{' *' if pilot.from_one_image else ''}",
         )
     return table
 

@@ -1,7 +1,9 @@
-"""A pilot: a fraction of a second of each row, to tell how long the whole will take.
+"""A pilot: a second or so of each row, to tell how long the whole will take.
 
 The run itself, as its driver drives it, with nothing on disk, stopped once it has shown its pace. What a
-budget buys is exact; times are extrapolated.
+budget buys is exact; times are extrapolated: training from the first batches, what a strategy does at the end
+of an experience from two small ones, what it does before an evaluation from what it does for few exemplars.
+Where a step would take long (and much memory), none is taken: all is told from a single image.
 """
 
 from __future__ import annotations
@@ -9,12 +11,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ..data.source import SharedSource, open_shared, share
 from ..errors import StreamlabError
@@ -25,6 +30,7 @@ from ..simulator.assembly import build
 from ..simulator.episode_simulation import EpisodeSimulation
 from ..simulator.execute import deterministic, drive
 from ..simulator.stream_simulation import StreamSimulation
+from ..simulator.view import View
 from ..strategy import Strategy
 from .grid import Cell, Grid
 
@@ -32,20 +38,30 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _PATIENCE_SECONDS = 0.25
+_STEP_SECONDS = 1.0  # a step that is expected to take longer is not taken
+_FEW = (16, 48)  # samples of the small experiences
+_EXPERIENCES, _BATCHES = 4, 5  # of which it is looked whether steps grow longer
 _NEVER = 1 << 60
 
 
 @dataclass(frozen=True)
 class Pilot:
-    """One run of a row: exemplars that its budget buys, and the seconds it is expected to take."""
+    """One run of a row: exemplars that its budget buys, and the seconds it is expected to take.
+
+    from_one_image: whether nothing more than an image was computed to tell.
+    """
 
     exemplars: int
     train_seconds: float
     evaluation_seconds: float
+    from_one_image: bool = False
 
     @property
     def seconds(self) -> float:
         return self.train_seconds + self.evaluation_seconds
+
+
+Again = Callable[[events.Listener], StreamSimulation]  # builds the run once more
 
 
 class _Enough(Exception):
@@ -108,14 +124,166 @@ def take_pilots(grid: Grid) -> Mapping[tuple[str, str], Pilot]:
 def _pilot(cell: Cell, source: SharedSource) -> Pilot:
     pace, spec = _Pace(), dataclasses.replace(cell.spec, eval_every=_NEVER, record=())
     made = build(spec, cell.plan, source, pace.hear, None, cell.strategy)
-    with contextlib.suppress(_Enough):
-        drive(made)
-    buffers = made.strategy.account.buffers
-    capacity = sum(buffer.capacity for buffer in buffers)
+    capacity = sum(buffer.capacity for buffer in made.strategy.account.buffers)
+    image = _one_image(made, source)
+    learning = any(parameter.requires_grad for parameter in made.strategy.net.backbone.parameters())
+    step = image * (3 if learning else 1)
+    small = step * _largest_batch(made) <= _STEP_SECONDS
     if isinstance(made, EpisodeSimulation):
+        if not small:
+            episodes, tested = made.plan.train, made.plan.test
+            shown = len(episodes) * (len(episodes.support_slots) + len(episodes.query_slots))
+            return Pilot(capacity, shown * step, len(tested.samples) * image, from_one_image=True)
+        _drive(made)
         return Pilot(capacity, pace.train_seconds(len(made.plan.train)), _testing(made, cell.spec.eval_every))
     judged = expected_predictions(made.plan, source.train_labels, source.test_labels, cell.spec.eval_every)
-    return Pilot(capacity, pace.train_seconds(made.total_samples), judged * _predicting(made))
+    served = made.total_samples * made.stream.updates_per_batch
+    if not small:
+        return Pilot(capacity, served * step, judged * image, from_one_image=True)
+    vars(made).update(end=_enough, _evaluate=_enough)  # both are told apart
+    _drive(made)
+    first = len(made.plan.experiences[0].test_indices)
+    each = _predicting(made) if image * first <= _STEP_SECONDS else image
+
+    def again(hear: events.Listener) -> StreamSimulation:
+        fresh = build(spec, cell.plan, source, hear, None, cell.strategy)
+        assert isinstance(fresh, StreamSimulation)
+        return fresh
+
+    trained = pace.base_seconds + _ending(again, made.plan)
+    trained += (pace.train_seconds(made.total_samples) - pace.base_seconds) * _growth(again, made.plan, step)
+    trained += _consolidating(again, capacity, _points(made.plan, cell.spec.eval_every))
+    return Pilot(capacity, trained, judged * each)
+
+
+def _drive(made: StreamSimulation | EpisodeSimulation) -> None:
+    with contextlib.suppress(_Enough):
+        drive(made)
+
+
+def _enough(*of: object) -> None:
+    raise _Enough
+
+
+def _after(signs: int) -> events.Listener:
+    """Stops a run at so many signs of life: the first batch, then every tenth of a second."""
+    left = signs
+
+    def hear(event: events.Event) -> None:
+        nonlocal left
+        left -= isinstance(event, events.Progressed)
+        if left == 0:
+            raise _Enough
+
+    return hear
+
+
+def _one_image(made: StreamSimulation | EpisodeSimulation, source: SharedSource) -> float:
+    """Seconds that one image takes on its way through the network, the second time."""
+    image = torch.tensor(source.train_images[:1], device=made.strategy.setting.device)
+    began = 0.0
+    for _ in range(2):
+        began = time.perf_counter()
+        made.strategy.features_of(image)
+    return time.perf_counter() - began
+
+
+def _largest_batch(made: StreamSimulation | EpisodeSimulation) -> int:
+    """Images of a step: of the stream, of a base session, or of episodes."""
+    base = made.strategy.setting.base.batch_size if made.strategy.base is not None else 1
+    if isinstance(made, EpisodeSimulation):
+        episodes = made.plan.train
+        return max(base, made.batch_size * (len(episodes.support_slots) + len(episodes.query_slots)))
+    return max(base, made.batch_size)
+
+
+def _ending(again: Again, plan: StreamPlan) -> float:
+    """Seconds of what a strategy does at the ends of all experiences: a part for each, a part a sample."""
+    probe = again(_after(1))
+    if type(probe.strategy).end_experience is Strategy.end_experience or not plan.shows_boundaries:
+        return 0.0
+    took = []
+    for count in (_FEW[0], *_FEW):  # the first is slower for being the first
+        fresh = again(_after(1))
+        vars(fresh)["view"] = partial(_cut, fresh.view(0), count)
+        _drive(fresh)
+        began = time.perf_counter()
+        fresh.end(0)
+        took.append(time.perf_counter() - began)
+    few, more = took[1:]
+    each = max(0.0, (more - few) / (_FEW[1] - _FEW[0]))
+    fixed = max(0.0, few - each * _FEW[0])
+    return sum(fixed + each * len(experience.indices) for experience in plan.experiences)
+
+
+def _growth(again: Again, plan: StreamPlan, step: float) -> float:
+    """How much longer a step takes on the average than in the first experience (1: no longer).
+
+    By the first experiences, a few batches each; a strategy may do more the more experiences there were.
+    """
+    fresh = again(lambda event: None)
+    shown = len(plan.experiences[:_EXPERIENCES])
+    cost = step * fresh.batch_size * _BATCHES * shown
+    if not plan.shows_boundaries or shown < 3 or cost > _STEP_SECONDS or fresh.strategy.base is not None:
+        return 1.0
+    took: list[list[float]] = [[] for _ in range(shown)]
+    observe = fresh.observe
+
+    def timed(learn: Callable[[], Mapping[str, Tensor]]) -> None:
+        began = time.perf_counter()
+        observe(learn)
+        took[fresh.progress.segment].append(time.perf_counter() - began)
+
+    vars(fresh)["observe"] = timed
+    fresh.strategy.train_mode(True)
+    for number in range(shown):
+        fresh.progress.segment, fresh.progress.offset = number, 0
+        order = fresh.order(plan.experiences[number].indices[: _BATCHES * fresh.batch_size])
+        fresh.begin(number)
+        for begin in range(0, len(order), fresh.batch_size):
+            fresh.learn(order[begin : begin + fresh.batch_size], order[:0])
+        vars(fresh)["view"] = partial(_cut, fresh.view(number), _FEW[0])
+        fresh.end(number)
+        vars(fresh).pop("view")
+    each = [float(np.median(seconds)) for seconds in took]
+    slope = (each[-1] - each[1]) / (shown - 2)
+    later = [
+        each[n] if n < shown else each[-1] + slope * (n - shown + 1) for n in range(len(plan.experiences))
+    ]
+    sizes = np.array([len(experience.indices) for experience in plan.experiences])
+    grown = float((sizes * np.maximum(later, each[0])).sum() / sizes.sum() / each[0])
+    return grown if grown > 1.5 else 1.0  # less than that may be chance
+
+
+def _cut(view: View, count: int, number: int) -> View:
+    """The first experience, of so many samples from all over it."""
+    every = max(1, len(view) // count)
+    return dataclasses.replace(view, indices=view.indices[::every][:count])
+
+
+def _consolidating(again: Again, capacity: int, points: Sequence[int]) -> float:
+    """Seconds of what a strategy does before all evaluations, in proportion to the exemplars it has then."""
+    fresh = again(_after(2))
+    if type(fresh.strategy).consolidate is Strategy.consolidate:
+        return 0.0
+    _drive(fresh)
+    began = time.perf_counter()
+    fresh.strategy.consolidate()
+    took = time.perf_counter() - began
+    held = sum(len(buffer) for buffer in fresh.strategy.account.buffers)
+    if not held:
+        return took * len(points)
+    return took / held * sum(min(capacity, point) for point in points)
+
+
+def _points(plan: StreamPlan, eval_every: int) -> list[int]:
+    """After how many samples a run is evaluated."""
+    ends = np.cumsum([len(experience.indices) for experience in plan.experiences])
+    points = set(ends.tolist())
+    if plan.kind == "online":
+        past = plan.points == "past"
+        points |= set(range(eval_every + past, int(ends[-1]) + 1, eval_every))
+    return sorted(points)
 
 
 def expected_predictions(
@@ -123,10 +291,7 @@ def expected_predictions(
 ) -> int:
     """Test samples to be predicted in a whole run, over all its evaluation points."""
     ends = np.cumsum([len(experience.indices) for experience in plan.experiences])
-    points = set(ends.tolist())
-    if plan.kind == "online":
-        past = plan.points == "past"
-        points |= set(range(eval_every + past, int(ends[-1]) + 1, eval_every))
+    points = _points(plan, eval_every)
     served = labels_at(train_labels, plan.stream)
     first = np.full(plan.num_classes, len(served))
     arrived, place = np.unique(served, return_index=True)
@@ -141,7 +306,6 @@ def expected_predictions(
 
 def _predicting(simulation: StreamSimulation) -> float:
     """Seconds of predicting one test sample of the classes seen so far."""
-    simulation.strategy.consolidate()
     simulation.strategy.train_mode(False)
     began = time.perf_counter()
     evaluation = simulation.evaluator.evaluate(simulation.strategy, 0, (), False, 1, simulation.neighbours)
