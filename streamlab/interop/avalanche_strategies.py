@@ -41,6 +41,7 @@ _OURS = frozenset(
     "eval_every peval_mode feature_extractor classifier buffer_transform verbose base_kwargs kwargs".split()
 )
 _SIZES = ("mem_size", "memory_size")
+_ROOM = 256 << 20  # bytes
 _EXEMPLARS = ("x_memory", "memory_x")
 
 
@@ -56,6 +57,7 @@ class AvalancheStrategy(Strategy):
         self.body = _Body(self.net)
         self.served, self.largest = 0, 1
         self.classes_by_experience: list[list[int]] = []
+        self.shelf = _Shelf()
         if isinstance(self.optimizer, SGD):
             config = self.setting.optimizer
             self.optimizer = torch.optim.SGD(
@@ -87,9 +89,8 @@ class AvalancheStrategy(Strategy):
     def _experience(self, batch: Batch) -> Any:
         """Samples as an experience of theirs, which knows what their benchmarks' experiences know."""
         make = library("avalanche.benchmarks.scenarios.dataset_scenario").DatasetExperience
-        images = Images(self.net.scaled(batch.images), batch.label_list, 1.0, 0.0, ahead=True)
         number = len(self.classes_by_experience)
-        experience = make(dataset=dataset_of(images))
+        experience = make(dataset=self.shelf.put(self.net.scaled(batch.images), batch.label_list))
         library("avalanche.benchmarks.scenarios.generic_scenario").EagerCLStream("train", [experience])
         experience.current_experience = number
         known = {label for classes in self.classes_by_experience for label in classes}
@@ -121,6 +122,34 @@ class AvalancheStrategy(Strategy):
         super().train_mode(training)
         if self.theirs is not None:
             self.theirs.model.train(training)
+
+
+class _Shelf:
+    """What was served, in data sets of theirs with room for many batches, each of which is a part of one.
+
+    Theirs joins the data sets of all that a buffer holds at every step: parts of one data set join to a list
+    of numbers, where a data set a batch would be walked through sample by sample.
+    """
+
+    def __init__(self) -> None:
+        self.used = self.room = 0
+        self.images: Any = None
+        self.dataset: Any = None
+
+    def put(self, images: Tensor, labels: list[int]) -> Any:
+        """Scaled images (n, C, H, W) and their labels, as a data set of theirs."""
+        if self.used + len(labels) > self.room:
+            each = images[0].numel() * images.element_size()
+            self.used, self.room = 0, max(len(labels), _ROOM // each)
+            empty = images.new_zeros((self.room, *images.shape[1:]))
+            self.images = Images(empty, [0] * self.room, 1.0, 0.0, ahead=True)
+            self.dataset = dataset_of(self.images)
+        end = self.used + len(labels)
+        self.images.images[self.used : end] = images
+        self.images.targets[self.used : end] = labels
+        part = self.dataset.subset(list(range(self.used, end)))
+        self.used = end
+        return part
 
 
 class AvalancheAccount(Account):
@@ -199,7 +228,7 @@ class AvalancheAccount(Account):
 
     def attributes(self, everything: bool = False) -> dict[str, Any]:
         held = super().attributes(everything)
-        return {name: value for name, value in held.items() if name not in ("theirs", "body")}
+        return {name: value for name, value in held.items() if name not in ("theirs", "body", "shelf")}
 
     def put_state(self, plain: Any, tensors: dict[str, Tensor], device: torch.device | None = None) -> None:
         super().put_state(plain, tensors, device)
