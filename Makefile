@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DATA ?= $(or $(STREAMLAB_DATA),$(HOME)/.cache/streamlab/data)
 
-.PHONY: demo test setup slow lint docs bench data clean
+.PHONY: demo test setup slow attack lint docs bench data clean
 
 demo: setup
 	$(BIN)/streamlab run
@@ -31,6 +31,11 @@ $(READY): pyproject.toml constraints.txt Makefile
 # What is slow but must hold: the long kill chain and the like.
 slow: setup
 	$(BIN)/python -m pytest -m slow
+
+# For as long as it is given: damaged folders, malformed recipes, harmful files; goes on where it was left.
+SECONDS ?= 600
+attack: setup
+	$(BIN)/python tests/robustness/attack.py --seconds $(SECONDS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -42,6 +42,10 @@ def main() -> None:
         if debug:
             raise
         fail(str(error))
+    except OSError as error:
+        if debug or error.filename is None:
+            raise
+        fail(str(StreamlabError(f"{error.filename}: {error.strerror}")))
 
 
 def fail(message: str) -> NoReturn:

@@ -27,6 +27,9 @@ RECORDABLE = {
 }
 
 
+_MOST = {"batch_size": 1_000_000, "updates_per_batch": 10_000, "epochs": 1_000_000}
+
+
 @dataclass(frozen=True)
 class StreamConfig:
     """How a stream is served to every strategy: the same batches for all.
@@ -42,6 +45,8 @@ class StreamConfig:
         for name, value in vars(self).items():
             if value is not None:
                 at_least("stream", name, value, 1)
+                if value > _MOST[name]:
+                    raise StreamlabError(f"stream: {name} is {value}, and must be at most {_MOST[name]:,}")
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_LONGEST = 1000  # letters of a sentence
+
 
 class StreamlabError(Exception):
-    """A user's or a plugin's mistake: what is wrong, where, and what would be right."""
+    """A user's or a plugin's mistake: what is wrong, where, and what would be right.
+
+    Told in one line: what does not print is escaped, and the middle of a very long sentence left out.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(sentence.split("\n")))
+        if len(line) > _LONGEST:
+            line = f"{line[: _LONGEST - 300]} … {line[-290:]}"
+        super().__init__(line)
 
 
 class BudgetExceeded(StreamlabError):

@@ -59,6 +59,8 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
         raise StreamlabError(
             f"{folder} is in use by another streamlab command; wait for it, or stop it"
         ) from None
+    except OSError as error:
+        raise StreamlabError(f"{folder} cannot be held: {folder / '.lock'}: {error.strerror}") from None
     try:
         yield
     finally:

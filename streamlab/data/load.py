@@ -18,6 +18,8 @@ from .source import Source
 def data_folder(given: str | None = None) -> Path:
     """Where downloaded sources lie: `--data`, else STREAMLAB_DATA, else the user's cache."""
     chosen = given or os.environ.get("STREAMLAB_DATA")
+    if chosen and "\0" in chosen:
+        raise StreamlabError(f"--data is {chosen!r}, which is no path")
     return Path(chosen) if chosen else cache_folder() / "data"
 
 

@@ -8,6 +8,7 @@ otherwise is converted where that is unmistakable, and said; else it is refused.
 from __future__ import annotations
 
 import math
+import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -66,12 +67,38 @@ def _read(path: Path) -> Arrays:
     if not zipfile.is_zipfile(path):
         raise CorruptFile(f"{path} cannot be read: it is no npz archive, or not whole")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except ValueError:
-        raise CorruptFile(f"{path} has arrays of Python objects, which are not read") from None
-    except (OSError, zipfile.BadZipFile) as error:
-        raise CorruptFile(f"{path} cannot be read: {error}") from None
+        with zipfile.ZipFile(path) as archive:
+            members = [one for one in archive.infolist() if one.filename.endswith(".npy")]
+            room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+            needed = sum(one.file_size for one in members)
+            if needed > room:
+                raise CorruptFile(
+                    f"{path} unpacks to {needed / 2**30:.0f} GiB, and the machine has {room / 2**30:.0f}"
+                )
+            return {one.filename.removesuffix(".npy"): _member(path, archive, one) for one in members}
+    except StreamlabError:
+        raise
+    except Exception as error:  # whatever an archive that is damaged, or made to harm, leads to
+        raise CorruptFile(f"{path} cannot be read: {error or type(error).__name__}") from None
+
+
+def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
+    """One array, once its header is seen to say what there is; raises CorruptFile where it does not."""
+    if member.flag_bits & 1:
+        raise CorruptFile(f"{path} is encrypted, and is not read")
+    name = member.filename
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        form = np.lib.format
+        read = form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0
+        shape, _, dtype = read(file)
+        if dtype.hasobject:
+            raise CorruptFile(f"{path} has arrays of Python objects, which are not read")
+        if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != member.file_size - file.tell():
+            raise CorruptFile(f"{path}: {name} says that it has the shape {shape}, and its size is another")
+    with archive.open(member) as file:
+        found: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+        return found
 
 
 def _pair(path: Path, arrays: Arrays, long: str, short: str) -> Arrays:

@@ -21,6 +21,7 @@ _RULE = re.compile(r"(?:(\d+)x(\d+)|(\d+))(?:,(\d+))?(?:,(bilinear|bicubic))?(,w
 _GREY = ("1", "L", "LA", "La")
 _DEEP = "I;16"  # and its byte orders
 _ORIENTATION = 0x0112
+_LARGEST = 8192  # pixels a side that a picture is brought to
 _SIDEWAYS = (5, 6, 7, 8)
 
 
@@ -45,10 +46,10 @@ class Rule:
         the end.
         """
         match = _RULE.fullmatch(text)
-        if not match or any(number and int(number) == 0 for number in match.groups()[:4]):
+        if not match or any(number and not 0 < int(number) <= _LARGEST for number in match.groups()[:4]):
             raise StreamlabError(
                 f"{where}: after @ stands a size: 32 (shorter side 32, and the 32x32 in the middle), "
-                f"256,224 (shorter side 256, then 224x224), or 32x32 (stretched)"
+                f"256,224 (shorter side 256, then 224x224), or 32x32 (stretched), {_LARGEST} at most"
             )
         high, wide, shorter, crop, interpolation, whole = match.groups()
         if shorter:
@@ -160,7 +161,7 @@ def header(path: Picture) -> Header:
             if picture.getexif().get(_ORIENTATION) in _SIDEWAYS:
                 width, height = height, width
             return Header((height, width), picture.mode in _GREY or picture.mode.startswith(_DEEP))
-    except (OSError, ValueError, SyntaxError) as error:
+    except Exception as error:  # whatever a decoder of Pillow's makes of what it is given
         raise _unreadable(path, error) from None
 
 
@@ -187,12 +188,12 @@ def pixels(path: Picture, rule: Rule, grey: bool) -> Pixels:
             plain, converted = _plain(picture, "L" if grey else "RGB", path)
             whole = rule.whole_of(plain)
             middle = rule.middle_of(whole)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise _unreadable(path, error) from None
+    except CorruptFile:
+        raise
     except StreamlabError as error:
-        if isinstance(error, CorruptFile):
-            raise
         raise StreamlabError(f"{path}: {error}") from None
+    except Exception as error:
+        raise _unreadable(path, error) from None
     return Pixels(_planes(middle), _planes(whole), converted)
 
 

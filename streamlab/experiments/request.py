@@ -38,6 +38,9 @@ class AskedScenario:
     stream: Mapping[str, Any] = field(default_factory=dict)
 
 
+_LARGEST_RECIPE, _MOST_SEEDS = 1 << 24, 10_000  # bytes; runs of a row
+
+
 @dataclass(frozen=True)
 class Request:
     """A grid of runs; the defaults are the quickstart. Raises StreamlabError for what cannot be meant.
@@ -86,6 +89,8 @@ class Request:
             raise StreamlabError(f"--seeds is {self.seeds}, and must be at least 1")
         if self.eval_every is not None and self.eval_every < 1:
             raise StreamlabError(f"--eval-every is {self.eval_every}, and must be at least 1")
+        if self.seeds > _MOST_SEEDS:
+            raise StreamlabError(f"--seeds is {self.seeds}, and must be at most {_MOST_SEEDS:,}")
         at_least("compare", "tune", self.tune, 0)
         at_least("compare", "per_gpu", self.per_gpu, 1)
         at_least("compare", "patience", self.patience, 0)
@@ -145,7 +150,12 @@ def read_recipe(path: Path) -> dict[str, Any]:
     field.
     """
     try:
+        if path.is_file() and path.stat().st_size > _LARGEST_RECIPE:
+            raise StreamlabError(f"recipe {path} has {path.stat().st_size:,} bytes, and is no recipe")
         content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, RecursionError) as error:
+        what = "is no text in UTF-8" if isinstance(error, UnicodeDecodeError) else "is nested too deeply"
+        raise StreamlabError(f"recipe {path} {what}") from None
     except OSError as error:
         raise StreamlabError(f"recipe {path} cannot be read: {error.strerror}") from None
     except tomllib.TOMLDecodeError as error:

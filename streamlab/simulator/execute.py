@@ -70,16 +70,15 @@ def execute(
                     raise StreamlabError(_left(changed))
                 emit(_finish(simulation, folder))
         return Executed(complete=True, clean=True)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        message = f"{label}: the disk is full at {path}; free some space and resume"
     except StreamlabError as error:
         message = _sentence(label, str(error), simulation)
     except Exception as error:
-        where = _own_line(error)
-        message = _sentence(label, f"raised {type(error).__name__}: {error} ({where})", simulation)
-        _keep_traceback(folder)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            message = f"{label}: the disk is full at {path}; free some space and resume"
+        else:
+            where = _own_line(error)
+            message = _sentence(label, f"raised {type(error).__name__}: {error} ({where})", simulation)
+            _keep_traceback(folder)
     finally:
         folder.close_log()
     if changed and _left(changed) not in message:
