@@ -102,7 +102,7 @@ class ModelSurgery(Strategy):
         self.adapters = BranchSets(transformer, self.options.width)
         self.gaussians = Gaussians(classes, self.size, device)
         self.first_means = torch.zeros(classes, self.size, device=device)
-        self.before = self.gaussians.means[:0]  # of the classes of earlier sessions
+        self.before = torch.zeros(0, self.size, device=device)  # means of earlier sessions' classes
         self.session = torch.full((classes,), -1, dtype=torch.int64, device=device)
         self.optimizer = self.make_optimizer(self.trained_parameters())
 

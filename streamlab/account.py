@@ -15,7 +15,8 @@ from .config import Budget, readable_bytes
 from .errors import StreamlabError
 from .memory.buffer import Buffer
 from .memory.ledger import Ledger, measure
-from .memory.state import StateReader, StateWriter, walk
+from .memory.state import StateWriter, walk
+from .memory.state_reader import StateReader
 from .needs import Needs
 from .setting import Setting
 

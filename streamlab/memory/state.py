@@ -1,16 +1,14 @@
-"""One walk over an object's attributes: it finds what is held, and takes it down and up again.
+"""One walk over an object's attributes: it finds what is held, and takes it down.
 
-`walk` yields every tensor and every buffer for the ledger; `take` turns state into plain values plus named
-tensors for a checkpoint; `put` rebuilds it inside a new instance, grown heads and teachers
-included. Nothing is pickled: an object is its class's name (already imported) and its attributes.
+`walk` yields every tensor and every buffer for the ledger; StateWriter turns state into plain values plus
+named tensors for a checkpoint; what rebuilds it is in state_reader.py. Nothing is pickled: an object is its
+class's name (already imported) and its attributes.
 """
 
 from __future__ import annotations
 
-import inspect
-import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -19,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import CorruptFile, StreamlabError
-from .values import ARRAYS, BY_NAME, CONTAINERS, KEPT
+from ..errors import StreamlabError
+from .values import ARRAYS, CONTAINERS, KEPT
 
 Plain = Any
-_PLAIN = (type(None), bool, int, float, str)
+PLAIN = (type(None), bool, int, float, str)
 LEAVES = (Tensor, np.ndarray, bytes, bytearray)
 _CLOSED = (type, torch.optim.Optimizer, np.random.Generator, torch.Generator)  # the walk goes past these
 _MODULE_BOOKKEEPING = frozenset(name for name in vars(nn.Module()) if "hook" in name) | {
@@ -42,7 +40,7 @@ class Held:
     kind: str | None
 
 
-def _attributes(thing: object) -> dict[str, Any]:
+def attributes_of(thing: object) -> dict[str, Any]:
     """What an object holds under names, less what its class calls transient (it can be made anew)
     and, for modules, less torch's own bookkeeping."""
     held = dict(vars(thing)) if hasattr(thing, "__dict__") else {}
@@ -65,7 +63,7 @@ def walk(value: Any, path: str = "", kind: str | None = None, seen: set[int] | N
     entered: what they hold is reported beside the ledger.
     """
     seen = set() if seen is None else seen
-    if isinstance(value, _PLAIN) or id(value) in seen:
+    if isinstance(value, PLAIN) or id(value) in seen:
         return
     seen.add(id(value))
     if isinstance(value, LEAVES):
@@ -76,7 +74,7 @@ def walk(value: Any, path: str = "", kind: str | None = None, seen: set[int] | N
             kind = claimed
             yield Held(path, value, kind)
         for name, child in _children(value):
-            if not isinstance(child, _PLAIN):
+            if not isinstance(child, PLAIN):
                 yield from walk(child, f"{path}.{name}" if path else name, kind, seen)
 
 
@@ -85,7 +83,7 @@ def _children(value: Any) -> list[tuple[str, Any]]:
         return [(str(name), child) for name, child in value.items()]
     if isinstance(value, (list, tuple, set, frozenset, deque)):
         return [(str(number), child) for number, child in enumerate(value)]
-    return list(_attributes(value).items())
+    return list(attributes_of(value).items())
 
 
 def _is_given(value: Any) -> bool:
@@ -97,8 +95,9 @@ class StateWriter:
     """Takes state down: `plain(value)` is JSON, tensors go to `tensors` by their path (net.head.weight).
 
     A tensor reachable twice (a parameter and its optimizer's) is stored once and comes back as
-    one; a view of a bigger tensor is stored as what it shows. leave_out: objects of these classes are not
-    taken down, and stay as they are where the state is put.
+    one; a view of a bigger tensor is stored as what it shows, and two tensors of one memory are refused. A
+    gradient is no state. leave_out: objects of these classes are not taken down, and stay as they are where
+    the state is put.
     """
 
     def __init__(self, leave_out: tuple[type, ...] = ()) -> None:
@@ -106,6 +105,7 @@ class StateWriter:
         self._leave_out = leave_out
         self._known: dict[int, int] = {}
         self._objects: list[Any] = []  # keeps ids valid while taking
+        self._memory: dict[int, str] = {}  # whose it is
 
     def _number(self, value: Any) -> tuple[int, bool]:
         if id(value) in self._known:
@@ -116,7 +116,7 @@ class StateWriter:
 
     def plain(self, value: Any, path: str) -> Plain:
         """The JSON form of `value`; raises StreamlabError, by `path`, for what has none."""
-        if type(value) in _PLAIN:
+        if type(value) in PLAIN:
             return value
         if isinstance(value, np.generic) and value.dtype.kind in "biuf":
             return {"type": "number", "dtype": value.dtype.str, "value": value.item()}
@@ -159,6 +159,10 @@ class StateWriter:
                 raise StreamlabError(
                     f"{path} is an array of {value.dtype}, which no checkpoint can hold; use one of numbers"
                 )
+            owner = value
+            while isinstance(owner.base, np.ndarray):
+                owner = owner.base
+            self._claim(owner.__array_interface__["data"][0] if value.size else 0, path)
             name = self._keep(torch.from_numpy(np.array(value, order="C")), path)
             return {"type": "array", "tensor": name, "shape": list(value.shape)}
         if type(value) is dict:
@@ -188,8 +192,8 @@ class StateWriter:
         self._refuse(value, path)
         attributes = {
             name: self.plain(child, f"{path}.{name}")
-            for name, child in _attributes(value).items()
-            if not (isinstance(value, nn.Module) and _is_function(child))
+            for name, child in attributes_of(value).items()
+            if not (isinstance(value, nn.Module) and is_function(child))
         }
         return {"type": "object", "class": _name(value), "attributes": attributes}
 
@@ -210,6 +214,7 @@ class StateWriter:
 
     def _tensor(self, value: Tensor, path: str) -> dict[str, Plain]:
         dense = value.detach()
+        self._claim(dense.untyped_storage().data_ptr() if dense.numel() else 0, path)
         name = self._keep(dense, path)
         strides = list(dense.stride()) if _is_permuted(dense) else None
         return {
@@ -219,6 +224,15 @@ class StateWriter:
             "requires_grad": value.requires_grad,
             "device": str(value.device),
         }
+
+    def _claim(self, memory: int, path: str) -> None:
+        """Raise StreamlabError where something else lies in this memory (0: none)."""
+        if memory and memory in self._memory:
+            raise StreamlabError(
+                f"{path} and {self._memory[memory]} are views of the same values, which would come back from "
+                f"a checkpoint apart; keep one of them, or a copy (.clone())"
+            )
+        self._memory[memory] = path
 
     def _keep(self, value: Tensor, path: str) -> str:
         """Under its path, as a module's `state_dict` would call it; a number follows where two have one."""
@@ -238,157 +252,9 @@ def _is_permuted(value: Tensor) -> bool:
     )
 
 
-def _is_function(value: Any) -> bool:
+def is_function(value: Any) -> bool:
     return callable(value) and not isinstance(value, (nn.Module, Tensor, type))
 
 
 def _name(value: Any) -> str:
     return f"{type(value).__module__}:{type(value).__qualname__}"
-
-
-class StateReader:
-    """Puts state back: the inverse of StateWriter, into fresh memory and where possible in place."""
-
-    def __init__(self, tensors: dict[str, Tensor], device: torch.device | None = None) -> None:
-        """device: where tensors come to lie (None: where they lay)."""
-        self._tensors, self._device = tensors, device
-        self._known: dict[int, Any] = {}
-
-    def value(self, plain: Plain, current: Any = None) -> Any:
-        """The value that `plain` describes; `current` is filled where it is the same kind of object."""
-        if type(plain) in _PLAIN:
-            return plain
-        kind = plain["type"]
-        if kind == "left out":
-            return self._remember(plain, current)
-        if kind == "again":
-            return self._known[plain["id"]]
-        if kind in ("tuple", "frozenset"):
-            return (tuple if kind == "tuple" else frozenset)(self._members(plain, current))
-        if kind == "number":
-            return np.dtype(plain["dtype"]).type(plain["value"])
-        if kind == "enum":
-            return _class(plain["class"], Enum)[plain["member"]]
-        if kind == "dtype":
-            return getattr(torch, plain["value"].removeprefix("torch."))
-        if kind == "device":
-            return self._device or torch.device(plain["value"])
-        if kind == "Size":
-            return torch.Size(plain["value"])
-        return self._makers()[kind](plain, current)
-
-    def _makers(self) -> dict[str, Callable[[Plain, Any], Any]]:
-        return {
-            "tensor": self._tensor,
-            "parameter": self._tensor,
-            "array": self._array,
-            "list": self._list,
-            "set": self._set,
-            "kept": self._kept,
-            "dict": self._dict,
-            "numpy generator": self._numpy_generator,
-            "torch generator": self._torch_generator,
-            "optimizer": self._optimizer,
-            "object": self._object,
-        }
-
-    def _remember(self, plain: Plain, value: Any) -> Any:
-        self._known[plain["id"]] = value
-        return value
-
-    def _members(self, plain: Plain, current: Any) -> Iterator[Any]:
-        items = plain["items"]
-        old = (
-            current
-            if isinstance(current, (list, tuple)) and len(current) == len(items)
-            else [None] * len(items)
-        )
-        return (self.value(item, before) for item, before in zip(items, old, strict=True))
-
-    def _list(self, plain: Plain, current: Any) -> list[Any]:
-        made: list[Any] = self._remember(plain, [])
-        made.extend(self._members(plain, current))
-        return made
-
-    def _set(self, plain: Plain, current: Any) -> set[Any]:
-        made: set[Any] = self._remember(plain, set())
-        made.update(self._members(plain, None))
-        return made
-
-    def _kept(self, plain: Plain, current: Any) -> Any:
-        return self._remember(plain, BY_NAME[plain["kind"]].make(self.value(plain["held"])))
-
-    def _tensor(self, plain: Plain, current: Any) -> Tensor:
-        stored = self._tensors[plain["tensor"]]
-        fresh = torch.empty(stored.shape, dtype=stored.dtype, device=self._device or plain["device"])
-        if plain["strides"] is not None:
-            fresh = fresh.contiguous(memory_format=torch.channels_last)
-        fresh.copy_(stored)
-        needs_gradient = plain["requires_grad"]
-        is_parameter = plain["type"] == "parameter"
-        made = nn.Parameter(fresh, needs_gradient) if is_parameter else fresh.requires_grad_(needs_gradient)
-        self._remember(plain, made)
-        return made
-
-    def _array(self, plain: Plain, current: Any) -> Any:
-        stored = self._tensors[plain["tensor"]].numpy().reshape(plain["shape"])
-        return self._remember(plain, np.array(stored))
-
-    def _dict(self, plain: Plain, current: Any) -> Any:
-        result: dict[Any, Any] = self._remember(plain, {})
-        old = current if isinstance(current, dict) else {}
-        for key, child in plain["pairs"]:
-            name = self.value(key)
-            result[name] = self.value(child, old.get(name))
-        return result
-
-    def _numpy_generator(self, plain: Plain, current: Any) -> Any:
-        state = self.value(plain["state"])
-        bits = getattr(np.random, state["bit_generator"])()
-        bits.state = state
-        return self._remember(plain, np.random.Generator(bits))
-
-    def _torch_generator(self, plain: Plain, current: Any) -> Any:
-        result = torch.Generator(plain["device"])
-        result.set_state(self._tensors[plain["tensor"]].clone())
-        return self._remember(plain, result)
-
-    def _optimizer(self, plain: Plain, current: Any) -> Any:
-        groups = self.value(plain["groups"])
-        cls = _class(plain["class"], torch.optim.Optimizer)
-        taken = inspect.signature(cls.__init__).parameters  # torch's AdamW keeps a default that it refuses
-        defaults = self.value(plain["defaults"])
-        result = cls(groups, **{name: value for name, value in defaults.items() if name in taken})
-        for parameter, state in plain["state"]:
-            result.state[self.value(parameter)] = self.value(state)
-        return self._remember(plain, result)
-
-    def _object(self, plain: Plain, current: Any) -> Any:
-        cls = _class(plain["class"], object)
-        if type(current) is cls:
-            result = current
-        else:
-            result = cls.__new__(cls)
-            if isinstance(result, nn.Module):
-                nn.Module.__init__(result)
-        self._remember(plain, result)
-        old = _attributes(result)
-        gone = old.keys() - plain["attributes"].keys()
-        for name in gone:
-            if not _is_function(old[name]):
-                object.__delattr__(result, name)
-        for name, child in plain["attributes"].items():
-            # Past any __setattr__: frozen dataclasses and modules are filled as they were taken.
-            object.__setattr__(result, name, self.value(child, old.get(name)))
-        return result
-
-
-def _class(name: str, parent: type) -> Any:
-    """The class of this name in a module that is imported already; none is imported for it."""
-    module, _, path = name.partition(":")
-    found: Any = sys.modules.get(module)
-    for part in path.split("."):
-        found = getattr(found, part, None)
-    if not (isinstance(found, type) and issubclass(found, parent)):
-        raise CorruptFile(f"the checkpoint names {name}, which is not a class of this run")
-    return found

@@ -27,7 +27,8 @@ from ..augmentation.views import view
 from ..config import at_least, within
 from ..data.split import Split
 from ..errors import StreamlabError
-from ..memory.state import StateReader, StateWriter
+from ..memory.state import StateWriter
+from ..memory.state_reader import StateReader
 from ..nets.network import Network
 from ..nets.optimizer import Optimizer, build_optimizer, parameters_of, scale_rate
 from ..randomness import Draws, global_randomness, key, seed_torch

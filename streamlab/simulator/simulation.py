@@ -21,6 +21,7 @@ from ..config import Budget, StreamConfig
 from ..errors import CorruptFile, StreamlabError
 from ..evaluation.evaluator import CACHE_BYTES
 from ..memory.ledger import check_budget
+from ..memory.outside import changed, outside
 from ..randomness import key, put_host_state, seed_torch, take_host_state
 from ..runs.checkpoints import Checkpoint, checkpoints, patience, save_checkpoint
 from ..runs.folder import RunFolder
@@ -120,6 +121,7 @@ class Simulation:
         self._random_base = key(self.seed, "step")
         self._sign_of_life = self._next_checkpoint = 0.0
         self._process = os.getpid()
+        self._outside = outside(type(strategy), Strategy)
 
     def restore(self) -> None:
         """Take up the newest whole checkpoint, if there is one."""
@@ -227,6 +229,7 @@ class Simulation:
         """Write the state that a killed run goes on from."""
         assert self.folder is not None
         self.only_here()
+        self._check_outside()
         self.flush_numbers()
         self.progress.log_length, self.progress.log_seal = self.folder.log_length(), self.folder.log_seal()
         self.progress.host_random = take_host_state()
@@ -238,6 +241,15 @@ class Simulation:
         """Where a plugin has forked, its second process ends before it writes or tells anything."""
         if os.getpid() != self._process:
             os._exit(0)
+
+    def _check_outside(self) -> None:
+        """Raise StreamlabError where what no checkpoint keeps has changed since the run began."""
+        name = changed(self._outside, outside(type(self.strategy), Strategy))
+        if name is not None:
+            raise StreamlabError(
+                f"{name} has changed since the run began, and no checkpoint keeps it; make it an attribute "
+                f"of the instance (self.…)"
+            )
 
     def emit(self, event: events.Event) -> None:
         """Log an event, and tell it."""

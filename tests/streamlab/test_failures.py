@@ -13,6 +13,7 @@ import streamlab
 from streamlab.batch import Batch
 from streamlab.data.source import Source
 from streamlab.errors import StreamlabError
+from streamlab.runs.folder import RunFolder
 from streamlab.strategy import Strategy
 
 HEAD = """\
@@ -170,3 +171,30 @@ def test_a_budget_in_bytes_becomes_exemplars(tmp_path: Path, tiny: Source) -> No
     resources = experiment.runs[0].result["resources"]
     assert resources["exemplars"] == (80000 - 72728) // (64 + 8)
     assert resources["held_bytes"] <= 80000
+
+
+OUTSIDE = {
+    "type(self).count = getattr(type(self), 'count', 0) + 1": "Broken.count",
+    "type(self).table.append(1)": "Broken.table",
+    "SEEN.update(a=len(SEEN), **{str(len(SEEN)): 1})": "SEEN of its module",
+    "WEIGHTS.add_(1)": "WEIGHTS of its module",
+    "globals().update(NUMBER=globals().get('NUMBER', 0) + 1)": "NUMBER of its module",
+    "DRAWS.random()": "DRAWS of its module",
+}
+
+
+@pytest.mark.parametrize("line", OUTSIDE)
+def test_what_changes_outside_the_instance_is_refused_at_the_first_checkpoint(
+    line: str, tiny: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STREAMLAB_CHECKPOINT_SECONDS", "0")
+    head = HEAD.replace(
+        "class Broken(Strategy):",
+        "import random\nSEEN, WEIGHTS, DRAWS = {}, torch.zeros(3), random.Random(0)\n\n"
+        "class Broken(Strategy):\n    table = []",
+    )
+    (tmp_path / "broken.py").write_text(head + f"    def remember(self, batch):\n        {line}\n")
+    grid = resolved(tiny, str(tmp_path / "broken.py"))
+    carry_on(grid, tmp_path / "out")
+    failure = RunFolder(tmp_path / "out" / grid.cells[0].folder).failure or ""
+    assert f"{OUTSIDE[line]} has changed since the run began, and no checkpoint keeps it" in failure

@@ -26,7 +26,8 @@ from streamlab.errors import BudgetExceeded, CorruptFile, StreamlabError
 from streamlab.memory import BalancedBuffer, Buffer, HerdedBuffer, ReservoirBuffer
 from streamlab.memory.ledger import check_budget, measure
 from streamlab.memory.policies import POLICIES
-from streamlab.memory.state import StateReader, StateWriter
+from streamlab.memory.state import StateWriter
+from streamlab.memory.state_reader import StateReader
 from streamlab.nets.network import frozen_copy
 
 CPU = torch.device("cpu")
@@ -391,3 +392,29 @@ def test_a_checkpoint_cannot_name_a_class_that_is_not_imported() -> None:
     plain = {"id": 0, "type": "object", "class": "not.imported:Thing", "attributes": {}}
     with pytest.raises(CorruptFile, match="which is not a class of this run"):
         StateReader({}).value(plain)
+
+
+ROWS, GRID = torch.arange(6.0), np.arange(6.0)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"rows": ROWS, "first": ROWS[:2]},
+        {"rows": ROWS, "turned": ROWS.view(2, 3).T},
+        {"parameter": nn.Parameter(ROWS), "bare": ROWS},
+        {"grid": GRID, "part": GRID[::2]},
+        {"grid": GRID, "tensor": torch.from_numpy(GRID)},
+    ],
+    ids=["a part", "a view", "a parameter's data", "an array's part", "an array as a tensor"],
+)
+def test_two_values_of_one_memory_are_refused_by_both_names(value: dict[str, Any]) -> None:
+    first, second = value
+    said = rf"value.{second} and value.{first} are views of the same values, .* or a copy \(.clone\(\)\)"
+    with pytest.raises(StreamlabError, match=said):
+        round_trip(value)
+    assert round_trip({first: value[first], second: value[first]})  # one object under two names is one
+
+
+def test_empty_tensors_share_nothing() -> None:
+    assert round_trip([torch.zeros(0), torch.zeros(0), ROWS[:0], np.zeros(0), np.zeros(0)])
