@@ -21,6 +21,7 @@ METHODS = ["tests/strategies"]
 KERNEL = [f"tests/streamlab/test_{name}.py" for name in ("memory", "schedules", "views", "mended", "compare")]
 DATA = [f"tests/streamlab/test_{name}.py" for name in ("pictures", "arrays", "sources")]
 DEVICE = ["tests/streamlab/test_device.py"]
+ISOLATION = ["tests/streamlab/test_isolation.py"]
 PILOTS = ["tests/strategies/test_authors_pretrained.py"]
 PRETRAINED, SEALS = ["tests/strategies/test_pretrained.py"], ["tests/streamlab/test_seals.py"]
 WEIGHTS, ROWS, WHOLES, EXPORT = (
@@ -41,6 +42,20 @@ MUTANTS = {
     "inflora's terms are forgotten": ("streamlab/nets/adapters.py", "torch.cat([self.old_up, self.up], dim=2) @", "torch.cat([0 * self.old_up, self.up], dim=2) @", PILOTS),
     "old means stay": ("strategies/slca.py", "0.1 * (sessions + 1)", "0.1 * (sessions.max() + 1)", PILOTS),
     "aligned for good": ("strategies/slca.py", "self.aligned.load_state_dict(self.net.head.state_dict())", "pass", PILOTS),
+    "nothing is put back": ("streamlab/simulator/surroundings.py", "        before.put_back()", "        pass", ISOLATION),
+    "functions are not looked at": ("streamlab/simulator/surroundings.py", "return [*settings, *(_called(owner, name) for owner, name in others)]", "return settings", ISOLATION),
+    "a changed process goes on": ("streamlab/simulator/execute.py", "raise StreamlabError(_left(changed))", "pass", ISOLATION),
+    "strangers share a worker": ("streamlab/runs/spec.py", 'return " ".join(name for kind, name in named if not plugins.is_ours(kind, name))', 'return ""', ISOLATION),
+    "silence is golden": ("streamlab/simulator/pool.py", "time.monotonic() - worker.heard > patience", "False", ISOLATION),
+    "a fork tells too": ("streamlab/simulator/simulation.py", "if os.getpid() != self._process:", "if False:", ISOLATION),
+    "views are kept apart": ("streamlab/memory/state.py", "if memory and memory in self._memory:", "if False:", KERNEL),
+    "globals may change": ("streamlab/simulator/simulation.py", "        self._check_outside()", "        pass", ["tests/streamlab/test_failures.py"]),
+    "a header is believed": ("streamlab/data/npz.py", "math.prod(shape) * dtype.itemsize != member.file_size - file.tell()", "False", ["tests/robustness"]),
+    "encrypted is read": ("streamlab/data/npz.py", "if member.flag_bits & 1:", "if False:", ["tests/streamlab/test_arrays.py"]),
+    "steps never grow": ("streamlab/experiments/pilot.py", "return grown if grown > 1.5 else 1.0", "return 1.0", ["tests/streamlab/test_pilot.py"]),
+    "any step is taken": ("streamlab/experiments/pilot.py", "small = step * _largest_batch(made) <= _STEP_SECONDS", "small = True", ["tests/streamlab/test_pilot.py"]),
+    "every batch a shelf": ("streamlab/interop/avalanche_strategies.py", "if self.used + len(labels) > self.room:", "if True:", ["tests/streamlab/test_avalanche.py"]),
+    "lora beside nothing": ("streamlab/nets/lora.py", "self.inner(rows) if self.on else self.inner.base_layer(rows)", "self.inner.base_layer(rows)", PRETRAINED),
     "mos never merges": ("strategies/mos.py", "self.adapters.merge(self.options.merge)", "pass", PILOTS),
     "mos merges towards the last": ("streamlab/nets/adapters.py", "for one in earlier]).mean(0)", "for one in earlier])[-1]", PILOTS),
     "mos begins anew": ("strategies/mos.py", "self.adapters.grow(anew=False)", "self.adapters.grow()", PILOTS),

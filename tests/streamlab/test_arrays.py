@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +139,50 @@ def test_a_single_array_is_no_archive(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", IMAGES)
     with pytest.raises(CorruptFile, match="it is no npz archive, or not whole"):
         load_source(f"npz:{tmp_path / 'a.npy'}")
+
+
+def rewritten(path: Path, name: str, content: bytes, flag: int = 0) -> str:
+    """The saved archive with one member otherwise."""
+    saved(path)
+    with zipfile.ZipFile(path / "own.npz") as old, zipfile.ZipFile(path / "new.npz", "w") as new:
+        for member in old.namelist():
+            new.writestr(member, content if member == name else old.read(member))
+    raw = bytearray((path / "new.npz").read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        raw[raw.index(signature) + offset] |= flag
+    (path / "new.npz").write_bytes(raw)
+    return f"npz:{path / 'new.npz'}"
+
+
+def array_file(shape: str, dtype: str = "|u1") -> bytes:
+    text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode() + b"\0" * 64
+
+
+@pytest.mark.parametrize(
+    ("content", "flag", "said"),
+    [
+        (
+            array_file("(1000000000000, 8, 8)"),
+            0,
+            "x_train.npy says that it has the shape .1000000000000, 8, 8.",
+        ),
+        (array_file("(-1, 8, 8)"), 0, "says that it has the shape"),
+        (array_file("(8,)", "|O"), 0, "arrays of Python objects"),
+        (b"no array", 0, "new.npz cannot be read"),
+        (array_file("(1, 8, 8)"), 1, "new.npz is encrypted, and is not read"),
+    ],
+)
+def test_what_an_archive_says_of_itself_is_looked_at_before_it_is_read(
+    content: bytes, flag: int, said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(CorruptFile, match=said):
+        load_source(rewritten(tmp_path, "x_train.npy", content, flag))
+
+
+def test_an_archive_that_unpacks_to_more_than_the_machine_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sysconf", lambda name: 1)
+    with pytest.raises(CorruptFile, match=r"own.npz unpacks to \d+ GiB, and the machine has 0"):
+        saved(tmp_path)

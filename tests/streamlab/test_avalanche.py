@@ -224,6 +224,20 @@ def test_a_bridged_strategy_keeps_its_promises(name: str) -> None:
 # Their benchmarks, and truth
 
 
+def test_batches_of_an_online_stream_are_parts_of_one_data_set(longer: Source) -> None:
+    """Theirs joins what its buffer holds at every step: parts of one set join to a list of numbers."""
+    ran: Any = simulate(longer, "avalanche:Replay", scenario="class-incremental", budget="50ex")
+    policy = ran.strategy.theirs.plugins[0].storage_policy
+    held = policy.buffer
+    (images,) = {id(part): part for part in held._flat_data._datasets}.values()
+    assert images is ran.strategy.shelf.images
+    assert len(held) == 50
+    served = ran.strategy.shelf.used
+    assert served == len(longer.train_labels)
+    scaled = ran.strategy.net.scaled(torch.from_numpy(longer.train_images[ran.plan.stream]))
+    torch.testing.assert_close(images.images[:served], scaled)
+
+
 def test_their_benchmark_becomes_a_plan_and_a_source_and_back(longer: Source, tmp_path: Path) -> None:
     for batch_size, kind in ((None, "sessions"), (10, "online")):
         plan = streamlab.plan("si-blurry", longer, seed=0, tasks=3)
