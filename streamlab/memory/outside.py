@@ -17,14 +17,15 @@ _NESTED = (list, tuple, set, frozenset, dict)
 
 def outside(cls: type, base: type) -> dict[str, str]:
     """A mark of every value outside an instance, by name: of the classes below `base` and their modules."""
-    marks: dict[str, str] = {}
+    found: dict[str, Any] = {}
     for one in cls.__mro__:
         if one is base or one.__module__ == "builtins":
             break
-        marks |= {f"{one.__name__}.{name}": _mark(value) for name, value in vars(one).items()}
         module = vars(sys.modules[one.__module__]) if one.__module__ in sys.modules else {}
-        marks |= {f"{name} of its module": _mark(value) for name, value in module.items()}
-    return {name: mark for name, mark in marks.items() if mark and ".__" not in name}
+        for said, names in ((f"{one.__name__}.{{}}", vars(one)), ("{} of its module", module)):
+            found |= {said.format(name): value for name, value in names.items() if name[:2] != "__"}
+    marks = {name: _mark(value) for name, value in found.items()}
+    return {name: mark for name, mark in marks.items() if mark}
 
 
 def changed(before: dict[str, str], now: dict[str, str]) -> str | None:
