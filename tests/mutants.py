@@ -47,7 +47,6 @@ MUTANTS = {
     "a changed process goes on": ("streamlab/simulator/execute.py", "raise StreamlabError(_left(changed))", "pass", ISOLATION),
     "strangers share a worker": ("streamlab/runs/spec.py", 'return " ".join(name for kind, name in named if not plugins.is_ours(kind, name))', 'return ""', ISOLATION),
     "silence is golden": ("streamlab/simulator/pool.py", "time.monotonic() - worker.heard > patience", "False", ISOLATION),
-    "a fork tells too": ("streamlab/simulator/simulation.py", "if os.getpid() != self._process:", "if False:", ISOLATION),
     "views are kept apart": ("streamlab/memory/state.py", "if memory and memory in self._memory:", "if False:", KERNEL),
     "globals may change": ("streamlab/simulator/simulation.py", "        self._check_outside()", "        pass", ["tests/streamlab/test_failures.py"]),
     "a header is believed": ("streamlab/data/npz.py", "math.prod(shape) * dtype.itemsize != member.file_size - file.tell()", "False", ["tests/streamlab/test_arrays.py"]),
