@@ -150,8 +150,10 @@ def _pilot(cell: Cell, source: SharedSource) -> Pilot:
         assert isinstance(fresh, StreamSimulation)
         return fresh
 
-    trained = pace.base_seconds + _ending(again, made.plan)
-    trained += (pace.train_seconds(made.total_samples) - pace.base_seconds) * _growth(again, made.plan, step)
+    if made.strategy.base is not None:  # whose end no other run can come to in a second
+        return Pilot(capacity, pace.train_seconds(made.total_samples), judged * each)
+    trained = pace.train_seconds(made.total_samples) * _growth(again, made.plan, step)
+    trained += _ending(again, made.plan)
     trained += _consolidating(again, capacity, _points(made.plan, cell.spec.eval_every))
     return Pilot(capacity, trained, judged * each)
 
@@ -224,7 +226,7 @@ def _growth(again: Again, plan: StreamPlan, step: float) -> float:
     fresh = again(lambda event: None)
     shown = len(plan.experiences[:_EXPERIENCES])
     cost = step * fresh.batch_size * _BATCHES * shown
-    if not plan.shows_boundaries or shown < 3 or cost > _STEP_SECONDS or fresh.strategy.base is not None:
+    if not plan.shows_boundaries or shown < 3 or cost > _STEP_SECONDS:
         return 1.0
     took: list[list[float]] = [[] for _ in range(shown)]
     observe = fresh.observe

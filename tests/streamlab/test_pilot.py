@@ -13,7 +13,9 @@ from torch import Tensor
 
 from streamlab.batch import Batch
 from streamlab.data.source import Source
+from streamlab.experiments import pilot as pilot_of
 from streamlab.experiments.pilot import take_pilots
+from streamlab.simulator import stream_simulation
 from streamlab.strategy import ExperienceView, Strategy
 
 NOW = [0.0]
@@ -99,3 +101,17 @@ def test_a_step_that_would_take_long_is_not_taken(
     frozen = resolved(source, Large, settings={"scenario": {"tasks": 3}, "backbone": {"name": "pixels"}})
     (pilot,) = take_pilots(frozen).values()
     assert pilot.train_seconds == pytest.approx(2400 * 0.5)
+
+
+def test_a_base_session_is_begun_once(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = []
+
+    def stopped(*of: Any) -> None:
+        begun.append(of)
+        raise pilot_of._Enough
+
+    monkeypatch.setattr(stream_simulation, "establish_base", stopped)
+    options = {"base_classes": 8, "sessions": 2, "way": 2, "shot": 2}
+    grid = resolved(source, "teen", scenario="fscil", settings={"scenario": options})
+    take_pilots(grid)
+    assert len(begun) == 1
