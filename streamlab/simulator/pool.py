@@ -74,10 +74,10 @@ def run_jobs(
                 crew.append(_Worker(inbox, errors, gpu, waiting[0][1].apart))
                 crew[-1].give(waiting.popleft())
             while waiting or any(worker.job is not None for worker in crew):
+                _stop_the_silent(crew, patience)
                 try:
                     worker, line = inbox.get(timeout=0.1)
                 except queue.Empty:
-                    _stop_the_silent(crew, patience)
                     tick()
                     continue
                 worker.heard = time.monotonic()

@@ -25,7 +25,8 @@ def main() -> None:
     keep_freed_memory()
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    os.register_at_fork(after_in_child=lambda: os.close(out.fileno()))  # what it forks tells nothing
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.register_at_fork(after_in_child=lambda: os.dup2(nowhere, out.fileno()))  # what it forks tells nothing
     jobs: queue.Queue[dict[str, Any]] = queue.Queue()
     threading.Thread(target=_read_jobs, args=(jobs,), daemon=True).start()
 
