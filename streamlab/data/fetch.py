@@ -8,11 +8,13 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tarfile
+import time
 import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 
 from ..errors import CorruptFile, StreamlabError
@@ -20,6 +22,8 @@ from .progress import Progress
 
 _CHUNK = 1 << 18
 _PATIENCE_SECONDS = 30
+_WINDOW_SECONDS, _LEAST_RATE = 60.0, 1024  # what a server sends, bytes a second
+_ENDLESS = 64 << 30  # bytes of what does not say how long it is
 
 
 @dataclass(frozen=True)
@@ -124,26 +128,50 @@ def unpack(archive: Path, names: tuple[str, ...], folder: Path) -> None:
         raise CorruptFile(f"{archive} holds no {sorted(missing)[0]}")
 
 
+class _Pace:
+    """Sees that a server sends something worth waiting for."""
+
+    def __init__(self, url: str) -> None:
+        self.url, self.since, self.came = url, time.monotonic(), 0
+
+    def check(self, count: int) -> None:
+        """So many bytes more; raises StreamlabError where a minute brought next to nothing."""
+        self.came += count
+        took = time.monotonic() - self.since
+        if took > _WINDOW_SECONDS:
+            if self.came < _LEAST_RATE * took:
+                raise StreamlabError(
+                    f"{self.url} sends less than {_LEAST_RATE} bytes a second; what has come is kept"
+                )
+            self.since, self.came = time.monotonic(), 0
+
+
 def _receive(url: str, part: Path, progress: Callable[[int, int], None]) -> None:
     """Append to `part` what it lacks of the file at `url`."""
     have = part.stat().st_size if part.exists() else 0
+    size: int | None = None
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         with urllib.request.urlopen(request, timeout=_PATIENCE_SECONDS) as answer:
             if answer.status != 206:
                 have = 0
-            size = have + int(answer.headers.get("Content-Length") or 0)
+            length = answer.headers.get("Content-Length", "")
+            size = have + int(length) if length.isascii() and length.isdecimal() else None
+            pace = _Pace(url)
             with part.open("ab" if have else "wb") as file:
-                while chunk := answer.read(_CHUNK):
+                while chunk := answer.read1(_CHUNK):
                     file.write(chunk)
                     have += len(chunk)
-                    progress(have, size)
+                    pace.check(len(chunk))
+                    if size is None and have > _ENDLESS:
+                        raise StreamlabError(f"{url} does not say how long it is, and goes on and on")
+                    progress(have, size or have)
     except urllib.error.HTTPError as error:
         if error.code == 416 and have:  # nothing is lacking
             return
         raise StreamlabError(f"{url} answers {error.code} {error.reason}") from None
-    except (OSError, urllib.error.URLError) as error:
-        reason = getattr(error, "reason", error)
-        raise StreamlabError(f"{url} cannot be reached ({reason}); what has come is kept") from None
-    if have < size:
+    except (OSError, ValueError, HTTPException) as error:  # of a connection, an address, an answer's form
+        reason = getattr(error, "reason", error) or type(error).__name__
+        raise StreamlabError(f"{url} cannot be had ({reason}); what has come is kept") from None
+    if size is not None and have < size:
         raise StreamlabError(f"{url} broke off after {have} of {size} bytes; the same command goes on")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import re
 import tarfile
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +18,7 @@ from typing import IO
 import pytest
 
 from streamlab import plugins
+from streamlab.data import fetch as fetch_of
 from streamlab.data.fetch import Download, fetch, unpack_zip
 from streamlab.data.published import Published
 from streamlab.errors import CorruptFile, StreamlabError
@@ -183,3 +186,59 @@ def test_published_sets_name_an_official_address_and_a_checksum_for_each_file() 
             for download in source.downloads:
                 assert re.fullmatch(r"[0-9a-f]{32}", download.md5), name
                 assert download.url.startswith(("https://", "http://")), name
+
+
+class Odd(BaseHTTPRequestHandler):
+    """Answers as the path says."""
+
+    def do_GET(self) -> None:
+        how = self.path.strip("/")
+        if how.startswith("to"):
+            self.send_response(302)
+            self.send_header("Location", {"to-nowhere": "http://[::1", "to-file": "file:///etc/passwd"}[how])
+            self.end_headers()
+            return
+        self.send_response(200)
+        if how.startswith("length"):
+            self.send_header("Content-Length", {"length-text": "many", "length-negative": "-5"}[how])
+        if how == "chunk":
+            self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        if how == "chunk":
+            self.wfile.write(b"5\r\nabcde\r\nZZ\r\n")
+            return
+        with contextlib.suppress(OSError):
+            for _ in range(40 if how in ("endless", "drip") else 1):
+                self.wfile.write(b"x" * (1 if how == "drip" else 1 << 16))
+                self.wfile.flush()
+                time.sleep(0.05 if how == "drip" else 0)
+
+    def log_message(self, *arguments: object) -> None:
+        """Quiet."""
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("to-nowhere", "cannot be had"),
+        ("to-file", "answers 302|cannot be had"),
+        ("length-text", "its MD5 is"),
+        ("length-negative", "its MD5 is"),
+        ("chunk", "cannot be had .*; what has come is kept"),
+        ("endless", "does not say how long it is, and goes on and on"),
+        ("drip", "sends less than 1024 bytes a second; what has come is kept"),
+    ],
+)
+def test_odd_servers_are_told_in_a_sentence(
+    how: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch_of, "_ENDLESS", 1 << 20)
+    monkeypatch.setattr(fetch_of, "_WINDOW_SECONDS", 0.3)
+    made = ThreadingHTTPServer(("127.0.0.1", 0), Odd)
+    threading.Thread(target=made.serve_forever, daemon=True).start()
+    try:
+        with pytest.raises(StreamlabError, match=said):
+            fetch(Download(f"http://127.0.0.1:{made.server_address[1]}/{how}", "0" * 32), tmp_path, print)
+    finally:
+        made.shutdown()
+        made.server_close()
