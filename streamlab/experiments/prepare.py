@@ -19,7 +19,7 @@ from ..planning import make_plan
 from ..plans.episodes import EpisodePlan
 from ..plans.stream import StreamPlan
 from ..preprocess import PreprocessConfig, resized_size
-from ..runs.spec import RunSpec, check_strategy, load_strategy, settled_backbone
+from ..runs.spec import RunSpec, check_learning, check_strategy, load_strategy, settled_backbone
 from ..simulator.pace import Pace, jointly
 from ..training import BaseConfig, FirstConfig, OptimizerConfig
 from .request import SECTIONS, AskedScenario, Request
@@ -169,6 +169,7 @@ def _row_values(
             f"{row.label}: {cls.accounting.begins_anew}, nor kept; leave out --record network"
         )
     check_strategy(cls, options, row.label, plan)
+    check_learning(cls, options, row.label, backbone)
     stream: StreamConfig = shared["stream"]
     if plan.kind == "online" and stream.epochs > 1:
         raise StreamlabError(

@@ -55,7 +55,8 @@ class Backbone(nn.Module):
 class BackbonePlugin(Protocol):
     """A backbone plugin: a frozen dataclass of options that builds a module.
 
-    standardise: whether pixels are brought to mean 0 and deviation 1, or only to 0..1.
+    standardise: whether pixels are brought to mean 0 and deviation 1, or only to 0..1. learns, if it has it:
+    whether any of its parameters is learned (else: yes).
     """
 
     standardise: bool

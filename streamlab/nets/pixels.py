@@ -17,6 +17,7 @@ class Pixels:
     """No options."""
 
     standardise: ClassVar[bool] = False
+    learns: ClassVar[bool] = False
 
     def build(self, image_shape: ImageShape) -> Backbone:
         return _Flatten(math.prod(image_shape))

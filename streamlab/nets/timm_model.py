@@ -60,6 +60,11 @@ class TimmModel:
                 f"{_HERE}: train is {self.train!r}, and should be nothing, norms, blocks:N or all"
             )
 
+    @property
+    def learns(self) -> bool:
+        """Whether any of its parameters is learned."""
+        return self.train != "nothing"
+
     def build(self, image_shape: ImageShape) -> Backbone:
         """Raises StreamlabError for an unknown model, one without features, a size that it does not take, or
         weights that do not fit; CorruptFile for a file that is no safetensors."""

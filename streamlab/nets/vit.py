@@ -62,6 +62,11 @@ class VisionTransformer:
         if self.width % self.heads:
             raise StreamlabError(f"{_HERE}: width {self.width} cannot be divided among {self.heads} heads")
 
+    @property
+    def learns(self) -> bool:
+        """Whether any of its parameters is learned."""
+        return self.trained
+
     def build(self, image_shape: ImageShape) -> Backbone:
         """Raises StreamlabError for a size that the patch does not divide, or weights that do not fit;
         CorruptFile for a file that is no safetensors."""

@@ -127,6 +127,16 @@ def check_strategy(strategy: type[Strategy], options: Any, name: str, plan: Plan
         raise StreamlabError(refusal)
 
 
+def check_learning(strategy: type[Strategy], options: Any, name: str, backbone: Mapping[str, Any]) -> None:
+    """Refuse a frozen backbone to a strategy that learns a whole network, before anything is loaded."""
+    if not strategy.needs_with(options).learning_backbone:
+        return
+    chosen, others = plugins.named_backbone(backbone or strategy.backbone)
+    plugin = configure(plugins.load("backbones", chosen), others, f"backbone {chosen}")
+    if not getattr(plugin, "learns", True):
+        raise StreamlabError(f"{name} learns a whole network, and the backbone {chosen} is frozen")
+
+
 def strangers(spec: RunSpec) -> str:
     """The plugins of a run that are not streamlab's, as one text: those that its worker calls."""
     named = [

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from authors import close, make
-from making import VECTORS, make_source, simulate
+from making import VECTORS, make_source, resolved, simulate
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from timm.models.vision_transformer import VisionTransformer
@@ -294,3 +294,29 @@ def test_ranpac_may_adapt_in_the_first_session_and_counts_each_sample_once(kind:
     )
     before = strategy.first.before(strategy, images[:4])
     assert not torch.allclose(before, strategy.features_of(images[:4]), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "is_frozen"),
+    [
+        ({"name": "pixels"}, True),
+        ({"name": "vit"}, True),
+        ({"name": "glyph-vit"}, True),
+        ({"name": "timm:resnet10t"}, True),
+        ({"name": "timm:resnet10t", "train": "blocks:1"}, False),
+        ({"name": "vit", "trained": True}, False),
+        ({"name": "mlp"}, False),
+        ({}, False),
+    ],
+)
+def test_who_learns_a_whole_network_is_refused_a_frozen_one_before_the_run(
+    backbone: dict[str, Any], is_frozen: bool, source: Source
+) -> None:
+    settings = {"scenario": SESSIONS, "backbone": backbone}
+    if not is_frozen:
+        resolved(source, "slca", scenario="class-incremental", settings=settings)
+        return
+    with pytest.raises(
+        StreamlabError, match=r"^slca learns a whole network, and the backbone \S+ is frozen$"
+    ):
+        resolved(source, "slca", scenario="class-incremental", settings=settings)

@@ -25,5 +25,10 @@ class GlyphTransformer:
     trained: bool = False
     standardise: ClassVar[bool] = False
 
+    @property
+    def learns(self) -> bool:
+        """Whether any of its parameters is learned."""
+        return self.trained
+
     def build(self, image_shape: ImageShape) -> Backbone:
         return VisionTransformer(weights=str(WEIGHTS), trained=self.trained).build(image_shape)
