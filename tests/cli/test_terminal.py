@@ -33,7 +33,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> tuple
     """What a terminal of 80 columns showed of a run, and the run's folder."""
     out = tmp_path_factory.mktemp("cli") / "out"
     arguments = ["run", "si-blurry", "--source", "fashion-mnist", "--data", str(tiny_data)]
-    arguments += ["--strategy", "er", "--strategy", "slda", "--seeds", "2", "--eval-every", "500"]
+    arguments += ["--strategy", "er", "--strategy", "slda", "--seeds", "2", "--eval-every", "60"]
     arguments += ["--budget", "100ex", "--out", str(out)]
     child = pexpect.spawn(COMMAND, arguments, dimensions=(24, 80), encoding="utf-8", timeout=90)
     child.expect(pexpect.EOF)
