@@ -104,12 +104,7 @@ class SubspaceEnsemble(Strategy):
 
     def embed(self, images: Tensor) -> Tensor:
         """(B, subspaces · D)."""
-        scaled = self.net.scaled(images)
-        parts = []
-        for number in range(len(self.subspaces)):
-            with self.subspaces.chosen(number):
-                parts.append(self.net.backbone(scaled))
-        return torch.cat(parts, dim=1)
+        return self.subspaces.features(self.net.backbone, self.net.scaled(images))
 
     def score(self, embedding: Tensor, images: Tensor) -> Tensor:
         session, prototypes = self.session, self.prototypes

@@ -134,29 +134,18 @@ class ModelSurgery(Strategy):
 
     def align(self) -> None:
         """Train the classifier on features drawn from all classes' Gaussians."""
-        options = self.options
-        classes = self.gaussians.known()
-        settled = Alignment(
-            options.alignment_epochs,
-            options.samples,
-            options.alignment_lr,
-            self.setting.optimizer.weight_decay,
-        )
+        options, gaussians = self.options, self.gaussians
+        classes, decay = gaussians.known(), self.setting.optimizer.weight_decay
+        settled = Alignment(options.alignment_epochs, options.samples, options.alignment_lr, decay)
 
         def loss(features: Tensor, targets: Tensor) -> Tensor:
             return F.cross_entropy(self.net.head(features)[:, classes], targets)
 
-        gaussians = self.gaussians
         align(self.net.head, gaussians.means[classes], gaussians.covariances[classes], settled, loss)
 
     def embed(self, images: Tensor) -> Tensor:
         """(B, sessions · D): the features under each session's adapters."""
-        scaled = self.net.scaled(images)
-        parts = []
-        for number in range(len(self.adapters)):
-            with self.adapters.chosen(number):
-                parts.append(self.net.backbone(scaled))
-        return torch.cat(parts, dim=1)
+        return self.adapters.features(self.net.backbone, self.net.scaled(images))
 
     def score(self, embedding: Tensor, images: Tensor) -> Tensor:
         sessions, hidden = len(self.adapters), ~(self.session >= 0)

@@ -40,7 +40,7 @@ class Wholes:
         return int(self.channels * self.places[:, 1:].prod(1).sum())
 
     def of(self, chosen: NDArray[Any]) -> Wholes:
-        """These of them, by number (n,) or by mask (N,)."""
+        """These of them, by number (n,), in this order."""
         return replace(self, places=self.places[chosen])
 
     def at(self, rows: NDArray[np.int64]) -> Parts:
@@ -86,9 +86,11 @@ def wholes_in(folder: Path, channels: int) -> Wholes | None:
 
 def made_in(folder: Path, channels: int, sizes: NDArray[np.int64]) -> Wholes:
     """An empty file for pictures of these (N, 2) heights and widths, and their places in it."""
-    np.save(folder / _PLACES, places_of(sizes, channels))
+    counts = channels * sizes.prod(1)
+    places = np.column_stack([np.cumsum(counts) - counts, sizes])
+    np.save(folder / _PLACES, places)
     (folder / _WHOLES).touch()
-    return Wholes(folder / _WHOLES, channels, np.load(folder / _PLACES))
+    return Wholes(folder / _WHOLES, channels, places)
 
 
 def link_or_copy(file: Path, path: Path) -> None:
@@ -97,9 +99,3 @@ def link_or_copy(file: Path, path: Path) -> None:
         os.link(file, path)
     except OSError:
         shutil.copyfile(file, path)
-
-
-def places_of(sizes: NDArray[np.int64], channels: int) -> NDArray[np.int64]:
-    """(N, 2) heights and widths -> (N, 3) places of pictures that lie one after the other."""
-    counts = channels * sizes.prod(1)
-    return np.column_stack([np.cumsum(counts) - counts, sizes])

@@ -152,9 +152,11 @@ def _pilot(cell: Cell, source: SharedSource) -> Pilot:
 
     if made.strategy.base is not None:  # whose end no other run can come to in a second
         return Pilot(capacity, pace.train_seconds(made.total_samples), judged * each)
-    trained = pace.train_seconds(made.total_samples) * _growth(again, made.plan, step)
-    trained += _ending(again, made.plan)
-    trained += _consolidating(again, capacity, _points(made.plan, cell.spec.eval_every))
+    trained = pace.train_seconds(made.total_samples) * _growth(again, made.plan, step * made.batch_size)
+    if made.plan.shows_boundaries and type(made.strategy).end_experience is not Strategy.end_experience:
+        trained += _ending(again, made.plan)
+    if type(made.strategy).consolidate is not Strategy.consolidate:
+        trained += _consolidating(again, capacity, _points(made.plan, cell.spec.eval_every))
     return Pilot(capacity, trained, judged * each)
 
 
@@ -201,9 +203,6 @@ def _largest_batch(made: StreamSimulation | EpisodeSimulation) -> int:
 
 def _ending(again: Again, plan: StreamPlan) -> float:
     """Seconds of what a strategy does at the ends of all experiences: a part for each, a part a sample."""
-    probe = again(_after(1))
-    if type(probe.strategy).end_experience is Strategy.end_experience or not plan.shows_boundaries:
-        return 0.0
     took = []
     for count in (_FEW[0], *_FEW):  # the first is slower for being the first
         fresh = again(_after(1))
@@ -218,16 +217,16 @@ def _ending(again: Again, plan: StreamPlan) -> float:
     return sum(fixed + each * len(experience.indices) for experience in plan.experiences)
 
 
-def _growth(again: Again, plan: StreamPlan, step: float) -> float:
+def _growth(again: Again, plan: StreamPlan, batch: float) -> float:
     """How much longer a step takes on the average than in the first experience (1: no longer).
 
     By the first experiences, a few batches each; a strategy may do more the more experiences there were.
+    batch: seconds that one is expected to take.
     """
-    fresh = again(lambda event: None)
     shown = len(plan.experiences[:_EXPERIENCES])
-    cost = step * fresh.batch_size * _BATCHES * shown
-    if not plan.shows_boundaries or shown < 3 or cost > _STEP_SECONDS:
+    if not plan.shows_boundaries or shown < 3 or batch * _BATCHES * shown > _STEP_SECONDS:
         return 1.0
+    fresh = again(lambda event: None)
     took: list[list[float]] = [[] for _ in range(shown)]
     observe = fresh.observe
 
@@ -266,8 +265,6 @@ def _cut(view: View, count: int, number: int) -> View:
 def _consolidating(again: Again, capacity: int, points: Sequence[int]) -> float:
     """Seconds of what a strategy does before all evaluations, in proportion to the exemplars it has then."""
     fresh = again(_after(2))
-    if type(fresh.strategy).consolidate is Strategy.consolidate:
-        return 0.0
     _drive(fresh)
     began = time.perf_counter()
     fresh.strategy.consolidate()

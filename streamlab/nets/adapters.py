@@ -108,6 +108,14 @@ class BranchSets:
         """Parameters of one set."""
         return sum(p.numel() for choice in self.choices for p in choice.branches[0].parameters())
 
+    def features(self, backbone: Backbone, images: Tensor) -> Tensor:
+        """(B, C, H, W) scaled images -> (B, sets · D): the backbone's features with each set on."""
+        parts = []
+        for number in range(len(self)):
+            with self.chosen(number):
+                parts.append(backbone(images))
+        return torch.cat(parts, dim=1)
+
     @contextmanager
     def chosen(self, number: int) -> Iterator[None]:
         """Another set is on meanwhile."""

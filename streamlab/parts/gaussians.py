@@ -9,8 +9,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..config import at_least
-from ..errors import StreamlabError
 from ..schedules import Moment, rate_factor
 from ..training import OptimizerConfig
 
@@ -51,12 +49,6 @@ class Alignment:
     samples: int
     lr: float
     weight_decay: float
-
-    def __post_init__(self) -> None:
-        at_least("alignment", "alignment_epochs", self.epochs, 0)
-        at_least("alignment", "samples", self.samples, 1)
-        if self.lr <= 0:
-            raise StreamlabError(f"alignment: lr is {self.lr}, and must be above 0")
 
 
 def align(

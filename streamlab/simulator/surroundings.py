@@ -41,7 +41,7 @@ def _put_environment(value: Mapping[str, str]) -> None:
 
 def _put_handlers(value: Mapping[int, Any]) -> None:
     for number, handler in value.items():
-        if signal.getsignal(number) is not handler:
+        if handler is not None and signal.getsignal(number) is not handler:  # None: not Python's own
             signal.signal(number, handler)
 
 

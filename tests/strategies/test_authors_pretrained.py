@@ -52,6 +52,14 @@ def current(strategy: Any, labels: Tensor) -> None:
     strategy.current_classes[labels] = True
 
 
+def learn_twice(strategy: Any, view: Experience) -> None:
+    """Two epochs in batches of four, the rate where the schedule is."""
+    for epoch in range(2):
+        strategy.schedule_rate(rate_factor(strategy.setting.optimizer, Moment(0, 6, epoch, 2)))
+        for batch in view.batches(1, 4):
+            strategy.observe(batch)
+
+
 @each("coda_prompt_pilot")
 def test_coda_prompt_learns_as_pilots(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     z = load(file)
@@ -201,10 +209,7 @@ def test_inflora_learns_where_its_authors_code_does(file: str) -> None:
         view = Experience(z[f"images.{task}"], z[f"labels.{task}"], task)
         current(strategy, view.labels)
         strategy.begin_experience(view)
-        for epoch in range(2):
-            strategy.schedule_rate(rate_factor(strategy.setting.optimizer, Moment(0, 6, epoch, 2)))
-            for batch in view.batches(1, 4):
-                strategy.observe(batch)
+        learn_twice(strategy, view)
         strategy.end_experience(view)
         seen = view.classes[-1] + 1
         with torch.no_grad():
@@ -245,10 +250,7 @@ def test_mos_merges_aligns_and_refines_as_pilots(file: str, monkeypatch: pytest.
         view = Experience(z[f"images.{task}"], z[f"labels.{task}"], task)
         current(strategy, view.labels)
         strategy.begin_experience(view)
-        for epoch in range(2):
-            strategy.schedule_rate(rate_factor(strategy.setting.optimizer, Moment(0, 6, epoch, 2)))
-            for batch in view.batches(1, 4):
-                strategy.observe(batch)
+        learn_twice(strategy, view)
         for table, name in branch_parts(task):
             close(table, z[f"adapters.{task}.{name}"])
         close(strategy.net.head.weight, z[f"learned.{task}"])
