@@ -173,6 +173,26 @@ def fetch(
 
 
 @app.command()
+def cache(
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BYTES", help="Remove what was least recently used, until so much is left: 5GiB, 0."
+        ),
+    ] = None,
+) -> None:
+    """List what is kept of earlier runs (it is made again where it is needed), or remove it.
+
+    What was used within a day stays, and downloads do.
+    """
+    from .sources import print_cache, prune_cache
+
+    if keep is not None:
+        prune_cache(keep)
+    print_cache()
+
+
+@app.command()
 def recipes(
     name: Annotated[
         str | None,

@@ -81,6 +81,7 @@ FLOORS = (
         "preprocess",
         "device",
         "files",
+        "cached",
         "plugins",
         "docstrings",
     ),

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..cached import touch
 from ..errors import StreamlabError
 from ..files import cache_folder, locked, write_json
 from .progress import listener
@@ -131,6 +132,7 @@ def _decoded(name: str, root: Path | None, splits: Mapping[str, Pictures], rule:
     key = hashlib.sha256(json.dumps([_FORM, str(root), str(rule), ends, listing]).encode()).hexdigest()[:24]
     target = cache_folder() / "decoded" / key
     if target.is_dir():
+        touch(target)
         return target
     part = target.with_name(f"{key}.part")
     try:

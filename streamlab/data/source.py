@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
+from ..cached import touch
 from ..errors import CorruptFile, StreamlabError
 from ..files import cache_folder
 from ..plans.stream import Labels
@@ -171,6 +172,7 @@ def share(source: Source) -> Path:
         root.mkdir(exist_ok=True)
     folder = root / source.digest[:24]
     if folder.is_dir() and _same(source, folder):
+        touch(folder)
         return folder
     fresh = Path(tempfile.mkdtemp(dir=root))
     try:
@@ -245,6 +247,7 @@ class SharedSource:
 
 def open_shared(folder: Path) -> SharedSource:
     """Map what `share` wrote. Pages are shared by all processes until one writes to them."""
+    touch(folder)
     about = json.loads((folder / "about.json").read_text())
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in _ARRAYS}
     wholes = wholes_in(folder, arrays["train_images"].shape[1])

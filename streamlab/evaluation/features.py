@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..cached import touch
 from ..files import cache_folder, locked, write_bytes
 from ..nets.network import Network
 
@@ -106,6 +107,7 @@ class FeatureCache:
             known, features = found["known"].numpy(), found["features"]
         except (OSError, SafetensorError, KeyError):
             return
+        touch(self._file)
         if not len(known) or known.max() >= len(self._known) or len(known) != len(features):
             return
         if features[0].nbytes * len(self._known) > self._most_bytes:

@@ -22,6 +22,7 @@ from ..preprocess import PreprocessConfig, resized_size
 from ..runs.spec import RunSpec, check_learning, check_strategy, load_strategy, settled_backbone
 from ..simulator.pace import Pace, jointly
 from ..training import BaseConfig, FirstConfig, OptimizerConfig
+from .networks import check_networks
 from .request import SECTIONS, AskedScenario, Request
 from .rows import Row, absolute, parse_row, unique_labels
 
@@ -91,10 +92,11 @@ def prepare(
     for seed, plan_seed in zip(seeds, plan_seeds, strict=True):
         for row in rows:
             values = _row_values(row, loaded[row.strategy], settings, plans[plan_seed], shared)
-            evaluated = request.eval_every or _regular(plans[plan_seed])
+            evaluated = _regular(plans[plan_seed], request)
             specs.append(RunSpec(**shared, **values, seed=seed, plan_seed=plan_seed, eval_every=evaluated))
     if shared["first"].milestones and all(spec.optimizer.schedule != "multistep" for spec in specs):
         raise StreamlabError("first: milestones are of the schedule multistep, and no strategy has it")
+    check_networks(specs, {row.label: loaded[row.strategy] for row in rows}, source.image_shape)
     notes = source.notes + tuple(
         f"{row.label}: {loaded[row.strategy].accounting.begins_anew}; a run of it that is killed begins anew"
         for row in rows
@@ -234,6 +236,14 @@ def _backbone(shared: Mapping[str, Any], of_row: Mapping[str, Any]) -> Tree:
     return settled_backbone(dict(of_row) if other else merged(shared, of_row))
 
 
-def _regular(plan: Plan) -> int:
-    """How often a run is evaluated unless it is asked otherwise."""
+def _regular(plan: Plan, request: Request) -> int:
+    """How often a run is evaluated: as asked, else by its kind.
+
+    Raises StreamlabError where it is asked for and sessions are all there is: they are, when each ends.
+    """
+    asked = request.eval_every
+    if asked is not None and plan.kind == "sessions" and len(request.scenarios) == 1:
+        raise StreamlabError(f"--eval-every is of streams; {plan.scenario} is evaluated when a session ends")
+    if asked is not None:
+        return asked
     return max(1, len(plan.train) // 10) if isinstance(plan, EpisodePlan) else 1000

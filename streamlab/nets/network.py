@@ -56,7 +56,8 @@ class BackbonePlugin(Protocol):
     """A backbone plugin: a frozen dataclass of options that builds a module.
 
     standardise: whether pixels are brought to mean 0 and deviation 1, or only to 0..1. learns, if it has it:
-    whether any of its parameters is learned (else: yes).
+    whether any of its parameters is learned (else: yes). at_hand: whether one can be built and tried before
+    the run, in no time and with nothing downloaded (else: yes).
     """
 
     standardise: bool

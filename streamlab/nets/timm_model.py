@@ -65,6 +65,11 @@ class TimmModel:
         """Whether any of its parameters is learned."""
         return self.train != "nothing"
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether its weights are a file of one's own, which is tried before a run; no hub is asked for that."""
+        return self.weights not in ("timm", "random") and not self.weights.startswith(_HUB)
+
     def build(self, image_shape: ImageShape) -> Backbone:
         """Raises StreamlabError for an unknown model, one without features, a size that it does not take, or
         weights that do not fit; CorruptFile for a file that is no safetensors."""

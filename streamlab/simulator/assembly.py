@@ -30,6 +30,7 @@ from . import events
 from .episode_simulation import EpisodeSimulation
 from .pace import jointly
 from .simulation import Served
+from .single import refuse_single_samples
 from .stream_simulation import StreamSimulation
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def assemble(
         served = dataclasses.replace(served, stream=stream, first=FirstConfig())
     else:
         strategy.account.allot(served.budget)
+    refuse_single_samples(strategy, plan, served.stream, source.image_shape)
     train = _split([source.train_images], source.train_labels, plan, device, source.wholes)
     test = _split([source.test_images], source.test_labels, plan, device)
     size = served.evaluation_batch or strategy.net.images_at_once(source.image_shape)

@@ -23,6 +23,7 @@ from torch import Tensor
 from ..augmentation.protocol import Operation
 from ..base_training import BaseTraining
 from ..batch import images_at_once
+from ..cached import touch
 from ..errors import StreamlabError
 from ..files import cache_folder, locked, write_bytes
 from ..nets.network import Network
@@ -109,6 +110,7 @@ def train_base(
             about = {"training": training.name, "config": dataclasses.asdict(config), "seed": seed}
             about |= {"backbone": backbone, "history": history}
             write_bytes(place / "about.json", json.dumps(about, indent=1).encode())
+        touch(place)
         load_weights("base session", network, weights)
         history = json.loads((place / "about.json").read_text(encoding="utf-8"))["history"]
     judge = "test images (paper_compat)" if config.paper_compat else "held-out base images"

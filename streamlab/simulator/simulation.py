@@ -31,6 +31,7 @@ from . import events
 from .fit import Fitted
 from .pace import Pace
 from .resources import FlopCounter, flops_of
+from .single import told
 
 _FLUSH_EVERY = 64
 _FLOPS_STEPS = (1, 20)
@@ -183,10 +184,13 @@ class Simulation:
         progress = self.progress
         progress.steps += 1
         seed_torch(self._random_base + progress.steps * _STEP_STRIDE)
-        if progress.steps - progress.measured_from in _FLOPS_STEPS:
-            numbers, progress.flops_per_step = flops_of(learn)
-        else:
-            numbers = learn()
+        try:
+            if progress.steps - progress.measured_from in _FLOPS_STEPS:
+                numbers, progress.flops_per_step = flops_of(learn)
+            else:
+                numbers = learn()
+        except ValueError as error:
+            raise told(error) from error
         progress.flops += progress.flops_per_step
         self._pending.append({name: value.detach() for name, value in numbers.items()})
 

@@ -198,3 +198,59 @@ def test_what_changes_outside_the_instance_is_refused_at_the_first_checkpoint(
     carry_on(grid, tmp_path / "out")
     failure = RunFolder(tmp_path / "out" / grid.cells[0].folder).failure or ""
     assert f"{OUTSIDE[line]} has changed since the run began, and no checkpoint keeps it" in failure
+
+
+def test_one_sample_alone_is_told_of_before_the_run_where_nothing_joins_it(
+    tmp_path: Path, tiny: Source
+) -> None:
+    """Each session is 80 samples: the second batch of 79 is one, of which batch normalisation has no variance."""
+
+    def failure(strategy: str, norm: str) -> str:
+        (run,) = streamlab.run(
+            scenario="class-incremental",
+            source=tiny,
+            strategies=[strategy],
+            settings=[
+                "scenario.kind=sessions",
+                "stream.batch_size=79",
+                "backbone.name=mlp",
+                f"backbone.norm={norm}",
+            ],
+            seeds=1,
+            workers=0,
+            out=tmp_path / f"{strategy}-{norm}",
+            show=False,
+        ).runs
+        return str(run.failure)
+
+    assert failure("finetune", "none") == "None"
+    assert "the last batch of experience 1 is one sample" in failure("finetune", "batch")
+    assert "a batch is one sample" in failure("icarl", "batch")
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (["backbone.name=timm:resnet18", "backbone.weights=none.safetensors"], "there is no weights file"),
+        (["backbone.name=convnet", "backbone.blocks=5"], "er: backbone convnet: 5 blocks halve"),
+    ],
+)
+def test_a_network_that_cannot_be_built_is_told_of_once_before_any_run(
+    tmp_path: Path, tiny: Source, settings: list[str], sentence: str
+) -> None:
+    with pytest.raises(StreamlabError, match=sentence):
+        streamlab.run(source=tiny, strategies=["er"], settings=settings, out=tmp_path / "out", show=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_regular_evaluations_are_of_streams(tmp_path: Path, tiny: Source) -> None:
+    with pytest.raises(
+        StreamlabError, match="--eval-every is of streams; class-incremental is evaluated when"
+    ):
+        resolved(
+            tiny,
+            "lwf",
+            scenario="class-incremental",
+            settings={"scenario": {"kind": "sessions"}},
+            eval_every=10,
+        )

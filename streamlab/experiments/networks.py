@@ -1,0 +1,62 @@
+"""Each network of a comparison is built once, and shown an image, before anything is run.
+
+So that missing weights, or images too small, are one sentence and not a failure of every run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .. import plugins
+from ..config import configure
+from ..errors import StreamlabError
+from ..nets.network import PixelStatistics, build_network
+from ..preprocess import PreprocessConfig
+from ..randomness import global_randomness
+from ..runs.spec import RunSpec
+
+if TYPE_CHECKING:
+    from ..strategy import Strategy
+
+
+def check_networks(
+    specs: Sequence[RunSpec], classes: Mapping[str, type[Strategy]], image_shape: tuple[int, int, int]
+) -> None:
+    """Raise StreamlabError where a row's backbone cannot be built, or cannot take the images.
+
+    classes: strategies by the rows' labels. A backbone that is not streamlab's is left to the
+    worker that it is alone in; one whose weights would be downloaded or drawn, to its run.
+    """
+    rows = {spec.label: spec for spec in specs}
+    for label, spec in rows.items():
+        backbone = spec.backbone or classes[label].backbone
+        name, options = plugins.named_backbone(backbone)
+        if not plugins.is_ours("backbones", name):
+            continue
+        plugin = configure(plugins.load("backbones", name), options, f"backbone {name}")
+        if not getattr(plugin, "at_hand", True):
+            continue
+        try:
+            _try(json.dumps(backbone, sort_keys=True, default=repr), image_shape, spec.preprocess)
+        except StreamlabError as error:
+            raise StreamlabError(f"{label}: {error}") from None
+
+
+@lru_cache(maxsize=64)
+def _try(backbone: str, image_shape: tuple[int, int, int], preprocess: PreprocessConfig) -> None:
+    options: dict[str, Any] = json.loads(backbone)
+    with global_randomness(0, "trial"), torch.no_grad():
+        network = build_network(options, image_shape, 2, PixelStatistics(0.5, 0.25), preprocess=preprocess)
+        try:
+            network.eval()(torch.zeros((1, *image_shape), dtype=torch.uint8))
+        except (RuntimeError, ValueError, AssertionError) as error:
+            shape = "x".join(map(str, image_shape))
+            reason = str(error).partition("\n")[0]
+            raise StreamlabError(
+                f"backbone {options['name']} cannot take images of {shape}: {reason}"
+            ) from None
