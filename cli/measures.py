@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,34 +85,57 @@ def _cell(value: Interval | NotDefined, scale: int) -> Text:
     return text.append(half, "dim")
 
 
-def print_matrices(folder: Path) -> None:
+def print_matrices(folder: Path, as_json: bool) -> None:
     """Each run's task matrix in percent, and its forgetting and transfer by library."""
+    found = list(_matrices(folder))
+    if not found:
+        raise StreamlabError(f"{folder} holds no run with a finished task")
+    if as_json:
+        print(json.dumps([_plain_matrix(held, matrix) for held, matrix in found]))
+        return
     console = Console()
-    shown = 0
+    for held, matrix in found:
+        console.print(f"[bold]{held.label}[/], seed {held.seed}: accuracy (%) on each task", highlight=False)
+        for table in _matrix_tables(matrix, console.width):
+            console.print(table)
+        console.print(libraries_table(matrix), "")
+
+
+def _matrices(folder: Path) -> Iterator[tuple[HeldRun, NDArray[np.float64]]]:
+    """Of each run that has one, in percent: (tasks, tasks), NaN where a task was not judged."""
     for held in read_runs(folder):
         record = held.folder.record()
         if isinstance(record, EpisodeRecord):
             raise StreamlabError(f"{folder} is of episodes, which have no tasks; see streamlab runs episodes")
-        if record.ceiling or not record.at_task_ends:
-            continue
-        matrix = 100 * accuracy_matrix(record)
-        console.print(f"[bold]{held.label}[/], seed {held.seed}: accuracy (%) on each task", highlight=False)
-        console.print(_matrix_table(matrix))
-        console.print(libraries_table(matrix), "")
-        shown += 1
-    if not shown:
-        raise StreamlabError(f"{folder} holds no run with a finished task")
+        if not record.ceiling and record.at_task_ends:
+            yield held, 100 * accuracy_matrix(record)
 
 
-def _matrix_table(matrix: NDArray[np.float64]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("after task", justify="right")
-    for task in range(len(matrix)):
-        table.add_column(str(task + 1), justify="right")
-    for task, row in enumerate(matrix):
-        cells = [Text("–", style="dim") if value != value else Text(f"{value:.1f}") for value in row]
-        table.add_row(str(task + 1), *cells)
-    return table
+def _plain_matrix(held: HeldRun, matrix: NDArray[np.float64]) -> dict[str, object]:
+    rows = [[None if value != value else round(float(value), 4) for value in row] for row in matrix]
+    return {"run": str(held.path), "strategy": held.label, "seed": held.seed, "accuracy_percent": rows}
+
+
+def _matrix_tables(matrix: NDArray[np.float64], width: int) -> Iterator[Table]:
+    """A row a task end, a column a task: as many columns as the terminal has room for, then the next ones.
+
+    What was not judged yet is left out, where a whole row of a table would be.
+    """
+    most = max(1, (width - len("after task")) // len(" 100.0 "))
+    for first in range(0, len(matrix), most):
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        table.add_column("after task", justify="right")
+        for task in range(first, min(first + most, len(matrix))):
+            table.add_column(str(task + 1), justify="right", min_width=len("100.0"))
+        for task, row in enumerate(matrix):
+            judged = row[first : first + most]
+            if not np.isnan(judged).all():
+                table.add_row(str(task + 1), *map(_share, judged))
+        yield table
+
+
+def _share(value: float) -> Text:
+    return Text("–", style="dim") if value != value else Text(f"{value:.1f}")
 
 
 def libraries_table(matrix: NDArray[np.float64]) -> Table:

@@ -48,11 +48,12 @@ def metrics(
 @runs_app.command()
 def matrix(
     folder: Annotated[Path, typer.Argument(help="A run's folder, or an experiment's.")],
+    json_lines: Annotated[bool, typer.Option("--json", help="As one JSON list, a run an entry.")] = False,
 ) -> None:
     """Print accuracy by task and task end, and what five libraries would make of it."""
     from .measures import print_matrices
 
-    print_matrices(folder)
+    print_matrices(folder, json_lines)
 
 
 @runs_app.command()

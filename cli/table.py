@@ -20,19 +20,23 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its heading, its cell for a row, and the metric that it ranks rows by."""
+    """A column: its heading, its cell for a row's runs, and the metric that it ranks rows by.
+
+    of_failed: whether it is of all runs; else of those that did not fail, which may be none.
+    """
 
     heading: str
     cell: Callable[[list[RunState]], Text]
     left: bool = False
     metric: str = ""
+    of_failed: bool = False
 
 
 def accuracy_table(state: LiveState, width: int = 80) -> RenderableType:
     """The table of an experiment, for a terminal `width` columns wide.
 
-    A row a strategy: mean ± 95 % interval over its seeds. The best of each metric is bold (the
-    jointly trained ceiling is not ranked).
+    A row a strategy: mean ± 95 % interval over its seeds, those that failed left out. The best of each
+    metric is bold (the jointly trained ceiling is not ranked).
     """
     table = Table(box=None, pad_edge=False, padding=(0, 2 if width >= WIDE else 1, 0, 0), header_style="dim")
     shown = _columns_of(state, width)
@@ -45,7 +49,8 @@ def accuracy_table(state: LiveState, width: int = 80) -> RenderableType:
         runs = state.of(label)
         cells = []
         for column in shown:
-            cell = column.cell(runs)
+            going = runs if column.of_failed else [run for run in runs if run.status != "failed"]
+            cell = column.cell(going) if going else Text("" if column.left else "–", style="dim")
             if column.metric and best[column.metric] == label:
                 cell.stylize("bold green")
             cells.append(cell)
@@ -89,8 +94,11 @@ def sparkline(values: Sequence[float], width: int) -> str:
 def _done(runs: list[RunState]) -> Text:
     share = sum(run.share for run in runs) / len(runs)
     complete = all(run.status == "complete" for run in runs)
-    if any(run.status == "failed" for run in runs):
+    failed = sum(run.status == "failed" for run in runs)
+    if failed == len(runs):
         return Text("failed", style="red")
+    if failed and all(run.status in ("complete", "failed") for run in runs):
+        return Text(f"{len(runs) - failed} of {len(runs)}", style="red")
     return Text("done" if complete else f"{share:4.0%}", style="dim" if complete or not share else "")
 
 
@@ -175,7 +183,9 @@ def _left(runs: list[RunState]) -> Text:
 def _best(state: LiveState, metric: str) -> str | None:
     means = {}
     for label in state.labels:
-        runs = [run for run in state.of(label) if run.bounded and metric in run.metrics]
+        runs = [
+            run for run in state.of(label) if run.bounded and metric in run.metrics and run.status != "failed"
+        ]
         if runs:
             means[label] = sum(run.metrics[metric] for run in runs) / len(runs)
     if len(means) < 2:
@@ -187,7 +197,7 @@ def session_columns(state: LiveState, width: int) -> list[Column]:
     """A column a session, accuracy in percent; then the average, the drop and the harmonic mean."""
     sessions = max((run.experiences for run in state.runs.values()), default=0)
     sessions = max([sessions, *(len(run.curve) for run in state.runs.values())])
-    shown = [Column("run", _done)]
+    shown = [Column("run", _done, of_failed=True)]
     shown += [Column("base" if number == 0 else f"+{number}", _session(number)) for number in range(sessions)]
     rest = [
         Column("avg %", _mean_metric("a_avg"), metric="a_avg"),
@@ -195,7 +205,7 @@ def session_columns(state: LiveState, width: int) -> list[Column]:
         Column("harm", _mean_metric("harmonic_mean"), metric="harmonic_mean"),
     ]
     if width >= WIDE:
-        return [*shown, *rest, Column("memory", _short_memory), Column("left", _left)]
+        return [*shown, *rest, Column("memory", _short_memory), Column("left", _left, of_failed=True)]
     room = width - 12 - 5 - 5 * sessions
     return shown + rest[: max(1, room // 6)]
 
@@ -223,14 +233,14 @@ def episode_columns(state: LiveState, width: int) -> list[Column]:
     """
     wide = width >= WIDE
     shown = [
-        Column("run", _done),
+        Column("run", _done, of_failed=True),
         Column("acc %", _mean_accuracy, metric="episode_accuracy"),
         Column("±ep", _half_width),
         Column("±seeds", _over_seeds),
         Column("accuracy so far" if wide else "curve", _curve(20 if wide else 8), left=True),
         Column("memory", _short_memory),
         Column("episodes/s" if wide else "ep/s", _speed),
-        Column("left", _left),
+        Column("left", _left, of_failed=True),
     ]
     if any(run.environments for run in state.runs.values()):
         shown.insert(4, Column("env. %", _in_environments))
@@ -258,14 +268,14 @@ def columns(width: int) -> list[Column]:
     """The columns that a terminal of this width holds without wrapping."""
     wide = width >= WIDE
     shown = [
-        Column("run", _done),
+        Column("run", _done, of_failed=True),
         Column("acc %", _accuracy if wide else _mean_accuracy),
         Column("accuracy so far" if wide else "curve", _curve(20 if wide else 8), left=True),
         Column("A_AUC %", _metric("a_auc"), metric="a_auc"),
         Column("forget %", _metric("f_last"), metric="f_last"),
         Column("memory", _memory if wide else _short_memory),
         Column("samples/s" if wide else "smp/s", _speed),
-        Column("left", _left),
+        Column("left", _left, of_failed=True),
     ]
     if wide:
         shown.insert(4, Column("A_last %", _metric("a_last"), metric="a_last"))

@@ -11,13 +11,13 @@ does not carry over from libraries that square the gradients of batches, or leav
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from streamlab.config import at_least, within
+from streamlab.config import Range, Searched, at_least, within
 from streamlab.needs import Needs
 from streamlab.parts.heads import Heads, competing
 from streamlab.parts.regulariser import Regulariser, mean_over_samples
@@ -65,6 +65,9 @@ class ElasticWeightConsolidation(Strategy):
     options: Options
     smooths_labels = True
     needs = Needs(boundaries=True)
+    search_space: ClassVar[dict[str, Searched]] = {
+        "optimizer.lr": Range(0.001, 0.3), "strength": Range(1, 10_000)
+    }  # fmt: skip
 
     def setup(self) -> None:
         self.regulariser = Regulariser(self.trained_parameters())

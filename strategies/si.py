@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from streamlab.config import at_least
+from streamlab.config import Choice, Range, Searched, at_least
 from streamlab.needs import Needs
 from streamlab.parts.heads import Heads, competing
 from streamlab.parts.regulariser import Regulariser
@@ -33,9 +33,10 @@ CITATION = """
 
 @dataclass(frozen=True)
 class Options:
-    """strength: c of eq. 4; damping: xi of eq. 5; clamp: see above; heads: as in `ewc`."""
+    """strength: c of eq. 4 (ours; with the paper's 0.1 to 1 plain SGD diverges on glyphs-100); damping: xi
+    of eq. 5; clamp: see above; heads: as in `ewc`."""
 
-    strength: float = 1.0
+    strength: float = 0.03
     damping: float = 1e-3
     clamp: Literal["total", "none"] = "total"
     heads: Heads = "shared"
@@ -52,6 +53,9 @@ class SynapticIntelligence(Strategy):
     smooths_labels = True
     needs = Needs(boundaries=True)
     ledger_kinds: ClassVar[dict[str, str]] = dict.fromkeys(("omega", "starts", "before"), "statistics")
+    search_space: ClassVar[dict[str, Searched]] = {
+        "optimizer.lr": Range(0.001, 0.3), "strength": Range(0.001, 1), "damping": Choice((1e-3, 1e-2, 0.1)),
+    }  # fmt: skip
 
     def setup(self) -> None:
         self.regulariser = Regulariser(self.trained_parameters())

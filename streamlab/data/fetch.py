@@ -6,12 +6,14 @@ Nothing here is called unless a person asks for it (`streamlab data fetch`).
 from __future__ import annotations
 
 import hashlib
+import lzma
 import shutil
 import tarfile
 import time
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -23,6 +25,10 @@ from .progress import Progress
 _CHUNK = 1 << 18
 _PATIENCE_SECONDS = 30
 _WINDOW_SECONDS, _LEAST_RATE = 60.0, 1024  # what a server sends, bytes a second
+_UNPACKING = (  # what the archives' modules raise for damaged ones
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError,
+    RuntimeError, NotImplementedError, OverflowError,
+)  # fmt: skip
 _ENDLESS = 64 << 30  # bytes of what does not say how long it is
 
 
@@ -101,7 +107,7 @@ def unpack_zip(archive: Path, names: tuple[str, ...], folder: Path) -> None:
                 with content.open(inside[path]) as packed, part.open("wb") as file:
                     shutil.copyfileobj(packed, file)
                 part.replace(folder / path)
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+    except _UNPACKING as error:
         raise CorruptFile(f"{archive} cannot be unpacked: {error}") from None
 
 
@@ -122,7 +128,7 @@ def unpack(archive: Path, names: tuple[str, ...], folder: Path) -> None:
                         shutil.copyfileobj(content, file)
                     part.replace(folder / name)
                     missing.discard(name)
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except _UNPACKING as error:
         raise CorruptFile(f"{archive} cannot be unpacked: {error}") from None
     if missing:
         raise CorruptFile(f"{archive} holds no {sorted(missing)[0]}")
@@ -170,7 +176,7 @@ def _receive(url: str, part: Path, progress: Callable[[int, int], None]) -> None
         if error.code == 416 and have:  # nothing is lacking
             return
         raise StreamlabError(f"{url} answers {error.code} {error.reason}") from None
-    except (OSError, ValueError, HTTPException) as error:  # of a connection, an address, an answer's form
+    except (OSError, ValueError, OverflowError, HTTPException) as error:  # of connection, address, answer
         reason = getattr(error, "reason", error) or type(error).__name__
         raise StreamlabError(f"{url} cannot be had ({reason}); what has come is kept") from None
     if size is not None and have < size:

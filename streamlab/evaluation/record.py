@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import CorruptFile
 from ..files import read_arrays, write_bytes
 from ..plans.stream import StreamPlan
 
@@ -173,9 +174,12 @@ def _wide_enough(values: NDArray[Any], kind: type) -> type:
     return np.int32 if kind is np.int16 and values.max(initial=0) > np.iinfo(np.int16).max else kind
 
 
-def load_evaluation(path: Path) -> Evaluation:
-    """Read what `save_evaluation` wrote; raises CorruptFile."""
+def load_evaluation(path: Path, classes: int) -> Evaluation:
+    """Read what `save_evaluation` wrote of a plan of so many classes; raises CorruptFile."""
     about, arrays = read_arrays(path, "evaluation")
+    named = [arrays[name] for name in ("labels", "predictions") if name in arrays]
+    if len(named) < 2 or any(((values < 0) | (values >= classes)).any() for values in named):
+        raise CorruptFile(f"{path} is damaged: it names classes that there are not")
     settled = {
         name: value.astype(np.int64) if np.issubdtype(value.dtype, np.integer) else value
         for name, value in arrays.items()

@@ -17,6 +17,7 @@ from ..errors import StreamlabError
 from ..runs.spec import RunSpec, folder_name
 from .budgets import Need, fitting, need_of, resolve
 from .names import check_names
+from .networks import check_networks
 from .prepare import Prepared, prepare
 from .request import ANY, AskedScenario, Request
 
@@ -124,6 +125,7 @@ def prepare_grid(
         if "episodes" in kinds and (len(request.budgets) > 1 or request.tune):
             raise StreamlabError(f"{asked.label}: episodes have no budgets to be aligned, and are not tuned")
         found, budgets[asked.label] = _blocks(request, asked, prepared)
+        check_networks(prepared.specs, prepared.classes, prepared.source.image_shape)
         blocks += found
     grid = Grid(request, tuple(blocks), budgets)
     _check_folders(grid)

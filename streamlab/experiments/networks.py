@@ -18,7 +18,7 @@ from ..errors import StreamlabError
 from ..nets.network import PixelStatistics, build_network
 from ..preprocess import PreprocessConfig
 from ..randomness import global_randomness
-from ..runs.spec import RunSpec
+from ..runs.spec import RunSpec, load_strategy
 
 if TYPE_CHECKING:
     from ..strategy import Strategy
@@ -29,12 +29,12 @@ def check_networks(
 ) -> None:
     """Raise StreamlabError where a row's backbone cannot be built, or cannot take the images.
 
-    classes: strategies by the rows' labels. A backbone that is not streamlab's is left to the
+    classes: strategies made in memory, by name. A backbone that is not streamlab's is left to the
     worker that it is alone in; one whose weights would be downloaded or drawn, to its run.
     """
     rows = {spec.label: spec for spec in specs}
     for label, spec in rows.items():
-        backbone = spec.backbone or classes[label].backbone
+        backbone = spec.backbone or (classes.get(spec.strategy) or load_strategy(spec.strategy)).backbone
         name, options = plugins.named_backbone(backbone)
         if not plugins.is_ours("backbones", name):
             continue

@@ -22,7 +22,6 @@ from ..preprocess import PreprocessConfig, resized_size
 from ..runs.spec import RunSpec, check_learning, check_strategy, load_strategy, settled_backbone
 from ..simulator.pace import Pace, jointly
 from ..training import BaseConfig, FirstConfig, OptimizerConfig
-from .networks import check_networks
 from .request import SECTIONS, AskedScenario, Request
 from .rows import Row, absolute, parse_row, unique_labels
 
@@ -96,7 +95,6 @@ def prepare(
             specs.append(RunSpec(**shared, **values, seed=seed, plan_seed=plan_seed, eval_every=evaluated))
     if shared["first"].milestones and all(spec.optimizer.schedule != "multistep" for spec in specs):
         raise StreamlabError("first: milestones are of the schedule multistep, and no strategy has it")
-    check_networks(specs, {row.label: loaded[row.strategy] for row in rows}, source.image_shape)
     notes = source.notes + tuple(
         f"{row.label}: {loaded[row.strategy].accounting.begins_anew}; a run of it that is killed begins anew"
         for row in rows

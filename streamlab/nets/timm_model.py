@@ -67,7 +67,7 @@ class TimmModel:
 
     @property
     def at_hand(self) -> bool:
-        """Whether its weights are a file of one's own, which is tried before a run; no hub is asked for that."""
+        """Whether its weights are a file, which is tried before a run; no hub is asked for that."""
         return self.weights not in ("timm", "random") and not self.weights.startswith(_HUB)
 
     def build(self, image_shape: ImageShape) -> Backbone:

@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ..errors import CorruptFile
 from ..files import locked, write_json
-from .checkpoints import remove_checkpoints
+from .checkpoints import load_checkpoint, remove_checkpoints
 from .identity import identity
 from .seals import digest_of, read_sealed, write_sealed
 from .spec import RunSpec
@@ -116,7 +116,10 @@ class RunFolder:
     def failure(self) -> str | None:
         """Why the run stopped, where it failed."""
         path = self.path / "failure.json"
-        return str(json.loads(path.read_text("utf-8"))["message"]) if path.exists() else None
+        try:
+            return str(json.loads(path.read_text("utf-8"))["message"]) if path.exists() else None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CorruptFile(f"{path} is damaged: {error}; remove it") from None
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write the result, and in it the seals of all other files of the run."""
@@ -147,7 +150,13 @@ class RunFolder:
         return None
 
     def check(self) -> None:
-        """Raise CorruptFile where a complete run is not as it was written."""
+        """Raise CorruptFile where a run is not as it was written (by its checkpoint, where it is not done)."""
+        checkpoint = load_checkpoint(self.path)
+        if checkpoint is not None:
+            progress = checkpoint.progress
+            other = self.differs(progress["seals"], progress["log_length"], progress["log_seal"])
+            if other is not None:
+                raise CorruptFile(f"{other} is damaged; streamlab resume goes on from before it")
         found = self.damage()
         if found is not None:
             raise CorruptFile(f"{found}; streamlab resume runs it again, and keeps this in superseded/")
@@ -207,10 +216,13 @@ class RunFolder:
             self._log = None
 
     def events(self) -> list[dict[str, Any]]:
-        """Every whole line of the event log."""
+        """Every whole line of the event log; raises CorruptFile."""
         path = self.path / "events.jsonl"
         lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-        return [json.loads(line) for line in lines]
+        try:
+            return [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise CorruptFile(f"{path} is damaged: {error}") from None
 
     # Evaluations
 
@@ -228,7 +240,7 @@ class RunFolder:
         from ..plans.stream import StreamPlan
 
         plan, ceiling = StreamPlan.load(self._plan_path), self.spec.ceiling
-        evaluations = tuple(load_evaluation(path) for path in self._evaluation_paths(count))
+        evaluations = tuple(load_evaluation(path, plan.num_classes) for path in self._evaluation_paths(count))
         return Record(plan.merged() if ceiling else plan, evaluations, ceiling, self._name)
 
     def episode_record(self, count: int | None = None) -> EpisodeRecord:

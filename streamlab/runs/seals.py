@@ -16,6 +16,7 @@ from ..errors import CorruptFile
 from ..files import write_json
 
 _SEAL = "seal"
+_MOST = 1 << 29  # bytes; a result of 1,623 tasks has 22 MB
 
 
 def digest_of(path: Path, length: int | None = None) -> str:
@@ -43,6 +44,8 @@ def read_sealed(path: Path) -> dict[str, Any]:
     Raises FileNotFoundError; CorruptFile where it is no JSON, or not as it was written.
     """
     try:
+        if path.stat().st_size > _MOST:
+            raise CorruptFile(f"{path} has {path.stat().st_size:,} bytes, and is not streamlab's")
         content = json.loads(path.read_text(encoding="utf-8"))
         found = content.pop(_SEAL, None)
     except FileNotFoundError:

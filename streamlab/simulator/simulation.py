@@ -326,7 +326,10 @@ class Simulation:
             values = torch.stack([value.reshape(()) for _, value in rows]).tolist()
             for (step, _), value in zip(rows, values, strict=True):
                 if not math.isfinite(value):
-                    raise StreamlabError(f"{name} is {value} at step {step}; the run has diverged")
+                    tuned = ", ".join(self.strategy.search_space) or "optimizer.lr"
+                    raise StreamlabError(
+                        f"{name} is {value} at step {step}; the run has diverged; it is tuned by {tuned}"
+                    )
             self.progress.losses.setdefault(name, []).extend(values)
         self._pending.clear()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,3 +73,21 @@ def test_rows_of_one_strategy_can_be_told_apart_in_a_narrow_table() -> None:
     shown = [short_label(label, 11) for label in labels]
     assert shown == ["er", "er…_size=10", "er…_size=20", "prototype-…", "prot…ay=0.9"]
     assert max(map(len, shown)) <= 11
+
+
+def test_a_failed_run_has_no_figures_and_is_in_no_mean() -> None:
+    """Two seeds of `er`, of which the one that was best fails: what is left is the other's."""
+    state = example()
+    failed = fold_run(state.runs["er/1"], events.RunFailed("er: task is nan"))
+    finished = fold_run(state.runs["er/0"], events.RunEnded(state.runs["er/0"].metrics, {}, {}))
+    shown = lines_of(replace(state, runs={**state.runs, "er/0": finished, "er/1": failed}))
+    (row,) = (line for line in shown if line.startswith("er "))
+    assert re.match(r"er +1 of 2 +70\.0 +", row), row
+    (lost,) = (line for line in shown if line.startswith("my-long") and "failed" in line)
+    assert not re.search(r"\d", lost), lost
+
+
+def lines_of(state: LiveState) -> list[str]:
+    buffer = io.StringIO()
+    Console(file=buffer, width=140, no_color=True).print(accuracy_table(state, 140), highlight=False)
+    return buffer.getvalue().splitlines()

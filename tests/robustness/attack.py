@@ -24,6 +24,7 @@ from types import FrameType
 sys.path.insert(0, str(Path(__file__).parent))
 
 import damage
+import downloads
 import recipes
 import sources
 
@@ -31,6 +32,7 @@ from streamlab.errors import StreamlabError
 
 ATTACKS: dict[str, Callable[[random.Random, Path], None]] = {
     "recipes": recipes.attack, "sources": sources.attack, "damage": damage.attack,
+    "downloads": downloads.attack,
 }  # fmt: skip
 LONG, MOST = 30, 1000  # seconds of a case; letters of a sentence
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import json
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from streamlab.api import load_run
+from streamlab.experiments.export import export_tables
 from streamlab.experiments.grid import Grid
 from streamlab.experiments.held import read_runs
 from streamlab.experiments.measures import measure_runs
@@ -106,7 +108,7 @@ def attack(draws: random.Random, folder: Path) -> None:
     place = folder / "out"
     shutil.copytree(source, place)
     what = harm(draws, place)
-    how = draws.choice(["go on", "go on", "read", "report", "load"])
+    how = draws.choice(["go on", "go on", "read", "report", "load", "export"])
     if how == "go on":
         if making.carry_on(grid(), place) and metrics(place) != right:
             raise Silent(f"{what}: went on to {json.dumps(metrics(place))[:300]}")
@@ -117,6 +119,14 @@ def attack(draws: random.Random, folder: Path) -> None:
                 raise Silent(what)
     elif how == "report":
         gather([place])
+    elif how == "export":
+        export_tables(read_runs(place), draws.choice(["csv", "parquet"]), folder / "tables")
+        for path in (folder / "tables").glob("metrics.csv"):
+            with path.open(newline="") as file:
+                rows = list(csv.DictReader(file))
+            values = {row["metric"]: float(row["value"]) for row in rows if row["value"]}
+            if values != right["metrics"]:
+                raise Silent(f"{what}: exports {values}")
     else:
         for run in load_run(place).runs:
             if run.complete and run.metrics != right["metrics"]:

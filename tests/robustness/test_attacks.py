@@ -22,7 +22,9 @@ def own_environment() -> Iterator[None]:
     os.environ.update(before)
 
 
-@pytest.mark.parametrize(("name", "cases"), [("recipes", 120), ("sources", 250), ("damage", 60)])
+@pytest.mark.parametrize(
+    ("name", "cases"), [("recipes", 120), ("sources", 250), ("damage", 60), ("downloads", 80)]
+)
 def test_a_sample_of_every_attack_ends_well(name: str, cases: int) -> None:
     ended = {seed: attack.run_case(name, seed) for seed in range(10_000, 10_000 + cases)}
     assert {seed: end for seed, end in ended.items() if end[0] not in ("fine", "refused")} == {}

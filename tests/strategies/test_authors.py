@@ -443,7 +443,7 @@ def test_ewcs_fisher_and_penalty_are_the_authors(file: str) -> None:
 @each("mas")
 def test_mass_importance_and_penalty_are_the_authors(file: str) -> None:
     z = load(file)
-    strategy = with_layers("mas", z)
+    strategy = with_layers("mas", z, options={"strength": 1.0})
     strategy.end_experience(Experience(z["images"], z["labels"]))
     for found, expected in zip(strategy.regulariser.importance, fishers(z, "omega"), strict=True):
         close(found, expected)

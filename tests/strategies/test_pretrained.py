@@ -304,7 +304,7 @@ def test_ranpac_may_adapt_in_the_first_session_and_counts_each_sample_once(kind:
         ({"name": "glyph-vit"}, True),
         ({"name": "timm:resnet10t"}, True),
         ({"name": "timm:resnet10t", "train": "blocks:1"}, False),
-        ({"name": "vit", "trained": True}, False),
+        ({"name": "vit", "trained": True, "patch_size": 4}, False),
         ({"name": "mlp"}, False),
         ({}, False),
     ],

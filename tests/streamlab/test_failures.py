@@ -40,7 +40,7 @@ FAULTS = {
     ),
     "nan": (
         "    def losses(self, batch):\n        return {'task': self.net(batch.images).sum() * float('nan')}\n",
-        r"^broken: task is nan at step 1; the run has diverged; experience \d, step \d+$",
+        r"^broken: task is nan at step 1; the run has diverged; it is tuned by optimizer\.lr; experience \d, step \d+$",
     ),
     "shape": (
         "    def predict(self, images):\n        return torch.zeros(len(images), 2)\n",

@@ -242,3 +242,18 @@ def test_odd_servers_are_told_in_a_sentence(
     finally:
         made.shutdown()
         made.server_close()
+
+
+@pytest.mark.parametrize("place", range(4, 60, 5))
+def test_a_damaged_zip_archive_is_one_sentence(place: int, tmp_path: Path) -> None:
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("set/labels", b"ab" * 300)
+    for value in (0xFF, 0x01, 0x0C):
+        content = bytearray(held.getvalue())
+        content[place] = value
+        content[-60 + place % 40] ^= value
+        (tmp_path / "a.zip").write_bytes(content)
+        with contextlib.suppress(CorruptFile):
+            unpack_zip(tmp_path / "a.zip", ("labels",), tmp_path / "out")
+            assert (tmp_path / "out" / "labels").read_bytes() == b"ab" * 300

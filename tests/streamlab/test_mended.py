@@ -183,7 +183,7 @@ def test_forty_thousand_classes_are_kept_as_they_are(tmp_path: Path) -> None:
     labels = np.array([5, 40_000, 32_768], np.int64)
     made = Evaluation(7, (0,), True, np.ones(50_000, np.bool_), np.arange(3), labels, labels[::-1].copy())
     save_evaluation(made, tmp_path / "a.safetensors")
-    found = load_evaluation(tmp_path / "a.safetensors")
+    found = load_evaluation(tmp_path / "a.safetensors", 50_000)
     assert found.labels.tolist() == labels.tolist()
     assert found.predictions.tolist() == labels[::-1].tolist()
 

@@ -122,7 +122,9 @@ def test_a_recipe_runs_on_a_miniature(name: str, miniatures: Path, tmp_path: Pat
         asked = dataclasses.replace(asked, source=re.sub("@.*", "@32", asked.source))
         asked.settings["augment"].pop("pipeline", None)
     settings = merged(asked.settings, short, small)
-    asked = dataclasses.replace(asked, settings=settings, budgets=("200ex",), eval_every=1_000_000)
+    asked = dataclasses.replace(
+        asked, settings=settings, budgets=("200ex",), eval_every=asked.eval_every and 1_000_000
+    )
     assert run_experiment(asked, tmp_path / "out", lambda grid, title: nullcontext(Unheard()))
     ran = streamlab.load_run(tmp_path / "out").runs
     assert {run.spec.label for run in ran} == {parse_row(text).label for text in asked.strategies}
