@@ -21,8 +21,10 @@ from streamlab.check import (
     scenario_checks,
     source_checks,
 )
+from streamlab.check.accelerator import Asked, ask
 from streamlab.check.outcomes import step_seconds
 from streamlab.data.names import plugin_of
+from streamlab.errors import StreamlabError
 
 _MARKS = {"kept": ("✓", "green"), "broken": ("✗", "red"), "mended": ("✗", "red"), "known": ("!", "yellow")}
 
@@ -32,8 +34,11 @@ def print_checks(text: str, as_json: bool, data: str | None = None) -> bool:
     kind, name, outcomes = _examined(text, data)
     if as_json:
         told = list(outcomes)
+        asked = _asked(text) if kind == "strategy" and told[0].status == "kept" else None
+        told += [] if asked is None else [_on_accelerator(asked)]
         plain = [dataclasses.asdict(outcome) for outcome in told]
-        print(json.dumps({kind: name, "outcomes": plain}, indent=1))
+        found = {} if asked is None else {"accelerator": dataclasses.asdict(asked)}
+        print(json.dumps({kind: name, "outcomes": plain, **found}, indent=1))
         return not any(outcome.is_failure for outcome in told)
     console = Console()
     world = {"strategy": "on a tiny stream of its own", "scenario": "on tiny labels of its own"}
@@ -42,6 +47,10 @@ def print_checks(text: str, as_json: bool, data: str | None = None) -> bool:
     for outcome in outcomes:
         told.append(outcome)
         _print(console, outcome)
+    asked = _asked(text) if kind == "strategy" and told[0].status == "kept" else None
+    if asked is not None:
+        told.append(_on_accelerator(asked))
+        _print(console, told[-1])
     broken = sum(outcome.is_failure for outcome in told)
     kept = sum(outcome.status == "kept" for outcome in told)
     known = sum(outcome.status == "known" for outcome in told)
@@ -50,8 +59,38 @@ def print_checks(text: str, as_json: bool, data: str | None = None) -> bool:
         subject = Subject.named(text)
         plugin_seconds, finetune = step_seconds(subject), step_seconds(Subject.named("finetune"))
         summary += f"; a step takes {1e3 * plugin_seconds:.2f} ms, finetune's {1e3 * finetune:.2f} ms"
+        summary += _launches(asked)
     console.print(summary, style="red" if broken else "green", highlight=False)
     return not broken
+
+
+def _asked(text: str) -> Asked | None:
+    """What it asks of an accelerator; nothing where this torch can pretend none."""
+    try:
+        (asked,) = ask([text])
+    except StreamlabError:
+        return None
+    return asked
+
+
+def _on_accelerator(asked: Asked) -> Outcome:
+    why = "Else it works on this machine, and fails or changes its results where it is needed."
+    promise = "On a pretended accelerator it runs, and resumed it ends with the same bits."
+    return Outcome("accelerator", promise, why, "broken" if asked.fault else "kept", asked.fault)
+
+
+def _launches(asked: Asked | None) -> str:
+    """What of a step makes a GPU slow, in words."""
+    if asked is None or asked.fault or "step" not in asked.phases:
+        return ""
+    step = asked.phases["step"]
+    copies = step["to device"] + step["to host"]
+    said = f"; on a GPU it launches {step['launch']:.0f} kernels, copies {copies:g} times, waits"
+    said += f" {step['wait']:g}"
+    waits = [line for line in asked.lines.get("step", {}) if line.startswith(("wait", "to host"))]
+    unstable = [f"{operation} at {at[0]}" for operation, at in asked.unstable.items()]
+    said += f" ({waits[0]})" if waits else ""
+    return said + (f"; no deterministic kernel there: {', '.join(unstable)}" if unstable else "")
 
 
 def _examined(text: str, data: str | None) -> tuple[str, str, Iterator[Outcome]]:

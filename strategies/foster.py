@@ -185,7 +185,7 @@ class FeatureBoosting(Strategy):
         return {
             "task": self.cross_entropy(logits / weights, labels, seen),
             "enhancement": self.cross_entropy(self.enhancement(new_features), labels, seen),
-            "distillation": distillation(logits[:, old], old_logits[:, old], self.options.temperature),
+            "distillation": distillation(logits, old_logits, self.options.temperature, old),
         }
 
     def end_experience(self, view: ExperienceView) -> None:

@@ -51,8 +51,10 @@ def project(gradient: Tensor, references: Tensor, margin: float) -> Tensor:
     """
     G, g = references.double(), gradient.double()
     products = G @ G.T + 1e-3 * torch.eye(len(G), dtype=G.dtype, device=G.device)
-    v = margin + least_over_positive(products, G @ g + margin * products.sum(1))
-    return (g + G.T @ v).to(gradient.dtype)
+    slopes = G @ g + margin * products.sum(1)
+    dual = torch.cat([products, slopes[:, None]], 1).cpu()  # a few numbers, solved where nothing waits for each
+    v = margin + least_over_positive(dual[:, :-1], dual[:, -1])
+    return (g + G.T @ v.to(G.device)).to(gradient.dtype)
 
 
 def least_over_positive(Q: Tensor, c: Tensor) -> Tensor:
@@ -115,12 +117,14 @@ class GradientEpisodicMemory(Strategy):
     def _references(self) -> Tensor:
         """(T, P) the gradient on each earlier task's memory."""
         held = self.buffer.everything()
+        tasks = held.extras["task"].cpu()  # one fetch, for all of them
         gradients = []
         for task in range(self.task):
-            rows = (held.extras["task"] == task).nonzero().flatten()
+            rows = (tasks == task).nonzero().flatten()
             if self.options.reference_size is not None:
                 rows = rows[torch.randperm(len(rows), device=rows.device)[: self.options.reference_size]]
             if len(rows):
+                rows = rows.to(held.labels.device)
                 loss = self.cross_entropy(self.net(held.at(rows).view()), held.labels[rows])
                 gradients.append(flat_gradient(loss, self.parameters))
         return torch.stack(gradients) if gradients else torch.zeros(0)

@@ -68,11 +68,11 @@ class ICaRL(Strategy):
         targets = F.one_hot(combined.labels, self.setting.num_classes).to(logits.dtype)
         bce = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
         new = self.exposed & ~self.teacher.classes
-        losses = {"task": bce[:, new].sum(1).mean()}
+        losses = {"task": bce.masked_fill(~new, 0).sum(1).mean()}
         if self.teacher:
             teacher_outputs = self.teacher.logits(combined.images).sigmoid()
             kd = F.binary_cross_entropy_with_logits(logits, teacher_outputs, reduction="none")
-            losses["distillation"] = kd[:, self.teacher.classes].sum(1).mean()
+            losses["distillation"] = kd.masked_fill(~self.teacher.classes, 0).sum(1).mean()
         return losses
 
     def end_experience(self, view: ExperienceView) -> None:

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from streamlab.config import at_least
 from streamlab.errors import StreamlabError
 from streamlab.nets.transformer import as_transformer, begin_as_timm, cosine_distances
+from streamlab.parts.counting import occurrences
 from streamlab.parts.current_batch import CurrentBatch
 from streamlab.parts.presets import settled
 from streamlab.strategy import Batch, ExperienceView, Strategy
@@ -127,7 +128,7 @@ def details_of(options: Options, shows_boundaries: bool) -> Details:
 
 def most_frequent(taken: Tensor, pool_size: int) -> Tensor:
     """(B, n) prompts of each image -> (B, n): those n that most images of the batch take, for all of them."""
-    counts = torch.bincount(taken.flatten(), minlength=pool_size)
+    counts = occurrences(taken.flatten(), pool_size)
     return counts.sort(descending=True, stable=True).indices[: taken.shape[1]].expand_as(taken)
 
 

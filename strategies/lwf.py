@@ -74,7 +74,7 @@ class LearningWithoutForgetting(Strategy):
             student_classes = old if self.options.among == "old" else self.exposed
             teacher_logits = self.teacher.logits(batch.images).masked_fill(~old, float("-inf"))
             kd_loss = distillation(  # eq. 2 and 3
-                logits[:, student_classes], teacher_logits[:, student_classes], self.options.temperature
+                logits, teacher_logits, self.options.temperature, student_classes
             )
             losses["distillation"] = self.options.weight * kd_loss
         return losses

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from streamlab.config import at_least, within
 from streamlab.nets.transformer import PromptRows, as_transformer, begin_as_timm, cosine_distances
+from streamlab.parts.counting import occurrences
 from streamlab.parts.current_batch import CurrentBatch
 from streamlab.strategy import Batch, Strategy
 
@@ -195,7 +196,7 @@ class MaskAndVisualPrompts(Strategy):
             prompt_loss = contrastive_prompt_loss(distance, self.keys, choice, self.counts)
         else:
             prompt_loss = distance.gather(1, choice[:, None]).mean()
-        self.counts = self.counts + torch.bincount(choice, minlength=options.pool_size)
+        self.counts = self.counts + occurrences(choice, options.pool_size)
         return {"task": task, "prompts": prompt_loss}
 
     def remember(self, batch: Batch) -> None:

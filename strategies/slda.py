@@ -65,16 +65,18 @@ class StreamingLDA(Strategy):
     @torch.no_grad()
     def observe(self, batch: Batch) -> Mapping[str, Tensor]:
         features = self.embed(batch.images)
-        deviations = torch.empty_like(features)
-        for label in sorted(set(batch.label_list)):
-            rows = (batch.labels == label).nonzero().flatten()
-            samples, count, mean = features[rows], self.counts[label], self.means[label]
-            number = torch.arange(len(rows), device=samples.device)
-            earlier = samples.cumsum(0) - samples
-            means_before = (count * mean + earlier) / (count + number).clamp(min=1)[:, None]
-            deviations[rows] = samples - means_before
-            self.means[label] = (count * mean + samples.sum(0)) / (count + len(rows))
-            self.counts[label] += len(rows)
+        labels, classes = batch.labels, torch.arange(len(self.counts), device=features.device)
+        of_class = (labels[:, None] == classes).to(features.dtype)
+        before_it = (
+            (labels[:, None] == labels).to(features.dtype).tril(-1)
+        )  # samples of its class, earlier here
+        count, mean = self.counts[labels][:, None], self.means[labels]
+        number = before_it.sum(1, keepdim=True)
+        deviations = features - (count * mean + before_it @ features) / (count + number).clamp(min=1)
+        counts = self.counts + of_class.sum(0)
+        sums = self.counts[:, None] * self.means + of_class.T @ features
+        self.means = torch.where(of_class.any(0)[:, None], sums / counts.clamp(min=1)[:, None], self.means)
+        self.counts = counts
         # Eq. 2, t samples before this one: S <- S + t / (t + 1) · d dᵀ, with S = t · Sigma.
         before = self.counts.sum() - len(batch)
         times = before + torch.arange(len(batch), device=features.device)

@@ -75,7 +75,7 @@ class WeightAligning(Strategy):
             return {"task": task}
         old = self.teacher.classes
         teacher_logits = self.teacher.logits(combined.images)
-        kd_loss = distillation(logits[:, old], teacher_logits[:, old], self.options.temperature)
+        kd_loss = distillation(logits, teacher_logits, self.options.temperature, old)
         lambda_ = old.sum() / (old | self.current_classes).sum()
         return {"task": (1 - lambda_) * task, "distillation": lambda_ * kd_loss}
 

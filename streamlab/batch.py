@@ -36,14 +36,15 @@ class Batch:
     lying: Tensor | None = None
     wholes: Parts | None = None
     views: Views | None = None
+    host_labels: list[int] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @cached_property
     def label_list(self) -> list[int]:
-        """The labels as Python integers, fetched from the device once."""
-        return self.labels.tolist()
+        """The labels as Python integers: those of the host, where they are there, else fetched once."""
+        return self.labels.tolist() if self.host_labels is None else self.host_labels
 
     @property
     def originals(self) -> Tensor:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..augmentation.pipelines import AugmentConfig
@@ -66,11 +67,15 @@ def as_in_a_run() -> AbstractContextManager[None]:
 
 @dataclass(frozen=True)
 class Subject:
-    """A strategy with its options, as `er` or `./mine.py:replay_size=5` names it."""
+    """A strategy with its options, as `er` or `./mine.py:replay_size=5` names it.
+
+    device: what it runs on (None: the GPU, where there is one).
+    """
 
     strategy: type[Strategy]
     options: Any
     name: str
+    device: torch.device | None = None
 
     @staticmethod
     def named(text: str) -> Subject:
@@ -100,7 +105,7 @@ class Subject:
         default = self.strategy.backbone
         small = backbone or {**default, **SMALL.get(str(default.get("name")), {})}
         setting = Setting(
-            CLASSES, source.image_shape, seed, device_here(chosen_device("auto")),
+            CLASSES, source.image_shape, seed, self.device or device_here(chosen_device("auto")),
             PixelStatistics(source.mean, source.deviation), small,
             configure(OptimizerConfig, self.strategy.default_optimizer, "optimizer"),
             kind="episodes" if self.episodic else self.stream().kind, shows_boundaries=True,

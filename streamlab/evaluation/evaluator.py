@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -112,14 +112,15 @@ class Evaluator:
         task_ends: tuple[int, ...],
         periodic: bool,
         begun: int,
+        exposed: NDArray[np.bool_],
         neighbours: Callable[[], Tensor],
     ) -> Evaluation:
         """Predict the exposed test samples.
 
-        begun: experiences that have begun. neighbours: gives the training images whose features
-        are compared with. Raises StreamlabError where scores have the wrong shape or are no numbers.
+        begun: experiences that have begun. exposed: (classes,), as the strategy has it on its device.
+        neighbours: gives the training images whose features are compared with. Raises StreamlabError
+        where scores have the wrong shape or are no numbers.
         """
-        exposed = strategy.exposed.cpu().numpy().copy()
         known = exposed[self.labels] & (~self.shared | (self.experience < begun))
         take = _Take(self, strategy, bool(task_ends))
         if task_ends and "neighbours" in self.record:
@@ -150,6 +151,7 @@ class _Take:
         self.unmasked = at_task_end and "unexposed" in evaluator.record
         self.hidden = ~strategy.exposed
         self.nearby: Tensor | None = None
+        self.broken = torch.zeros(1, dtype=torch.bool, device=strategy.exposed.device)
         self.same = embeds_the_same(strategy)
         if self.same:
             evaluator.forget_if_changed(strategy)
@@ -167,7 +169,11 @@ class _Take:
         batches = [self._columns(places[start : start + size]) for start in range(0, len(places), size)]
         if not batches:
             return {"predictions": np.zeros(0, np.int64)}
-        return {name: torch.cat([b[name] for b in batches]).cpu().numpy() for name in batches[0]}
+        columns = {name: torch.cat([b[name] for b in batches]) for name in batches[0]}
+        found = fetched([self.broken, *columns.values()])
+        if found[0].any():
+            raise StreamlabError("predict returned scores that are not numbers (NaN)")
+        return dict(zip(columns, found[1:], strict=True))
 
     @torch.no_grad()
     def geometry(self, places: NDArray[np.int64], predictions: NDArray[np.int64]) -> dict[str, float]:
@@ -230,6 +236,18 @@ class _Take:
         if not isinstance(scores, Tensor) or tuple(scores.shape) != expected:
             found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise StreamlabError(f"predict returned {found}, and must return scores of shape {expected}")
-        if torch.isnan(scores).any():
-            raise StreamlabError("predict returned scores that are not numbers (NaN)")
+        self.broken = self.broken | torch.isnan(scores).any()
         return scores
+
+
+def fetched(columns: Sequence[Tensor]) -> list[NDArray[Any]]:
+    """Tensors of a device as arrays of their shapes and types, by one copy."""
+    plain = [column.contiguous() for column in columns]
+    packed = torch.cat([column.flatten().view(torch.uint8) for column in plain]).cpu().numpy()
+    found, begin = [], 0
+    for column in plain:
+        kind = np.dtype(str(column.dtype).removeprefix("torch."))
+        part = packed[begin : begin + column.nbytes].copy().view(kind)
+        found.append(part.reshape(tuple(column.shape)))
+        begin += column.nbytes
+    return found

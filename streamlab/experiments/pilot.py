@@ -307,7 +307,9 @@ def _predicting(simulation: StreamSimulation) -> float:
     """Seconds of predicting one test sample of the classes seen so far."""
     simulation.strategy.train_mode(False)
     began = time.perf_counter()
-    evaluation = simulation.evaluator.evaluate(simulation.strategy, 0, (), False, 1, simulation.neighbours)
+    evaluation = simulation.evaluator.evaluate(
+        simulation.strategy, 0, (), False, 1, simulation.exposed_classes(), simulation.neighbours
+    )
     return (time.perf_counter() - began) / max(1, len(evaluation.labels))
 
 

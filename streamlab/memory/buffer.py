@@ -117,8 +117,7 @@ class Buffer(ABC):
         """Copy rows of a batch into slots: slot -> row."""
         if not taken:
             return
-        slots = torch.tensor(list(taken), device=self.labels.device)
-        rows = torch.tensor(list(taken.values()), device=self.labels.device)
+        slots, rows = torch.tensor([list(taken), list(taken.values())], device=self.labels.device)
         self.images.index_copy_(0, slots, batch.originals.index_select(0, rows))
         self.labels.index_copy_(0, slots, batch.labels.index_select(0, rows))
         for key, column in self.extras.items():

@@ -184,15 +184,16 @@ def herding(features: Tensor, count: int) -> list[int]:
     unit = F.normalize(features.double())
     goal, total = unit.sum(0) / max(1, len(unit)), torch.zeros_like(unit.sum(0))
     left = torch.ones(len(unit), dtype=torch.bool, device=features.device)
-    chosen: list[int] = []
+    chosen: list[Tensor] = []  # on the device: they are fetched at once
     for number in range(1, min(count, len(unit)) + 1):
         # |u| = 1, so |goal - (total + u) / number| is least where u · (number · goal - total) is most.
         scores = unit @ (number * goal - total)
-        row = int(scores.masked_fill(~left, float("-inf")).argmax())
+        row = scores.masked_fill(~left, float("-inf")).argmax(0, keepdim=True)
         chosen.append(row)
-        left[row] = False
-        total = total + unit[row]
-    return chosen
+        left.index_fill_(0, row, False)
+        total = total + unit.index_select(0, row)[0]
+    rows: list[int] = torch.cat(chosen).tolist() if chosen else []
+    return rows
 
 
 POLICIES: dict[str, type[Buffer]] = {

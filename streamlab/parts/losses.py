@@ -24,14 +24,19 @@ def cross_entropy(
     return (1 - smoothing) * of_labels + smoothing * (of_each.sum(1) / among.sum()).mean()
 
 
-def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+def distillation(student: Tensor, teacher: Tensor, temperature: float, among: Tensor | None = None) -> Tensor:
     """Divergence of the student's softened outputs from the teacher's, averaged over the batch.
 
-    student, teacher: (B, K) logits. Returns a scalar >= 0: the cross-entropy of softmax(teacher / T)
+    student, teacher: (B, K) logits; among: (K,) bool, the outputs that are compared (None: all), left out
+    by masks, for which a GPU need not wait. Returns a scalar >= 0: the cross-entropy of softmax(teacher / T)
     against softmax(student / T), less the teacher's entropy, which has no gradient. It carries no factor
     T² (Hinton et al. 2015 advise one): LwF's eq. 2 and 3, PyCIL's and the class-incremental survey's code
     have none, so that their weights carry over.
     """
+    if among is not None:
+        student, teacher = (logits.masked_fill(~among, float("-inf")) for logits in (student, teacher))
     targets = F.softmax(teacher / temperature, dim=1)
     log_outputs = F.log_softmax(student / temperature, dim=1)
+    if among is not None:
+        log_outputs = log_outputs.masked_fill(~among, 0)
     return F.kl_div(log_outputs, targets, reduction="batchmean")

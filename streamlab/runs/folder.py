@@ -150,7 +150,7 @@ class RunFolder:
         return None
 
     def check(self) -> None:
-        """Raise CorruptFile where a run is not as it was written (by its checkpoint, where it is not done)."""
+        """Raise CorruptFile where a run is not as it was written (until its checkpoint, if not done)."""
         checkpoint = load_checkpoint(self.path)
         if checkpoint is not None:
             progress = checkpoint.progress

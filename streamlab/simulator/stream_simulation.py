@@ -122,7 +122,8 @@ class StreamSimulation(Simulation):
         if progress.started < len(self.plan.experiences):
             self._start_experiences(progress.samples_seen + count)
         images, labels = self.train.images_at(served.device), self.train.labels_at(served.device)
-        lying = batch = Batch(images, labels, wholes=self.train.wholes_at(served.device))
+        host = labels_at(self.host_labels, served.host).tolist()
+        lying = batch = Batch(images, labels, wholes=self.train.wholes_at(served.device), host_labels=host)
         self.train.ahead(torch.from_numpy(then.host))
         if self._unexposed:
             self._expose(served.host)
@@ -229,6 +230,12 @@ class StreamSimulation(Simulation):
             self.emit(events.ExperienceStarted(progress.started, progress.samples_seen))
             progress.started += 1
 
+    def exposed_classes(self) -> NDArray[np.bool_]:
+        """(classes,) those exposed so far, as the strategy has them on its device."""
+        exposed = np.ones(self.plan.num_classes, np.bool_)
+        exposed[list(self._unexposed)] = False
+        return exposed
+
     def _expose(self, indices: NDArray[np.int64]) -> None:
         fresh = sorted(self._unexposed.intersection(labels_at(self.host_labels, indices).tolist()))
         if fresh:
@@ -247,7 +254,13 @@ class StreamSimulation(Simulation):
         strategy.train_mode(False)
         with global_randomness(self.seed, "evaluation", progress.samples_seen):
             evaluation = self.evaluator.evaluate(
-                strategy, progress.samples_seen, task_ends, regular, progress.started, self.neighbours
+                strategy,
+                progress.samples_seen,
+                task_ends,
+                regular,
+                progress.started,
+                self.exposed_classes(),
+                self.neighbours,
             )
         strategy.train_mode(True)
         progress.evaluation_seconds += time.perf_counter() - began

@@ -242,9 +242,9 @@ def test_features_are_kept_only_while_the_backbone_is_as_it_was(
     strategy.train_mode(False)
     evaluator = made.evaluator
     for _ in range(3):
-        evaluator.evaluate(strategy, 0, (), True, 2, lambda: torch.zeros(0))
+        evaluator.evaluate(strategy, 0, (), True, 2, made.exposed_classes(), lambda: torch.zeros(0))
     assert len(embedded) == 1
     with torch.no_grad():
         next(iter(strategy.net.backbone.parameters())).add_(0.1)
-    evaluator.evaluate(strategy, 0, (), True, 2, lambda: torch.zeros(0))
+    evaluator.evaluate(strategy, 0, (), True, 2, made.exposed_classes(), lambda: torch.zeros(0))
     assert len(embedded) == 2
