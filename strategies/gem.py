@@ -52,7 +52,7 @@ def project(gradient: Tensor, references: Tensor, margin: float) -> Tensor:
     G, g = references.double(), gradient.double()
     products = G @ G.T + 1e-3 * torch.eye(len(G), dtype=G.dtype, device=G.device)
     slopes = G @ g + margin * products.sum(1)
-    dual = torch.cat([products, slopes[:, None]], 1).cpu()  # a few numbers, solved where nothing waits for each
+    dual = torch.cat([products, slopes[:, None]], 1).cpu()  # a few numbers, solved on the host
     v = margin + least_over_positive(dual[:, :-1], dual[:, -1])
     return (g + G.T @ v.to(G.device)).to(gradient.dtype)
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from streamlab.config import at_least
 from streamlab.needs import SESSIONS, Needs
+from streamlab.parts.prototypes import nearest_of_length_one, unit_means
 from streamlab.parts.rehearsal import Rehearsal
 from streamlab.parts.teacher import Teacher
 from streamlab.strategy import Batch, ExperienceView, Strategy
@@ -85,14 +86,11 @@ class ICaRL(Strategy):
         exemplars = self.buffer.everything()
         if not len(exemplars):
             return
-        features = F.normalize(self.features_of(exemplars.images))
-        sums = torch.zeros_like(self.means).index_add_(0, exemplars.labels, features)
-        self.means.copy_(F.normalize(sums))
+        features = self.features_of(exemplars.images)
+        self.means.copy_(unit_means(features, exemplars.labels, len(self.means)))
 
     def score(self, embedding: Tensor, images: Tensor) -> Tensor:
-        """Of vectors of length 1, the nearest mean has the largest product; no mean, no score."""
-        products = F.normalize(embedding) @ self.means.T
-        return products.masked_fill(~self.means.any(1), -2.0)
+        return nearest_of_length_one(embedding, self.means)
 
     def bytes_to_come(self, experiences: int = 1) -> int:
         return self.teacher.bytes_to_come(self.net)

@@ -114,6 +114,7 @@ class PrototypeReplay(Strategy):
         self.trains_backbone = any(p.requires_grad for p in self.net.backbone.parameters())
         decay = self.options.decay if self.trains_backbone else 1.0
         self.prototypes = Prototypes(classes, size, self.setting.device, decay)
+        self.known: set[int] = set()  # classes that have a prototype, where no device need be asked
         self.radius = torch.zeros((), device=self.setting.device)
         self.teacher: nn.Module | None = None
 
@@ -134,15 +135,15 @@ class PrototypeReplay(Strategy):
             losses["features"] = details.feature_weight * length
         if not self.setting.shows_boundaries:
             self.prototypes.update(features.detach(), batch.labels)
+            self.known.update(batch.label_list)
         return losses
 
     def draw(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Eq. 5: features (n, D) around prototypes of classes that are not in the batch, and their labels."""
-        old = self.prototypes.known.clone()
-        old[batch.labels] = False
-        classes = old.nonzero().flatten()
-        if not len(classes):
-            return self.prototypes.means[:0], classes
+        old = sorted(self.known.difference(batch.label_list))
+        if not old:
+            return self.prototypes.means[:0], batch.labels[:0]
+        classes = torch.tensor(old, device=batch.labels.device)
         count = self.details.replay_size or len(batch)
         labels = classes[torch.randint(len(classes), (count,), device=classes.device)]
         noise = torch.randn(count, self.prototypes.means.shape[1], device=classes.device)
@@ -175,9 +176,10 @@ class PrototypeReplay(Strategy):
 
     def end_experience(self, view: ExperienceView) -> None:
         """Prototypes are the classes' mean features; the first experience's spread is the radius (eq. 5)."""
-        is_first = not bool(self.prototypes.known.any())
-        for label in torch.unique(view.labels).tolist():
+        is_first, labels = not self.known, torch.unique(view.labels).tolist()
+        for label in labels:
             self.prototypes.replace(label, self.features_of(view.of_class(label).images))
+        self.known.update(labels)
         if is_first:
             self.radius = self.prototypes.spreads[self.prototypes.known].mean().sqrt()
         if self.trains_backbone:

@@ -86,6 +86,11 @@ class ExperienceView(Protocol):
         """(n,) int64, in stream order."""
         ...
 
+    @property
+    def epochs(self) -> int:
+        """How often it is served."""
+        ...
+
     def __len__(self) -> int: ...
 
     def of_class(self, label: int) -> Batch:

@@ -53,5 +53,12 @@ class _ConvNet(Backbone):
     def split(self) -> tuple[nn.Module, nn.Module]:
         return self.layers[:-5], self.layers[-5:]  # the last block and the flattening
 
+    def staged(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        maps, current = [], images
+        for first in range(0, len(self.layers) - 1, 4):
+            current = self.layers[first : first + 4](current)
+            maps.append(current)
+        return current.flatten(1), maps
+
     def forward(self, images: Tensor) -> Tensor:
         return cast(Tensor, self.layers(images))

@@ -51,6 +51,16 @@ class Backbone(nn.Module):
             f"convnet and ResNets are, timm's too"
         )
 
+    def staged(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Scaled images -> (B, feature_size) features, and the map (B, C, H, W) at the end of each stage.
+
+        Raises StreamlabError where a network has no maps.
+        """
+        raise StreamlabError(
+            f"{type(self).__name__.strip('_').lower()} has no maps that are told apart; convnet and ResNets "
+            f"have"
+        )
+
 
 class BackbonePlugin(Protocol):
     """A backbone plugin: a frozen dataclass of options that builds a module.
@@ -140,6 +150,12 @@ class Network(nn.Module):
         with in_precision(self.backbone.precision, images.device):
             features = self.backbone(self.scaled(images))
         return full(features)
+
+    def staged(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """(B, C, H, W) uint8 -> (B, feature_size), and the maps at the end of the backbone's stages."""
+        with in_precision(self.backbone.precision, images.device):
+            features, maps = self.backbone.staged(self.scaled(images))
+        return full(features), [full(one) for one in maps]
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) uint8 -> (B, classes) logits."""

@@ -26,12 +26,19 @@ Shortcut = Literal["padded", "projected"]
 class ResidualNetwork(Backbone):
     """A 3x3 stem, stages of blocks (the width doubles and the size halves), and average pooling.
 
-    blocks: how many in each stage. shortcut: where the shape changes, "padded" is the paper's
-    option A (subsampled, padded with zeros, no parameters), "projected" its option B (1x1).
+    blocks: how many in each stage. shortcut: where the shape changes, "padded" is the paper's option A
+    (subsampled, padded with zeros, no parameters), "projected" its option B (1x1). last_relu: whether the
+    last block ends with one, without which features have both signs, as cosine classifiers want them.
     """
 
     def __init__(
-        self, channels: int, width: int, blocks: Sequence[int], norm: Norm, shortcut: Shortcut
+        self,
+        channels: int,
+        width: int,
+        blocks: Sequence[int],
+        norm: Norm,
+        shortcut: Shortcut,
+        last_relu: bool = True,
     ) -> None:
         super().__init__()
         self.stem = nn.Sequential(
@@ -44,12 +51,24 @@ class ResidualNetwork(Backbone):
                 stride = 2 if stage > 0 and number == 0 else 1
                 layers.append(_Block(current, width * 2**stage, stride, norm, shortcut))
                 current = width * 2**stage
+        if not last_relu:
+            assert isinstance(layers[-1], _Block)
+            layers[-1].ends_with_relu = False
         self.blocks = nn.Sequential(*layers)
+        self.stages = tuple(blocks)
         self.last_stage = len(layers) - blocks[-1]
         self.feature_size = current
 
     def forward(self, images: Tensor) -> Tensor:
         return cast(Tensor, self.blocks(self.stem(images))).mean((2, 3))
+
+    def staged(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        maps, current, first = [], self.stem(images), 0
+        for count in self.stages:
+            current = self.blocks[first : first + count](current)
+            maps.append(current)
+            first += count
+        return current.mean((2, 3)), maps
 
     def split(self) -> tuple[nn.Module, nn.Module]:
         general = nn.Sequential(self.stem, *self.blocks[: self.last_stage])
@@ -61,6 +80,7 @@ class _Block(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int, norm: Norm, shortcut: Shortcut) -> None:
         super().__init__()
+        self.ends_with_relu = True
         self.body = nn.Sequential(
             nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
             normalisation(norm, outputs),
@@ -77,7 +97,8 @@ class _Block(nn.Module):
                 self.shortcut = nn.Sequential(projection, normalisation(norm, outputs))
 
     def forward(self, images: Tensor) -> Tensor:
-        return F.relu(self.body(images) + self.shortcut(images))
+        added: Tensor = self.body(images) + self.shortcut(images)
+        return F.relu(added) if self.ends_with_relu else added
 
 
 class _Pooled(nn.Module):

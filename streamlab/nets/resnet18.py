@@ -14,14 +14,18 @@ __all__ = ["CITATION", "ResNet18"]
 
 @dataclass(frozen=True)
 class ResNet18:
-    """width: channels of the first stage (20 is the field's slim one); norm: group or batch."""
+    """width: channels of the first stage (20 is the field's slim one); norm: group or batch; last_relu:
+    whether its last block ends with one.
+    """
 
     width: int = 64
     norm: Norm = "group"
+    last_relu: bool = True
     standardise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_widths("backbone resnet18", (self.width,))
 
     def build(self, image_shape: ImageShape) -> Backbone:
-        return ResidualNetwork(image_shape[0], self.width, (2, 2, 2, 2), self.norm, "projected")
+        channels, stages = image_shape[0], (2, 2, 2, 2)
+        return ResidualNetwork(channels, self.width, stages, self.norm, "projected", self.last_relu)

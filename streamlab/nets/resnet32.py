@@ -14,14 +14,17 @@ __all__ = ["CITATION", "ResNet32"]
 
 @dataclass(frozen=True)
 class ResNet32:
-    """width: channels of the first stage; norm: group or batch (the paper's)."""
+    """width: channels of the first stage; norm: group or batch (the paper's); last_relu: whether its last
+    block ends with one.
+    """
 
     width: int = 16
     norm: Norm = "batch"
+    last_relu: bool = True
     standardise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_widths("backbone resnet32", (self.width,))
 
     def build(self, image_shape: ImageShape) -> Backbone:
-        return ResidualNetwork(image_shape[0], self.width, (5, 5, 5), self.norm, "padded")
+        return ResidualNetwork(image_shape[0], self.width, (5, 5, 5), self.norm, "padded", self.last_relu)

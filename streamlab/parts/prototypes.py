@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -13,6 +14,21 @@ def class_means(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     classes, place = torch.unique(labels, return_inverse=True)
     sums = features.new_zeros(len(classes), features.shape[1]).index_add_(0, place, features)
     return classes, sums / torch.bincount(place)[:, None]
+
+
+def unit_means(features: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """(n, D), (n,) -> (classes, D): of features brought to length 1 the mean, so too; 0 of a class without
+    any.
+    """
+    sums = features.new_zeros(classes, features.shape[1]).index_add_(0, labels, F.normalize(features))
+    return F.normalize(sums)
+
+
+def nearest_of_length_one(embedding: Tensor, means: Tensor) -> Tensor:
+    """(B, D), (K, D) -> (B, K): of vectors of length 1, the nearest mean has the largest product; -2 of
+    none.
+    """
+    return (F.normalize(embedding) @ means.T).masked_fill(~means.any(1), -2.0)
 
 
 @torch.no_grad()

@@ -188,7 +188,10 @@ class StreamSimulation(Simulation):
         experience: Experience = self.plan.experiences[number]
         indices = torch.from_numpy(experience.indices).to(self.train.device)
         views = self.strategy.views
-        return View(number, experience.classes, indices, self.train, self.seed, self._frozen_features, views)
+        return View(
+            number, experience.classes, indices, self.train, self.seed, self._frozen_features, views,
+            self.epochs_of(number),
+        )  # fmt: skip
 
     @torch.no_grad()
     def _frozen_features(self, indices: Tensor) -> Tensor:

@@ -46,6 +46,7 @@ class View:
     seed: int
     cached: Callable[[Tensor], Tensor] | None = None
     views: Views | None = None
+    epochs: int = 1
 
     @property
     def labels(self) -> Tensor:

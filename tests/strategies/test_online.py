@@ -1,0 +1,125 @@
+"""SCR, PCR and CLS-ER against numbers of their authors' code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from authors import Given, close, each, float64, layers, load, make, put, total, with_layers
+from torch import Tensor
+
+from streamlab.batch import Batch
+from streamlab.parts.contrastive import proxy_contrastive_loss, second_views, supervised_contrastive_loss
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    with float64():
+        yield
+
+
+@pytest.mark.usefixtures("double")
+@each("scr")
+def test_the_supervised_contrastive_loss_is_the_authors(file: str) -> None:
+    z = load(file)
+    views = z["features"].requires_grad_()
+    loss = supervised_contrastive_loss(views, z["labels"], z["temperature"])
+    close(loss, z["loss"])
+    close(torch.autograd.grad(loss, views)[0], z["gradient"])
+
+
+@pytest.mark.usefixtures("double")
+@each("pcr")
+def test_the_proxy_loss_is_the_authors(file: str) -> None:
+    """They add 1e-6 to lengths, which is as close as it comes."""
+    z = load(file)
+    features, proxies = z["features"].requires_grad_(), z["proxies"].requires_grad_()
+    logits = F.normalize(features) @ F.normalize(proxies).T / z["temperature"]
+    loss = proxy_contrastive_loss(logits, z["labels"])
+    close(loss, z["loss"], within=1e-5)
+    gradients = torch.autograd.grad(loss, [features, proxies])
+    close(gradients[0], z["gradient_features"], within=1e-5)
+    close(gradients[1], z["gradient_proxies"], within=1e-5)
+
+
+def test_pcr_and_scr_look_twice_at_new_and_replayed_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The losses of a step, computed again from what the strategies are made of."""
+    torch.manual_seed(0)
+    images = torch.randint(0, 256, (4, 1, 4, 4), dtype=torch.uint8)
+    old = torch.randint(0, 256, (3, 1, 4, 4), dtype=torch.uint8)
+    batch, held = Batch(images, torch.tensor([0, 1, 1, 2])), Batch(old, torch.tensor([3, 1, 3]))
+    mlp = {"name": "mlp", "widths": (5,)}
+    scr = make("scr", 4, (1, 4, 4), {"projection": 6}, {"lr": 0.1}, mlp)
+    scr.buffer = Given([held])
+    found = scr.losses(batch)["contrastive"]
+    every = torch.cat([old, images])
+    second = second_views(0, 1).of(every)
+    views = torch.stack([F.normalize(scr.net(every)), F.normalize(scr.net(second))], 1)
+    close(found, supervised_contrastive_loss(views, torch.tensor([3, 1, 3, 0, 1, 1, 2]), 0.07), 1e-5)
+    pcr = make("pcr", 4, (1, 4, 4), {"temperature": 0.2}, {"lr": 0.1}, mlp)
+    pcr.buffer = Given([held])
+    found = pcr.losses(batch)["contrastive"]
+    again = second_views(0, 1)
+    shown = torch.cat([images, again.of(images), old, again.of(old)])
+    labels = torch.tensor([0, 1, 1, 2, 0, 1, 1, 2, 3, 1, 3, 3, 1, 3])
+    close(found, proxy_contrastive_loss(pcr.net(shown), labels), 1e-5)
+    assert float(pcr.net.head.scale) == 5
+
+
+@pytest.mark.parametrize("name", ["scr", "pcr"])
+def test_nothing_is_learned_before_there_are_exemplars(name: str) -> None:
+    strategy = make(name, 4, (1, 4, 4), {}, {"lr": 0.1}, {"name": "mlp", "widths": (5,)})
+    before = [p.detach().clone() for p in strategy.net.parameters()]
+    batch = Batch(torch.randint(0, 256, (4, 1, 4, 4), dtype=torch.uint8), torch.tensor([0, 1, 1, 2]))
+    assert strategy.observe(batch) == {}
+    for mine, earlier in zip(strategy.net.parameters(), before, strict=True):
+        assert torch.equal(mine, earlier)
+    strategy.remember(batch)
+    assert "contrastive" in strategy.observe(batch)
+    assert not torch.equal(next(iter(strategy.net.parameters())), before[0])
+
+
+def test_scr_classifies_by_the_nearest_mean_of_its_exemplars() -> None:
+    strategy = make("scr", 3, (1, 2, 2), {}, {"lr": 0.1}, {"name": "mlp", "widths": (5,)})
+    images = torch.randint(0, 256, (6, 1, 2, 2), dtype=torch.uint8)
+    labels = torch.tensor([0, 0, 1, 1, 1, 0])
+    strategy.remember(Batch(images, labels))
+    strategy.consolidate()
+    features = F.normalize(strategy.features_of(images))
+    means = torch.stack([F.normalize(features[labels == label].mean(0), dim=0) for label in (0, 1)])
+    scores = strategy.predict(images)
+    apart = torch.cdist(features, means)
+    close(scores[:, :2], 1 - apart.square() / 2, 1e-5)
+    assert bool((scores[:, 2] == -2).all())
+
+
+@pytest.mark.usefixtures("double")
+@each("cls_er")
+def test_cls_er_learns_as_its_authors(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    z = load(file)
+    strategy: Any = with_layers(
+        "cls-er",
+        z | {"images": z["images"][0]},
+        options={"weight": z["reg_weight"]},
+        optimizer={"lr": z["lr"]},
+    )
+    for average in (strategy.fast, strategy.slow):
+        put(average, z)
+    none = Batch(z["images"][0][:0], z["labels"][0][:0])
+    memory = [Batch(*one) for one in zip(z["memory_images"], z["memory_labels"], strict=True)]
+    strategy.buffer = Given([none, *memory])
+    queue = iter(z["draws"].flatten().tolist())
+    monkeypatch.setattr(torch, "rand", lambda *size: torch.tensor([next(queue)]))
+    for number, loss in enumerate(z["losses"]):
+        close(total(strategy.observe(Batch(z["images"][number], z["labels"][number]))), loss)
+    for prefix, network in (("end", strategy.net), ("plastic", strategy.fast), ("stable", strategy.slow)):
+        for name, weights in layers(network).items():
+            close(weights, z[f"{prefix}_{name}"])
+    images = z["images"][0]
+    strategy.train_mode(False)
+    found: Tensor = strategy.predict(images)
+    close(found, strategy.slow(images))
+    assert not torch.equal(found, strategy.net(images))
