@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DATA ?= $(or $(STREAMLAB_DATA),$(HOME)/.cache/streamlab/data)
 
-.PHONY: demo test setup slow attack lint docs bench data clean
+.PHONY: demo test setup slow attack lint docs bench gpu data clean
 
 demo: setup
 	$(BIN)/streamlab run
@@ -52,6 +52,13 @@ data: setup
 # Needs `make data`; writes docs/benchmarks.md.
 bench: setup
 	$(BIN)/python tests/benchmarks/bench.py --data "$(DATA)" --write docs/benchmarks.md
+
+# Needs a GPU and a torch that sees it, nothing else; writes docs/benchmarks-gpu.md. Without our environment, whatever
+# Python there is has to have what pyproject.toml names.
+GPU_PYTHON ?= $(if $(wildcard $(READY)),$(BIN)/python,python3)
+gpu:
+	$(GPU_PYTHON) -c "import streamlab" || $(GPU_PYTHON) -m pip install -q --no-deps --no-build-isolation -e .
+	$(GPU_PYTHON) tests/gpu/gpu.py --write docs/benchmarks-gpu.md
 
 clean:
 	rm -rf $(VENV) build dist site *.egg-info

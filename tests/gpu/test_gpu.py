@@ -1,0 +1,36 @@
+"""What `make gpu` runs goes through on a machine without a GPU, in small, and says that it measured nothing there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+PROGRAM = Path(__file__).with_name("gpu.py")
+
+
+@pytest.mark.slow
+def test_the_rehearsal_goes_through(tmp_path: Path) -> None:
+    command = [sys.executable, str(PROGRAM), "--rehearse", "--write", str(tmp_path / "page.md")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for said in (
+        "the CPU, rehearsed",
+        "| `er` | 19 of 19 |",
+        "| `der++`, 10 new",
+        "| ResNet-18",
+        "## Not measured",
+    ):
+        assert said in done.stdout
+    assert not (tmp_path / "page.md").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(torch.cuda.is_available(), reason="there is a GPU, on which it would run", run=False)
+def test_without_a_gpu_it_is_one_sentence() -> None:
+    done = subprocess.run([sys.executable, str(PROGRAM)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("torch sees no GPU; --rehearse goes through it")
