@@ -132,7 +132,7 @@ MUTANTS = {
     "one sample alone": ("streamlab/simulator/single.py", "if not alone or strategy.account.buffers or", "if True or", ["tests/streamlab/test_failures.py"]),
     "the oldest stays in the cache": ("streamlab/cached.py", "left[0].used < recent", "True", ["tests/streamlab/test_cached.py"]),
     "a failed seed is averaged": ("cli/table.py", 'if run.status != "failed"]\n', "]\n", ["tests/cli/test_table.py"]),
-    "an unfinished run is read unseen": ("streamlab/runs/folder.py", "            if other is not None:", "            if False:", ["tests/robustness/test_attacks.py"]),
+    "an unfinished run is read unseen": ("streamlab/runs/folder.py", "            if other is not None:", "            if False:", ["tests/streamlab/test_seals.py"]),
     "a wait is not seen": ("streamlab/check/pretended.py", 'tally.add("wait", "a mask as an index")', "pass", ["tests/streamlab/test_accelerator.py"]),
     "devices may mix": ("streamlab/check/pretended.py", "if here and name not in _MIXED and any(", "if False and any(", ["tests/streamlab/test_accelerator.py"]),
     "joint on scaled logits": ("strategies/joint.py", 'return {"task": self.cross', 'return {"task": 2 * self.cross', METHODS),

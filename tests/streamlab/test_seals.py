@@ -162,6 +162,24 @@ def test_what_no_checkpoint_is_from_before_is_refused(
     assert run(source, tmp_path / "e").runs[0].complete
 
 
+@pytest.mark.parametrize("damage", [flip, cut, swap], ids=lambda damage: damage.__name__)
+def test_an_unfinished_run_is_looked_at_by_its_checkpoint_when_it_is_read(
+    damage: Damage, source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = half_done(source, tmp_path / "e", monkeypatch, 6)
+    assert len(RunFolder(place).record().evaluations) > 1
+    damage(place / "evaluations/000000.safetensors")
+    with pytest.raises(CorruptFile, match=r"000000.safetensors is damaged; streamlab resume goes on"):
+        RunFolder(place).record()
+
+
+def test_a_json_file_of_gigabytes_is_refused_by_its_size(tmp_path: Path) -> None:
+    with (tmp_path / "result.json").open("wb") as file:
+        file.truncate(3 << 30)
+    with pytest.raises(CorruptFile, match="3,221,225,472 bytes, and is not streamlab's"):
+        read_sealed(tmp_path / "result.json")
+
+
 def test_a_sealed_file_is_what_was_written(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     write_sealed(path, {"a": (1, 2), "b": {"c": 0.1}})
