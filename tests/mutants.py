@@ -129,6 +129,7 @@ MUTANTS = {
     "cls-er's averages jump": ("strategies/cls_er.py", "min(1 - 1 / (self.steps + 1), self.options.decay)", "self.options.decay", ["tests/strategies/test_online.py"]),
     "cls-er predicts with the network": ("strategies/cls_er.py", "scores: Tensor = self.slow(images)", "scores: Tensor = self.net(images)", ["tests/strategies/test_online.py"]),
     "distillation among all": ("streamlab/parts/losses.py", "    if among is not None:\n        student, teacher", "    if False:\n        student, teacher", METHODS),
+    "gradients are lost": ("streamlab/account.py", "gradients=own", "gradients=False", ["tests/streamlab/test_memory.py"]),
     "one sample alone": ("streamlab/simulator/single.py", "if not alone or strategy.account.buffers or", "if True or", ["tests/streamlab/test_failures.py"]),
     "the oldest stays in the cache": ("streamlab/cached.py", "left[0].used < recent", "True", ["tests/streamlab/test_cached.py"]),
     "a failed seed is averaged": ("cli/table.py", 'if run.status != "failed"]\n', "]\n", ["tests/cli/test_table.py"]),

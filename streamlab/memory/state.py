@@ -95,14 +95,14 @@ class StateWriter:
     """Takes state down: `plain(value)` is JSON, tensors go to `tensors` by their path (net.head.weight).
 
     A tensor reachable twice (a parameter and its optimizer's) is stored once and comes back as
-    one; a view of a bigger tensor is stored as what it shows, and two tensors of one memory are refused. A
-    gradient is no state. leave_out: objects of these classes are not taken down, and stay as they are where
-    the state is put.
+    one; a view of a bigger tensor is stored as what it shows, and two tensors of one memory are refused.
+    leave_out: objects of these classes are not taken down, and stay as they are where the state is put.
+    gradients: whether those that tensors hold are state too.
     """
 
-    def __init__(self, leave_out: tuple[type, ...] = ()) -> None:
+    def __init__(self, leave_out: tuple[type, ...] = (), gradients: bool = False) -> None:
         self.tensors: dict[str, Tensor] = {}
-        self._leave_out = leave_out
+        self._leave_out, self._gradients = leave_out, gradients
         self._known: dict[int, int] = {}
         self._objects: list[Any] = []  # keeps ids valid while taking
         self._memory: dict[int, str] = {}  # whose it is
@@ -217,7 +217,9 @@ class StateWriter:
         self._claim(dense.untyped_storage().data_ptr() if dense.numel() else 0, path)
         name = self._keep(dense, path)
         strides = list(dense.stride()) if _is_permuted(dense) else None
+        held = value.grad if self._gradients and value.is_leaf else None
         return {
+            **({} if held is None else {"gradient": self._keep(held.detach(), f"{path}.grad")}),
             "type": "parameter" if isinstance(value, nn.Parameter) else "tensor",
             "tensor": name,
             "strides": strides,

@@ -98,6 +98,9 @@ class StateReader:
         needs_gradient = plain["requires_grad"]
         is_parameter = plain["type"] == "parameter"
         made = nn.Parameter(fresh, needs_gradient) if is_parameter else fresh.requires_grad_(needs_gradient)
+        if "gradient" in plain:
+            held = self._tensors[plain["gradient"]]
+            made.grad = torch.empty_like(made).copy_(held)
         self._remember(plain, made)
         return made
 

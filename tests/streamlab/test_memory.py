@@ -18,9 +18,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 from streamlab.batch import Batch
+from streamlab.check.promises import check_resumes_mid_stream
+from streamlab.check.subject import Subject, state_of
 from streamlab.config import Budget
 from streamlab.errors import BudgetExceeded, CorruptFile, StreamlabError
 from streamlab.memory import BalancedBuffer, Buffer, HerdedBuffer, ReservoirBuffer
@@ -29,6 +31,8 @@ from streamlab.memory.policies import POLICIES
 from streamlab.memory.state import StateWriter
 from streamlab.memory.state_reader import StateReader
 from streamlab.nets.network import frozen_copy
+from streamlab.setting import NoOptions
+from streamlab.strategy import Strategy
 
 CPU = torch.device("cpu")
 
@@ -418,3 +422,27 @@ def test_two_values_of_one_memory_are_refused_by_both_names(value: dict[str, Any
 
 def test_empty_tensors_share_nothing() -> None:
     assert round_trip([torch.zeros(0), torch.zeros(0), ROWS[:0], np.zeros(0), np.zeros(0)])
+
+
+class Accumulating(Strategy):
+    """Adds gradients up over three batches, and then takes a step."""
+
+    def setup(self) -> None:
+        self.calls = 0
+
+    def observe(self, batch: Batch) -> dict[str, Tensor]:
+        assert self.optimizer is not None
+        loss = self.cross_entropy(self.net(batch.images), batch.labels)
+        torch.autograd.backward(loss)
+        self.calls += 1
+        if self.calls % 3 == 0:
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        return {"task": loss}
+
+
+def test_gradients_that_are_added_up_over_steps_come_back() -> None:
+    """The seventh batch, after which the check kills, is the first of three."""
+    check_resumes_mid_stream(Subject(Accumulating, NoOptions(), "accumulating"))
+    assert "net.backbone.layers.1.weight.grad" in state_of(Subject.named("gem").run().strategy)[1]
+    assert not any(name.endswith(".grad") for name in state_of(Subject.named("er").run().strategy)[1])
