@@ -198,15 +198,19 @@ class Learner:
     # Buffers.
 
     def make_buffer(
-        self, policy: str = "reservoir", extras: dict[str, tuple[int, ...]] | None = None
+        self, policy: str | type[Buffer] = "reservoir", extras: dict[str, tuple[int, ...]] | None = None
     ) -> Buffer:
-        """A buffer whose capacity the budget decides; extras are columns, name -> shape of one."""
-        if policy not in POLICIES:
+        """A buffer whose capacity the budget decides; extras are columns, name -> shape of one.
+
+        policy: by name, or a class of one's own.
+        """
+        if isinstance(policy, str) and policy not in POLICIES:
             raise unknown("buffer policy", policy, POLICIES)
+        kind = POLICIES[policy] if isinstance(policy, str) else policy
         name = f"buffer-{self.buffers_made}"
         self.buffers_made += 1
         setting = self.setting
-        made = POLICIES[policy](setting.image_shape, setting.device, setting.seed, name, extras)
+        made = kind(setting.image_shape, setting.device, setting.seed, name, extras)
         if setting.augment.steps:
             made.views = Views(setting.augment.steps, setting.seed, name, "view")
         return made

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -123,3 +124,65 @@ def test_cls_er_learns_as_its_authors(file: str, monkeypatch: pytest.MonkeyPatch
     found: Tensor = strategy.predict(images)
     close(found, strategy.slow(images))
     assert not torch.equal(found, strategy.net(images))
+
+
+@each("clib")
+def test_clib_keeps_credits_and_turns_as_its_authors(file: str) -> None:
+    """Which slot a sample takes, the importance of all, and the rate, step by step; losses and draws are
+    given.
+    """
+    z = load(file)
+    strategy: Any = make(
+        "clib", 5, (1, 2, 2), {}, {"name": "adam", "lr": z["lr"]}, {"name": "mlp", "widths": (3,)}
+    )
+    buffer = strategy.buffer
+    buffer.keep([], z["capacity"])
+    image = torch.zeros(1, 1, 2, 2, dtype=torch.uint8)
+    for number, label in enumerate(z["labels"].tolist()):
+        buffer.add(Batch(image, torch.tensor([label])))
+        assert buffer.fresh == [z["slots"][number]]
+        strategy.learned = [slot for slot in z["drawn"][number].tolist() if slot >= 0]
+        losses = z["losses"][number]
+        strategy.measure(losses[~losses.isnan()].tolist())
+        held = z["held"][number]
+        assert buffer.labels[: len(buffer)].tolist() == held[held >= 0].tolist()
+        close(
+            torch.tensor(buffer.importance[: len(buffer)]).double(),
+            z["importance"][number][: len(buffer)],
+            1e-6,
+        )
+        close(strategy.optimizer.param_groups[0]["lr"], z["rates"][number], 1e-6)
+    assert len(set(z["rates"].tolist())) == 4  # rates were raised or lowered, and tried by turns
+
+
+def test_welchs_test_is_scipys() -> None:
+    from scipy.stats import ttest_ind
+
+    from streamlab.strategies.clib import chance_of_no_gain
+
+    draws = np.random.default_rng(0)
+    for _ in range(40):
+        low, high = (
+            draws.normal(draws.normal(), draws.uniform(0.1, 3), draws.integers(2, 12)) for _ in range(2)
+        )
+        expected = ttest_ind(low, high, equal_var=False, alternative="greater").pvalue
+        assert chance_of_no_gain(low.tolist(), high.tolist()) == pytest.approx(expected, abs=1e-6)
+
+
+def test_clib_puts_a_batch_into_its_memory_once_and_learns_from_that_alone() -> None:
+    options = {"draw_size": 3, "importance_every": 2}
+    strategy: Any = make("clib", 4, (1, 2, 2), options, {"lr": 0.1}, {"name": "mlp", "widths": (3,)})
+    batch = Batch(torch.randint(0, 256, (4, 1, 2, 2), dtype=torch.uint8), torch.tensor([0, 1, 1, 2]))
+    for update in range(2):
+        strategy.observe(batch)
+        assert len(strategy.buffer) == 4
+        assert bool(strategy.held_losses) == (update == 1)
+    strategy.remember(batch)
+    strategy.observe(batch)
+    assert len(strategy.buffer) == 8
+    assert len(strategy.learned) == 3
+    at_rest = strategy.losses_of_all()
+    strategy.train_mode(False)
+    held = strategy.buffer.everything()
+    expected = F.cross_entropy(strategy.net(held.images), held.labels, reduction="none")
+    close(torch.tensor(at_rest), expected, 1e-5)
