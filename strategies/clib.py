@@ -140,13 +140,10 @@ class AdaptiveRate:
         if self.measured % self.options.turn:
             return self.now
         if self.before is not None and self.measured > _FIRST:
-            old = [
-                (b, a)
-                for n, (b, a) in enumerate(zip(self.before, losses, strict=False))
-                if n not in self.fresh
-            ]
+            both = enumerate(zip(self.before, losses, strict=False))
+            falls = [was - now for slot, (was, now) in both if slot not in self.fresh]
             kept = self.falls[self.is_high]
-            kept.append(fmean(b - a for b, a in old) if old else math.nan)
+            kept.append(fmean(falls) if falls else math.nan)
             if len(kept) > self.options.length:
                 del kept[0]
         self.before, self.fresh = losses, set()
