@@ -186,3 +186,13 @@ def test_clib_puts_a_batch_into_its_memory_once_and_learns_from_that_alone() -> 
     held = strategy.buffer.everything()
     expected = F.cross_entropy(strategy.net(held.images), held.labels, reduction="none")
     close(torch.tensor(at_rest), expected, 1e-5)
+
+
+def test_a_slot_that_was_filled_in_a_turn_tells_nothing_of_its_rate() -> None:
+    from streamlab.strategies.clib import AdaptiveRate, Options
+
+    rates = AdaptiveRate(Options(turn=2, length=5))
+    rates.measured = 20
+    for losses, fresh in (([1.0, 1.0], []), ([1.0, 1.0], []), ([9.0, 1.0], [0]), ([9.0, 0.25], [])):
+        rates.measure(losses, fresh)
+    assert rates.falls == {True: [], False: [0.75]}
