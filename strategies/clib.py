@@ -187,7 +187,6 @@ class ImportanceMemory(Strategy):
 
     options: Options
     needs = Needs(kinds=frozenset({"online"}), exemplars_per_class=1)
-    smooths_labels = True
     default_optimizer: ClassVar[Mapping[str, Any]] = {"name": "adam", "lr": 0.0003}
     search_space: ClassVar[dict[str, Searched]] = {"optimizer.lr": Range(0.0001, 0.01)}
 

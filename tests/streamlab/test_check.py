@@ -20,7 +20,7 @@ from streamlab.needs import EPISODES, SESSIONS, Needs
 from streamlab.strategy import EpisodeBatch, NoOptions, Strategy
 
 CHECKS = {check.__name__: check for check in strategy_checks()}
-FAST = {"gdumb": "gdumb:passes=3", "ranpac": "ranpac:projections=50"}
+FAST = {"gdumb": "gdumb:passes=3", "ranpac": "ranpac:projections=50", "podnet": "podnet:tuning_epochs=1"}
 
 
 class Plain(Strategy):
@@ -324,7 +324,17 @@ def test_every_check_has_a_culprit_and_a_promise() -> None:
 GROW = ("expandable-der", "memo", "foster", "ease", "mos", "inflora")
 
 
-@pytest.mark.parametrize("name", plugins.names("strategies"))
+# Of second order, or on transformers (but for mvp): they take half of the time, and are looked at beside the suite.
+LONG = """anil aper coda-prompt dualprompt ease inflora l2p linear-probe maml meta-sgd mos ranpac simplecil slca""".split()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in LONG else ())
+        for name in plugins.names("strategies")
+    ],
+)
 def test_every_built_in_keeps_its_promises(name: str) -> None:
     subject = Subject.named(FAST.get(name, name))
     outcomes = list(check_strategy(subject))
