@@ -34,8 +34,7 @@ def print_checks(text: str, as_json: bool, data: str | None = None) -> bool:
     kind, name, outcomes = _examined(text, data)
     if as_json:
         told = list(outcomes)
-        asked = _asked(text) if kind == "strategy" and told[0].status == "kept" else None
-        told += [] if asked is None else [_on_accelerator(asked)]
+        asked = _asked(text, told) if kind == "strategy" else None
         plain = [dataclasses.asdict(outcome) for outcome in told]
         found = {} if asked is None else {"accelerator": dataclasses.asdict(asked)}
         print(json.dumps({kind: name, "outcomes": plain, **found}, indent=1))
@@ -47,9 +46,8 @@ def print_checks(text: str, as_json: bool, data: str | None = None) -> bool:
     for outcome in outcomes:
         told.append(outcome)
         _print(console, outcome)
-    asked = _asked(text) if kind == "strategy" and told[0].status == "kept" else None
-    if asked is not None:
-        told.append(_on_accelerator(asked))
+    asked = _asked(text, told) if kind == "strategy" else None
+    if kind == "strategy":
         _print(console, told[-1])
     broken = sum(outcome.is_failure for outcome in told)
     kept = sum(outcome.status == "kept" for outcome in told)
@@ -64,19 +62,21 @@ def print_checks(text: str, as_json: bool, data: str | None = None) -> bool:
     return not broken
 
 
-def _asked(text: str) -> Asked | None:
-    """What it asks of an accelerator; nothing where this torch can pretend none."""
+def _asked(text: str, told: list[Outcome]) -> Asked | None:
+    """What a strategy asks of an accelerator; how that ended joins what is told."""
+    promise = "On a pretended accelerator it runs, and resumed it ends with the same bits."
+    why = "Else it works on this machine, and fails or changes its results where it is needed."
+    about = ("accelerator", promise, why)
+    if told[0].status != "kept":
+        told.append(Outcome(*about, "not reached"))
+        return None
     try:
         (asked,) = ask([text])
-    except StreamlabError:
+    except StreamlabError as error:
+        told.append(Outcome(*about, "not reached", str(error)))
         return None
+    told.append(Outcome(*about, "broken" if asked.fault else "kept", asked.fault))
     return asked
-
-
-def _on_accelerator(asked: Asked) -> Outcome:
-    why = "Else it works on this machine, and fails or changes its results where it is needed."
-    promise = "On a pretended accelerator it runs, and resumed it ends with the same bits."
-    return Outcome("accelerator", promise, why, "broken" if asked.fault else "kept", asked.fault)
 
 
 def _launches(asked: Asked | None) -> str:

@@ -185,7 +185,7 @@ def cache(
 
     What was used within a day stays, and downloads do.
     """
-    from .sources import print_cache, prune_cache
+    from .cache import print_cache, prune_cache
 
     if keep is not None:
         prune_cache(keep)

@@ -1,4 +1,4 @@
-"""`streamlab data`: what sources there are, where they lie, fetching one; `streamlab cache`: what is kept."""
+"""`streamlab data`: what sources there are and where they lie, and the fetching of one."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.table import Table
 
 from streamlab import plugins
-from streamlab.cached import KINDS, bytes_of, kept, prune
-from streamlab.config import parse_budget, readable_bytes
+from streamlab.config import readable_bytes
 from streamlab.data.load import data_folder, source_plugin
 from streamlab.data.names import plugin_of
 from streamlab.data.picture_sets import PictureSet
 from streamlab.data.published import Listed, Published
 from streamlab.errors import StreamlabError
-from streamlab.files import cache_folder
 
 
 def print_sources(data: str | None) -> None:
@@ -85,28 +83,3 @@ def fetch_source(name: str, data: str | None) -> None:
         except StreamlabError as error:
             raise StreamlabError(f"source {name}: {error}") from None
     print(f"{name}: in {data_folder(data)}")
-
-
-def print_cache() -> None:
-    """A line a kind of what is kept: how many, how many bytes, where."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
-    table.add_column("kept")
-    for heading in ("number", "size"):
-        table.add_column(heading, justify="right")
-    table.add_column("in", no_wrap=True)
-    found = kept()
-    for kind, about in KINDS.items():
-        things = [one for one in found if one.kind == kind]
-        table.add_row(about, f"{len(things):,}", readable_bytes(bytes_of(things)), f"CACHE/{kind}")
-    table.add_row("together", f"{len(found):,}", readable_bytes(bytes_of(found)), "", style="bold")
-    Console().print(table, highlight=False)
-    print(f"\nCACHE is {cache_folder()}; XDG_CACHE_HOME names another.")
-
-
-def prune_cache(keep: str) -> None:
-    """Remove until at most so many bytes are left, and say what went."""
-    most = parse_budget(keep).bytes
-    if most is None:
-        raise StreamlabError(f"--keep is {keep!r}, and should be bytes, as 5GiB")
-    gone = prune(most)
-    print(f"removed {len(gone):,}, {readable_bytes(bytes_of(gone))}\n" if gone else "nothing to remove\n")

@@ -125,20 +125,23 @@ class AdaptiveRate:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.high, self.low, self.now = 1.0, options.step, 1.0
+        self.high, self.low = 1.0, options.step
         self.is_high, self.measured = True, 0
         self.before: list[float] | None = None
         self.fresh: set[int] = set()
         self.falls: dict[bool, list[float]] = {True: [], False: []}
 
-    def measure(self, losses: list[float], fresh: Sequence[int]) -> float:
-        """The share of the rate from now on, given the losses of all slots, and those filled since last
-        time.
-        """
+    @property
+    def now(self) -> float:
+        """The share of the optimizer's rate that is tried."""
+        return self.high if self.is_high else self.low
+
+    def measure(self, losses: list[float], fresh: Sequence[int]) -> None:
+        """Take the losses of all slots, and which of them were filled since last time."""
         self.measured += 1
         self.fresh.update(fresh)
         if self.measured % self.options.turn:
-            return self.now
+            return
         if self.before is not None and self.measured > _FIRST:
             both = enumerate(zip(self.before, losses, strict=False))
             falls = [was - now for slot, (was, now) in both if slot not in self.fresh]
@@ -148,9 +151,7 @@ class AdaptiveRate:
                 del kept[0]
         self.before, self.fresh = losses, set()
         self.is_high = not self.is_high
-        self.now = self.high if self.is_high else self.low
         self._compare()
-        return self.now
 
     def _compare(self) -> None:
         low, high = self.falls[False], self.falls[True]
@@ -165,7 +166,6 @@ class AdaptiveRate:
             return
         self.falls = {True: [], False: []}
         self.is_high = not self.is_high
-        self.now = self.high if self.is_high else self.low
 
 
 def chance_of_no_gain(low: Sequence[float], high: Sequence[float]) -> float:
@@ -230,10 +230,15 @@ class ImportanceMemory(Strategy):
         ]
         self.buffer.credit(self.learned, fmean(changes) if changes else 0.0, self.options.keeps)
         if self.options.adaptive:
-            share = self.rates.measure(losses, self.buffer.fresh)
-            if self.optimizer is not None:
-                scale_rate(self.optimizer, self.rate_factor * share)
+            self.rates.measure(losses, self.buffer.fresh)
+            self.schedule_rate(self.rate_factor)
         self.held_losses, self.learned, self.buffer.fresh = losses, [], []
 
     def remember(self, batch: Batch) -> None:
         self.offered = False
+
+    def schedule_rate(self, factor: float) -> None:
+        """The schedule's share, and the one that is tried now."""
+        super().schedule_rate(factor)
+        if self.optimizer is not None:
+            scale_rate(self.optimizer, factor * self.rates.now)

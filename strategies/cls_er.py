@@ -24,8 +24,11 @@ from streamlab.strategy import Batch, Strategy
 
 CITATION = """
 @inproceedings{arani2022clser,
-  title = {Learning Fast, Learning Slow: A General Continual Learning Method based on Complementary Learning
-  System}, author = {Arani, Elahe and Sarfraz, Fahad and Zonooz, Bahram}, booktitle = {ICLR}, year = {2022},
+  title = {Learning Fast, Learning Slow: A General Continual Learning Method based on Complementary
+    Learning System},
+  author = {Arani, Elahe and Sarfraz, Fahad and Zonooz, Bahram},
+  booktitle = {ICLR},
+  year = {2022},
 }
 """
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from streamlab.config import Choice, Range, Searched, at_least
 from streamlab.needs import SESSIONS, Needs
 from streamlab.nets.network import CosineHead
-from streamlab.parts.losses import cross_entropy
+from streamlab.parts.prototypes import unit_means
 from streamlab.parts.rehearsal import Rehearsal
 from streamlab.parts.teacher import Teacher
 from streamlab.strategy import Batch, ExperienceView, Strategy
@@ -108,6 +108,7 @@ class CoTransport(Strategy):
     """Old classes' rows are carried to new classes, and new ones' back."""
 
     options: Options
+    smooths_labels = True
     needs = Needs(kinds=SESSIONS, boundaries=True, new_classes=True, exemplars_per_class=1)
     ledger_kinds: ClassVar[dict[str, str]] = {
         "carried": "statistics", "back": "statistics", "sums": "statistics",
@@ -125,7 +126,7 @@ class CoTransport(Strategy):
         self.carried, self.back, self.sums = (
             torch.zeros(classes, size, device=self.setting.device) for _ in range(3)
         )
-        self.samples = self.served = 0  # of the experience, and how many of an epoch's were learned
+        self.samples = self.served = 0  # that an epoch learns, updates counted, and those of this one
         self.epoch, self.epochs = 0, 1
 
     @property
@@ -136,7 +137,8 @@ class CoTransport(Strategy):
 
     def begin_experience(self, view: ExperienceView) -> None:
         self.rehearsal.begin(self.buffer, view)
-        self.samples, self.served, self.epoch, self.epochs = len(view), 0, 0, view.epochs
+        self.samples, self.served = len(view) * view.updates, 0
+        self.epoch, self.epochs = 0, view.epochs
         self.sums.zero_()
         if self.teacher:
             self.carry(view)
@@ -148,29 +150,27 @@ class CoTransport(Strategy):
         new = torch.unique(view.labels[~self.teacher.classes[view.labels]])
         if not len(new) or not len(old):
             return
-        means = torch.stack([self.mean_of(view.of_class(label).images) for label in new.tolist()])
+        means = unit_means(view.embeddings(self), view.labels, len(self.sums))[new]
         plan = transport_plan(transport_cost(before, means), self.options.regularisation)
         rows, _ = carried_forward(self.weight[old], plan.to(means))
         self.weight[new] = rows
         self.carried.zero_().index_copy_(0, new, rows)
 
-    def mean_of(self, images: Tensor) -> Tensor:
-        """(D,) the mean of images' features, each of length 1, brought to length 1."""
-        features = self.features_of(images)
-        return F.normalize((features / (features.norm(dim=1, keepdim=True) + _LEAST)).mean(0), dim=0)
-
     def old_means(self) -> tuple[Tensor, Tensor]:
         """The old classes that have exemplars (n,), ascending, and the means of those (n, D)."""
-        slots = {label: held for label, held in sorted(self.buffer.slots_of.items()) if held}
-        means = [self.mean_of(self.buffer.at(held).images) for held in slots.values()]
-        labels = torch.tensor(list(slots), dtype=torch.int64, device=self.sums.device)
-        return labels, torch.stack(means) if means else self.sums[:0]
+        held = sorted(label for label, slots in self.buffer.slots_of.items() if slots)
+        labels = torch.tensor(held, dtype=torch.int64, device=self.sums.device)
+        if not held:
+            return labels, self.sums[:0]
+        exemplars = self.buffer.everything()
+        features = self.features_of(exemplars.images)
+        return labels, unit_means(features, exemplars.labels, len(self.sums))[labels]
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         combined = batch.joined(self.buffer.draw(self.rehearsal.beside(batch)))
         self._begin_epoch(len(batch))
         features = self.net.features(combined.images)
-        self._add_up(features.detach(), combined.labels)
+        self.sums.index_add_(0, combined.labels, F.normalize(features.detach()))
         with torch.no_grad():
             said = self.teacher.logits(combined.images) if self.teacher else None
         return self.losses_of(features, combined.labels, said)
@@ -179,7 +179,7 @@ class CoTransport(Strategy):
         """Of features (B, D), labels (B,) and what the teacher said (B, K), where there is one."""
         temperature, weight = self.options.temperature, self.options.weight
         logits, seen = self.net.head(features), self.exposed | self.current_classes
-        task = cross_entropy(logits, labels, seen)
+        task = self.cross_entropy(logits, labels, seen)
         if said is None:
             return {"task": task}
         old = self.teacher.classes
@@ -206,12 +206,6 @@ class CoTransport(Strategy):
                 self.carry_back()
             self.sums.zero_()
         self.served += count
-
-    @torch.no_grad()
-    def _add_up(self, features: Tensor, labels: Tensor) -> None:
-        unit = features / (features.norm(dim=1, keepdim=True) + _LEAST)
-        of_class = (labels == torch.arange(len(self.sums), device=labels.device)[:, None]).to(unit.dtype)
-        self.sums += of_class @ unit
 
     @torch.no_grad()
     def carry_back(self) -> None:

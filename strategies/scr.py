@@ -25,9 +25,8 @@ from streamlab.strategy import Batch, Strategy
 
 CITATION = """
 @inproceedings{mai2021scr,
-  title = {Supervised Contrastive Replay: Revisiting the Nearest Class Mean Classifier in Online Class-
-  Incremental
-    Continual Learning},
+  title = {Supervised Contrastive Replay: Revisiting the Nearest Class Mean Classifier in Online
+    Class-Incremental Continual Learning},
   author = {Mai, Zheda and Li, Ruiwen and Kim, Hyunwoo and Sanner, Scott},
   booktitle = {CVPR Workshops},
   year = {2021},

@@ -91,6 +91,11 @@ class ExperienceView(Protocol):
         """How often it is served."""
         ...
 
+    @property
+    def updates(self) -> int:
+        """How often each batch is learned when it is served."""
+        ...
+
     def __len__(self) -> int: ...
 
     def of_class(self, label: int) -> Batch:

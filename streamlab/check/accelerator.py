@@ -42,13 +42,19 @@ class Asked:
 
 
 def ask(names: Sequence[str]) -> list[Asked]:
-    """Of each strategy (a name, or a file with options), from a process of its own; raises StreamlabError."""
-    command = [sys.executable, "-m", "streamlab.check.accelerator", *names]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["it was killed"]
-        raise StreamlabError(f"the pretended accelerator cannot be made with this torch: {last[0]}")
-    return [Asked(**json.loads(line)) for line in done.stdout.splitlines()]
+    """Of each strategy (a name, or a file with options), from a process of its own.
+
+    Raises StreamlabError where that process fails: this torch can pretend no device, or a plugin ended it.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        told = Path(place) / "asked.jsonl"  # a plugin may print what it likes
+        command = [sys.executable, "-m", "streamlab.check.accelerator", *names, "--json", str(told)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        lines = told.read_text(encoding="utf-8").splitlines() if told.exists() else []
+    if done.returncode or len(lines) != len(names):
+        last = done.stderr.strip().splitlines()[-1:] or [f"it ended with {done.returncode}"]
+        raise StreamlabError(f"the process with the pretended accelerator failed: {last[0]}")
+    return [Asked(**json.loads(line)) for line in lines]
 
 
 def examine(name: str) -> Asked:
@@ -61,7 +67,7 @@ def examine(name: str) -> Asked:
     tally.clear()
     fault = ""
     try:
-        with pretended.entered():
+        with pretended.Pretended():
             fault = _resumes(subject)
     except Exception as error:
         line = getattr(error, "line", "")
@@ -126,20 +132,21 @@ def _phases() -> type[Any]:
 
 
 def main() -> None:
-    """A JSON object a line, of each strategy; with --lines what copied and what waited, to be read."""
+    """Print what each strategy asks for, a line a phase; with --lines what copied and what waited too."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="+")
     parser.add_argument("--lines", action="store_true")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="to be read by a program: an object a line")
     given = parser.parse_args()
     for name in given.names:
         asked = examine(name)
-        if not given.lines:
-            print(json.dumps(asdict(asked)), flush=True)
-            continue
+        if given.json:
+            with given.json.open("a", encoding="utf-8") as file:
+                print(json.dumps(asdict(asked)), file=file)
         print(f"{name}: {asked.fault or 'same bits after resume'}", flush=True)
         for phase, counts in asked.phases.items():
             print(f"  {phase:<12}", ", ".join(f"{kind} {counts[kind]:g}" for kind in KINDS))
-            for line, times in list(asked.lines.get(phase, {}).items())[:12]:
+            for line, times in list(asked.lines.get(phase, {}).items())[: 12 if given.lines else 0]:
                 print(f"      {times:5} {line}")
         for operation, places in asked.unstable.items():
             print(f"  no deterministic kernel: {operation} at {', '.join(places)}")

@@ -270,13 +270,11 @@ def _count_index(name: str, args: Any) -> None:
 class Pretended(TorchDispatchMode):
     """While it is entered, what is made on the device is seen too."""
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _handle(func, args, kwargs or {})
-
-
-def entered() -> Pretended:
-    """The device, to be entered."""
-    return Pretended()
 
 
 _tensor = torch.tensor

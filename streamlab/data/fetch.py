@@ -25,10 +25,10 @@ from .progress import Progress
 _CHUNK = 1 << 18
 _PATIENCE_SECONDS = 30
 _WINDOW_SECONDS, _LEAST_RATE = 60.0, 1024  # what a server sends, bytes a second
-_UNPACKING = (  # what the archives' modules raise for damaged ones
-    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError,
-    RuntimeError, NotImplementedError, OverflowError,
-)  # fmt: skip
+_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError)
+"""What zipfile, tarfile and what they decompress by raise where an archive is not as it was packed."""
+
+_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 _ENDLESS = 64 << 30  # bytes of what does not say how long it is
 
 
@@ -95,9 +95,11 @@ def unpack_zip(archive: Path, names: tuple[str, ...], folder: Path) -> None:
         with zipfile.ZipFile(archive) as content:
             files = {PurePosixPath(one.filename): one for one in content.infolist() if not one.is_dir()}
             inside = {PurePosixPath(*path.parts[1:]): one for path, one in files.items()}
-            for path in inside:
+            for path, one in inside.items():
                 if path.is_absolute() or ".." in path.parts:
                     raise CorruptFile(f"{archive} would write outside of its folder: {path}")
+                if not path.name or one.flag_bits & 1 or one.compress_type not in _PACKED:
+                    raise CorruptFile(f"{archive}: {one.filename!r} has no name, or cannot be unpacked")
             last = [PurePosixPath(name) for name in names]
             for path in [*(path for path in inside if path not in last), *last]:
                 if path not in inside:
@@ -107,7 +109,7 @@ def unpack_zip(archive: Path, names: tuple[str, ...], folder: Path) -> None:
                 with content.open(inside[path]) as packed, part.open("wb") as file:
                     shutil.copyfileobj(packed, file)
                 part.replace(folder / path)
-    except _UNPACKING as error:
+    except _DAMAGED as error:
         raise CorruptFile(f"{archive} cannot be unpacked: {error}") from None
 
 
@@ -128,7 +130,7 @@ def unpack(archive: Path, names: tuple[str, ...], folder: Path) -> None:
                         shutil.copyfileobj(content, file)
                     part.replace(folder / name)
                     missing.discard(name)
-    except _UNPACKING as error:
+    except _DAMAGED as error:
         raise CorruptFile(f"{archive} cannot be unpacked: {error}") from None
     if missing:
         raise CorruptFile(f"{archive} holds no {sorted(missing)[0]}")

@@ -190,7 +190,7 @@ class StreamSimulation(Simulation):
         views = self.strategy.views
         return View(
             number, experience.classes, indices, self.train, self.seed, self._frozen_features, views,
-            self.epochs_of(number),
+            self.epochs_of(number), self.stream.updates_per_batch,
         )  # fmt: skip
 
     @torch.no_grad()

@@ -47,6 +47,7 @@ class View:
     cached: Callable[[Tensor], Tensor] | None = None
     views: Views | None = None
     epochs: int = 1
+    updates: int = 1
 
     @property
     def labels(self) -> Tensor:

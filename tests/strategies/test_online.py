@@ -196,3 +196,12 @@ def test_a_slot_that_was_filled_in_a_turn_tells_nothing_of_its_rate() -> None:
     for losses, fresh in (([1.0, 1.0], []), ([1.0, 1.0], []), ([9.0, 1.0], [0]), ([9.0, 0.25], [])):
         rates.measure(losses, fresh)
     assert rates.falls == {True: [], False: [0.75]}
+
+
+def test_clibs_share_of_the_rate_stands_beside_a_schedules() -> None:
+    strategy: Any = make("clib", 4, (1, 2, 2), {}, {"lr": 0.1}, {"name": "mlp", "widths": (3,)})
+    strategy.rates.is_high = False
+    strategy.schedule_rate(0.5)
+    assert strategy.optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * 0.5 * 0.95)
+    strategy.schedule_rate(0.5)
+    assert strategy.optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * 0.5 * 0.95)

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import torch
 from authors import close, each, float64, load, make, total
+from making import simulate
 from torch import Tensor, nn
 
 from streamlab.batch import Batch
+from streamlab.data.source import Source
 from streamlab.nets.network import Backbone, Entry, frozen_copy
 from streamlab.strategies import coil, podnet
 
@@ -148,6 +150,17 @@ def test_coil_learns_as_its_authors(file: str) -> None:
     features = strategy.net.features(images[0])
     said = strategy.teacher.logits(images[0])
     close(total(strategy.losses_of(features, z["labels"][0], said)), z["later_loss"])
+
+
+def test_coil_counts_epochs_of_batches_that_are_learned_several_times(tiny: Source) -> None:
+    """80 samples a session, 3 epochs, 2 updates a batch: rows are carried back in its last two epochs alone."""
+    learned = simulate(
+        tiny, "coil", scenario="class-incremental", budget="60ex",
+        settings={"scenario": {"kind": "sessions", "tasks": 3}, "stream": {"epochs": 3, "updates_per_batch": 2, "batch_size": 20}},
+    ).strategy  # fmt: skip
+    assert (learned.epoch, learned.epochs) == (2, 3)
+    assert learned.samples == learned.served == 160
+    assert bool(learned.back.any())
 
 
 def test_coil_carries_back_once_an_epoch() -> None:

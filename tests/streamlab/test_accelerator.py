@@ -12,6 +12,7 @@ import pytest
 
 from streamlab import plugins
 from streamlab.check.accelerator import Asked, ask
+from streamlab.errors import StreamlabError
 
 FILE = Path(__file__).with_name("accelerator.json")
 BUILT_IN = sorted(plugins.names("strategies"))
@@ -84,6 +85,21 @@ def test_what_a_stranger_does_is_seen(name: str, tmp_path: Path) -> None:
     assert bool(waits) == (name in ("waits", "masks"))
     assert all("culprit.py:9" in line for line in waits)
     assert list(asked.unstable) == (["histc"] if name == "unstable" else [])
+
+
+def test_what_a_plugin_prints_and_how_it_ends_is_told(tmp_path: Path) -> None:
+    """It prints to where the answer once stood; and ends its process, which is no answer."""
+    body = (
+        "import os\nfrom streamlab import Strategy\n\n\nclass Loud(Strategy):\n"
+        '    """Loud."""\n\n    def losses(self, batch):\n        print("[1, 2]")\n        LEAVE\n'
+        '        return {"task": self.cross_entropy(self.net(batch.images), batch.labels)}\n'
+    )
+    (tmp_path / "loud.py").write_text(body.replace("LEAVE", ""))
+    (asked,) = ask([str(tmp_path / "loud.py")])
+    assert asked.fault == ""
+    (tmp_path / "leaves.py").write_text(body.replace("LEAVE", "os._exit(3)"))
+    with pytest.raises(StreamlabError, match="the pretended accelerator failed: it ended with 3"):
+        ask([str(tmp_path / "leaves.py")])
 
 
 if __name__ == "__main__":
