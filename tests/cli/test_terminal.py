@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -11,21 +13,39 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import pexpect
 import pytest
 
 from streamlab import plugins
+from streamlab.cli.main import main
 from streamlab.evaluation.intervals import interval
 
 COMMAND = str(Path(sys.executable).parent / "streamlab")
 ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
-def call(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [COMMAND, *arguments], capture_output=True, text=True, cwd=cwd, check=False, timeout=120
-    )
+def process(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command as a process of its own, which takes seconds to import torch."""
+    command = [COMMAND, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+def call(*arguments: str, cwd: Path = Path()) -> subprocess.CompletedProcess[str]:
+    """What the command's process calls, in this one, without a terminal."""
+    out, error, code = io.StringIO(), io.StringIO(), 0
+    with (
+        mock.patch.object(sys, "argv", [COMMAND, *arguments]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(error),
+        contextlib.chdir(cwd),
+    ):
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), error.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +118,7 @@ def test_json_is_one_event_a_line(tiny_data: Path, tmp_path: Path) -> None:
 def test_ctrl_c_leaves_a_run_that_resume_finishes(tiny_data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ["run", "si-blurry", "--source", "fashion-mnist", "--data", str(tiny_data)]
-    arguments += ["--strategy", "er", "--seeds", "1", "--set", "stream.updates_per_batch=30"]
+    arguments += ["--strategy", "er", "--seeds", "1", "--set", "stream.updates_per_batch=10"]
     arguments += ["--out", str(out)]
     heard = partial(
         signal.signal, signal.SIGINT, signal.SIG_DFL
@@ -120,13 +140,13 @@ def test_ctrl_c_leaves_a_run_that_resume_finishes(tiny_data: Path, tmp_path: Pat
 
 
 def test_a_mistake_is_one_sentence_and_exit_code_2() -> None:
-    done = call("run", "si-blurry", "--strategy", "err")
+    done = process("run", "si-blurry", "--strategy", "err")
     assert done.returncode == 2
     assert (
         done.stderr == "streamlab: unknown strategy 'err'; did you mean 'er'? (streamlab list strategies)\n"
     )
     assert done.stdout == ""
-    assert "Traceback" in call("run", "si-blurry", "--strategy", "err", "--debug").stderr
+    assert "Traceback" in process("run", "si-blurry", "--strategy", "err", "--debug").stderr
 
 
 def test_a_dry_run_says_what_would_run_and_runs_nothing(tmp_path: Path) -> None:

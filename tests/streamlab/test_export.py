@@ -183,7 +183,8 @@ def every_builtin() -> list[str]:
 def _scenario(name: str) -> tuple[str, dict[str, Any]]:
     if load_strategy(name).base is not None:
         return "fscil", {"base_classes": 4, "way": 1, "shot": 3, "sessions": 2}
-    return "class-incremental", {"tasks": 2, "kind": "sessions"}
+    kind = "sessions" if "sessions" in load_strategy(name).needs.kinds else "online"
+    return "class-incremental", {"tasks": 2, "kind": kind}
 
 
 @pytest.mark.slow

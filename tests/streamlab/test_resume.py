@@ -119,7 +119,7 @@ def is_zombie(pid: int) -> bool:
 
 
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
-    kill_chain(tmp_path, kills=5, repeats=6)
+    kill_chain(tmp_path, kills=3, repeats=4)
 
 
 @pytest.mark.slow
