@@ -30,7 +30,7 @@ $(READY): pyproject.toml constraints.txt Makefile
 
 # What is slow but must hold: the long kill chain and the like.
 slow: setup
-	$(BIN)/python -m pytest -m slow --numprocesses auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest -m slow --numprocesses auto --maxprocesses 4 --dist loadgroup
 
 # For as long as it is given: damaged folders, malformed recipes, harmful files; goes on where it was left.
 SECONDS ?= 600

@@ -34,6 +34,7 @@ class RunState:
     budget: str = ""
     samples: int = 0
     samples_seen: int = 0
+    lost: int = 0
     began_at: int = 0
     status: str = "waiting"
     curve: tuple[float, ...] = ()
@@ -208,6 +209,7 @@ def fold_run(run: RunState, event: events.Event) -> RunState:
                 train_seconds=event.train_seconds,
                 evaluation_seconds=event.evaluation_seconds,
                 half_width=event.half_width,
+                lost=event.lost,
             )
         case events.EnvironmentTested():
             tested = {**run.environments, event.environment: event.accuracy}

@@ -68,7 +68,9 @@ def accuracy_table(state: LiveState, width: int = 80) -> RenderableType:
 def _columns_of(state: LiveState, width: int) -> list[Column]:
     if state.layout == "sessions":
         return session_columns(state, width)
-    return episode_columns(state, width) if state.layout == "episodes" else columns(width)
+    if state.layout == "episodes":
+        return episode_columns(state, width)
+    return columns(width, any(run.lost for run in state.runs.values()))
 
 
 def short_label(label: str, width: int) -> str:
@@ -168,6 +170,12 @@ def _speed(runs: list[RunState]) -> Text:
     return Text(f"{sum(speeds) / len(speeds):,.0f}") if speeds else Text("–", style="dim")
 
 
+def _used(runs: list[RunState]) -> Text:
+    """Samples that were learned from, of those that have come."""
+    seen, lost = (sum(values) for values in zip(*((run.samples_seen, run.lost) for run in runs), strict=True))
+    return Text(f"{(seen - lost) / seen:.0%}") if seen else Text("–", style="dim")
+
+
 def _left(runs: list[RunState]) -> Text:
     """Time of work left in the row, from the speed of its own runs so far."""
     if all(run.status in ("complete", "failed") for run in runs):
@@ -264,8 +272,8 @@ def _in_environments(runs: list[RunState]) -> Text:
     return Text(f"{100 * sum(now) / len(now):.1f}") if now else Text("–", style="dim")
 
 
-def columns(width: int) -> list[Column]:
-    """The columns that a terminal of this width holds without wrapping."""
+def columns(width: int, clocked: bool = False) -> list[Column]:
+    """The columns that a terminal of this width holds without wrapping; clocked: samples were lost."""
     wide = width >= WIDE
     shown = [
         Column("run", _done, of_failed=True),
@@ -279,4 +287,8 @@ def columns(width: int) -> list[Column]:
     ]
     if wide:
         shown.insert(4, Column("A_last %", _metric("a_last"), metric="a_last"))
+    if clocked and wide:
+        shown[6:7] = [Column("forget %", _mean_metric("f_last"), metric="f_last"), Column("used", _used)]
+    elif clocked:
+        shown[6] = Column("used", _used)
     return shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2*
 RECORDABLE = {
     "unexposed": "predictions without the class mask, before training and for classes not yet seen",
     "neighbours": "distances to the nearest of 1,000 training samples, by feature",
+    "arrivals": "predictions of a stream's samples as they arrive, and of those that lie ahead",
     "geometry": "how classes lie in feature space: ICNN score, intra/inter ratio, neural collapse",
     "network": "the trained network, for streamlab.load_network",
 }
@@ -66,6 +68,39 @@ class ComputeConfig:
     @property
     def cache_bytes(self) -> int:
         return parse_budget(self.cache).bytes or 0
+
+
+@dataclass(frozen=True)
+class ClockConfig:
+    """What a stream grants with each sample, to every strategy alike, and how late labels are.
+
+    operations: that it grants a sample, as `2x` (of what plain fine-tuning of the comparison's network takes)
+    or `3e9` (none: as many as a strategy takes). beyond: what becomes of a strategy that takes more: samples
+    pass `unseen` while it computes, or it takes `fewer-updates`. delay: batches by which labels come after
+    their images.
+    """
+
+    operations: str = ""
+    beyond: Literal["unseen", "fewer-updates"] = "unseen"
+    delay: int = 0
+
+    def __post_init__(self) -> None:
+        at_least("clock", "delay", self.delay, 0)
+        if self.operations and self.granted(1.0) <= 0:
+            raise StreamlabError(f"clock: operations is {self.operations}; nothing can be learned of that")
+
+    def granted(self, plain: float) -> float:
+        """Operations a sample, where plain fine-tuning takes so many; raises StreamlabError."""
+        number, times = self.operations.removesuffix("x"), self.operations.endswith("x")
+        try:
+            found = float(number)
+        except ValueError:
+            found = math.nan
+        if not math.isfinite(found):
+            raise StreamlabError(
+                f"clock: operations is {self.operations!r}, and should be 2x (of plain fine-tuning) or 3e9"
+            )
+        return found * plain if times else found
 
 
 Accounting = Literal["held", "survey"]

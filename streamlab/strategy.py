@@ -74,6 +74,12 @@ class Strategy(Learner):
         self.step(losses)
         return losses
 
+    def arrive(self, images: Tensor) -> None:
+        """Images (B, C, H, W) uint8 have come whose labels come later (`clock.delay`): learn from them here.
+
+        Called once a batch, when it arrives; its samples are observed when their labels have come.
+        """
+
     def remember(self, batch: Batch) -> None:
         """Offer a batch's samples to buffers here. Called after all its updates, so once a sample: in
         sessions of several epochs, in the last.

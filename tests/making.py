@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 from collections.abc import Callable
@@ -164,3 +165,22 @@ def simulate(
         simulation = build(cell.spec, cell.plan, shared, hear, None, cell.strategy)
         drive(simulation)
     return simulation
+
+
+def bits(folder: Path) -> dict[str, Any]:
+    """Everything of a finished run that must not depend on kills; times and peaks aside."""
+    result = json.loads((folder / "result.json").read_text())
+    for name in ("resources", "seals", "seal"):  # the log and run.json hold times
+        result.pop(name)
+    timed = {"train_seconds", "evaluation_seconds", "resources"}
+    log = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    predictions = {p.name: p.read_bytes() for p in sorted((folder / "evaluations").iterdir())}
+    return {
+        "result": result,
+        "events": [{k: v for k, v in event.items() if k not in timed} for event in log],
+        "predictions": predictions,
+    }
+
+
+def all_bits(out: Path, grid: Grid) -> dict[str, Any]:
+    return {cell.folder: bits(out / cell.folder) for cell in grid.cells}

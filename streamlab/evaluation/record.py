@@ -37,6 +37,20 @@ class Unexposed:
 
 
 @dataclass(frozen=True, eq=False)
+class Arrivals:
+    """What was predicted of a stream's own samples since the evaluation before (`--record arrivals`).
+
+    Each (n,): labels, predictions: of every batch as it arrived, in stream order, -1 where no label had come
+    by then. later_labels, later_predictions: of the samples that lay a shift after the last one learned.
+    """
+
+    labels: NDArray[np.int64]
+    predictions: NDArray[np.int64]
+    later_labels: NDArray[np.int64]
+    later_predictions: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
 class Evaluation:
     """Predictions at one evaluation point, for the test samples exposed by then.
 
@@ -48,7 +62,8 @@ class Evaluation:
     (both None where scores are no logits); unmasked, the prediction over all classes, and unexposed
     (None unless --record unexposed); neighbour, 1 - cosine to the nearest training sample (None
     unless --record neighbours). geometry: measures of feature space by name (None unless --record
-    geometry).
+    geometry). arrivals: what was predicted of the stream itself since the evaluation before (None unless
+    --record arrivals).
     """
 
     samples_seen: int
@@ -66,6 +81,7 @@ class Evaluation:
     neighbour: NDArray[np.float32] | None = None
     unexposed: Unexposed | None = None
     geometry: Mapping[str, float] | None = None
+    arrivals: Arrivals | None = None
 
     @cached_property
     def correct(self) -> NDArray[np.bool_]:
@@ -141,6 +157,8 @@ _STORED = {
     "confidence": np.float32,
     "energy": np.float32,
     "neighbour": np.float32,
+    "later_labels": np.int16,
+    "later_predictions": np.int16,
 }
 
 
@@ -151,6 +169,8 @@ def save_evaluation(evaluation: Evaluation, path: Path) -> str:
     arrays: dict[str, NDArray[Any]] = {"exposed": evaluation.exposed, **_columns(evaluation, "")}
     if evaluation.unexposed is not None:
         arrays |= _columns(evaluation.unexposed, "unexposed.")
+    if evaluation.arrivals is not None:
+        arrays |= _columns(evaluation.arrivals, "arrivals.")
     about = {
         "samples_seen": evaluation.samples_seen,
         "task_ends": evaluation.task_ends,
@@ -160,7 +180,7 @@ def save_evaluation(evaluation: Evaluation, path: Path) -> str:
     return write_bytes(path, save(arrays, metadata={"evaluation": json.dumps(about)}))
 
 
-def _columns(holder: Evaluation | Unexposed, prefix: str) -> dict[str, NDArray[Any]]:
+def _columns(holder: Evaluation | Unexposed | Arrivals, prefix: str) -> dict[str, NDArray[Any]]:
     values = {field.name: getattr(holder, field.name) for field in dataclasses.fields(holder)}
     return {
         prefix + name: values[name].astype(_wide_enough(values[name], kind))
@@ -184,8 +204,15 @@ def load_evaluation(path: Path, classes: int) -> Evaluation:
         name: value.astype(np.int64) if np.issubdtype(value.dtype, np.integer) else value
         for name, value in arrays.items()
     }
-    outside = {
-        name.removeprefix("unexposed."): settled.pop(name) for name in arrays if name.startswith("unexposed.")
-    }
+    parts: dict[str, dict[str, NDArray[Any]]] = {"unexposed": {}, "arrivals": {}}
+    for name in arrays:
+        part, dot, column = name.partition(".")
+        if dot and part in parts:
+            parts[part][column] = settled.pop(name)
     about["task_ends"] = tuple(about["task_ends"])
-    return Evaluation(**about, **settled, unexposed=Unexposed(**outside) if outside else None)
+    return Evaluation(
+        **about,
+        **settled,
+        unexposed=Unexposed(**parts["unexposed"]) if parts["unexposed"] else None,
+        arrivals=Arrivals(**parts["arrivals"]) if parts["arrivals"] else None,
+    )

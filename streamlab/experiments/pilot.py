@@ -230,9 +230,9 @@ def _growth(again: Again, plan: StreamPlan, batch: float) -> float:
     took: list[list[float]] = [[] for _ in range(shown)]
     observe = fresh.observe
 
-    def timed(learn: Callable[[], Mapping[str, Tensor]]) -> None:
+    def timed(learn: Callable[[], Mapping[str, Tensor]], size: int) -> None:
         began = time.perf_counter()
-        observe(learn)
+        observe(learn, size)
         took[fresh.progress.segment].append(time.perf_counter() - began)
 
     vars(fresh)["observe"] = timed

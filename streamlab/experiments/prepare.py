@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .. import plugins
 from ..augmentation.pipelines import AugmentConfig
 from ..augmentation.protocol import PartOfWhole
-from ..config import Budget, ComputeConfig, StreamConfig, Tree, configure, merged
+from ..config import Budget, ClockConfig, ComputeConfig, StreamConfig, Tree, configure, merged
 from ..data.load import data_folder
 from ..device import chosen_device
 from ..errors import StreamlabError, unknown
@@ -22,6 +22,7 @@ from ..preprocess import PreprocessConfig, resized_size
 from ..runs.spec import RunSpec, check_learning, check_strategy, load_strategy, settled_backbone
 from ..simulator.pace import Pace, jointly
 from ..training import BaseConfig, FirstConfig, OptimizerConfig
+from .clock import clocked, plain_operations
 from .request import SECTIONS, AskedScenario, Request
 from .rows import Row, absolute, parse_row, unique_labels
 
@@ -85,6 +86,7 @@ def prepare(
     plan_seeds = [request.plan_seed if request.plan_seed is not None else seed for seed in seeds]
     options = settings.get("scenario", {})
     plans = {seed: make_plan(asked.name, source.labels, seed, options) for seed in set(plan_seeds)}
+    plans = _clocked(plans, settings, shared, source, request)
     if source.wholes is not None and any(isinstance(p, StreamPlan) and p.transforms for p in plans.values()):
         raise StreamlabError(f"{asked.name} transforms images, and no whole pictures; leave out whole")
     specs = []
@@ -101,6 +103,25 @@ def prepare(
         if loaded[row.strategy].accounting.begins_anew
     )
     return Prepared(tuple(specs), plans, source, in_memory, notes)
+
+
+def _clocked(
+    plans: Mapping[int, Plan],
+    settings: Mapping[str, Any],
+    shared: Mapping[str, Any],
+    source: Source,
+    request: Request,
+) -> dict[int, Plan]:
+    """The plans under the comparison's clock, where it has one."""
+    config = configure(ClockConfig, settings.get("clock", {}), "clock")
+    plain = 0.0
+    if config.operations:
+        backbone, classes = settings.get("backbone", {}), len(source.class_names)
+        plain = plain_operations(backbone, source.image_shape, classes, shared["preprocess"])
+    return {
+        seed: clocked(plan, config, shared["stream"], plain, _regular(plan, request))
+        for seed, plan in plans.items()
+    }
 
 
 def rows_of(request: Request, classes: Sequence[type[Strategy]] = ()) -> list[Row]:

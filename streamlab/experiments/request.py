@@ -17,6 +17,7 @@ ANY = "any-budget"  # where what keeps no exemplars, and no budget bounds, is ru
 SECTIONS = (
     "scenario",
     "stream",
+    "clock",
     "augment",
     "preprocess",
     "backbone",
@@ -57,7 +58,7 @@ class Request:
     (streamlab.config.RECORDABLE). log: listeners, with options (wandb:project=mine). tune: trials that every
     strategy gets (0: none). engine: where runs are run; address: of a Ray cluster (None: one of this
     machine). intervals: refuse a single seed, which has none. settings: a tree of sections (scenario, stream,
-    backbone, optimizer, compute, base, or a strategy's label).
+    clock, backbone, optimizer, compute, base, or a strategy's label).
     """
 
     scenarios: tuple[str | dict[str, Any], ...] = ("si-blurry",)

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..errors import CorruptFile, StreamlabError
 from ..files import read_arrays, write_bytes
+from .clock import Clock
 from .episodes import EpisodePlan
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ class StreamPlan:
     class_counts: training samples of each class in the stream, filled in by `make_plan`. has_base:
     the first experience is a base session, for training a network on (few-shot sessions). points: a regular
     evaluation is taken at the first batch end at or past a multiple ("at"), or strictly past it ("past", as
-    the Si-Blurry authors' trainer: then there is none at the stream's very end).
+    the Si-Blurry authors' trainer: then there is none at the stream's very end). clock: what the stream
+    grants with each sample, and how late labels are.
     """
 
     scenario: str
@@ -110,14 +112,16 @@ class StreamPlan:
     class_counts: tuple[int, ...] = ()
     has_base: bool = False
     points: Literal["at", "past"] = "at"
+    clock: Clock = field(default_factory=Clock)
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the content: kind, boundaries, transforms, every index; not names or options."""
+        """SHA-256 of the content: kind, boundaries, clock, transforms, every index; not names or options."""
         digest = hashlib.sha256()
         head = ["streamlab plan 1", self.kind, self.num_classes, self.shows_boundaries]
         head += ["base"] if self.has_base else []
         head += ["evaluated past points"] if self.points == "past" else []
+        head += [dataclasses.asdict(self.clock)] if self.clock != Clock() else []
         head += self.transforms
         digest.update(json.dumps([*head, len(self.experiences)]).encode())
         for experience in self.experiences:
@@ -174,7 +178,7 @@ class StreamPlan:
         """The same samples as one session: what a jointly trained ceiling learns from."""
         everything = Experience(np.sort(self.stream), self.test_indices, tuple(range(self.num_classes)))
         whole = dataclasses.replace(self, kind="sessions", shows_boundaries=True, experiences=(everything,))
-        return dataclasses.replace(whole, has_base=False)
+        return dataclasses.replace(whole, has_base=False, clock=Clock())
 
     def save(self, path: str | Path) -> None:
         """Write the plan as one safetensors file, whole or not at all."""
@@ -187,6 +191,7 @@ class StreamPlan:
             arrays[f"{number:06}.classes"] = np.asarray(experience.classes, np.int64)
         head = {name: getattr(self, name) for name in _HEAD}
         head["fingerprint"] = self.fingerprint
+        head["clock"] = dataclasses.asdict(self.clock)
         write_bytes(Path(path), save(arrays, metadata={"plan": json.dumps(head)}))
 
     @staticmethod
@@ -198,6 +203,7 @@ class StreamPlan:
             head |= {name: tuple(head[name]) for name in ("transforms", "class_counts")}
             count = len({name.split(".")[0] for name in arrays})
             plan = StreamPlan(
+                clock=Clock(**head.pop("clock", {})),
                 **head,
                 experiences=tuple(
                     Experience(

@@ -91,7 +91,7 @@ class EpisodeSimulation(Simulation):
         for update in range(self.stream.updates_per_batch):
             served = batch.viewed(views) if views.operations else batch
             learn = partial(self.strategy.observe_episodes, served)
-            self.update(number // self.batch_size, update, learn)
+            self.update(number // self.batch_size, update, len(batch), learn)
         self.count(count, began)
 
     def evaluate_if_due(self) -> None:

@@ -65,7 +65,8 @@ class Evaluated:
     """Predictions were taken; accuracy over the test samples of the classes exposed so far.
 
     task_ends: experiences that ended here. metrics: the run's metrics so far, where defined.
-    losses: mean of each named number since the evaluation before. held: bytes by kind, now.
+    losses: mean of each named number since the evaluation before. held: bytes by kind, now. lost: samples
+    that have come by now and were not learned from, under a clock.
     half_width: of accuracy over episodes, 1.96 s / sqrt(n); None on streams. On episodes,
     samples_seen counts training episodes; meta-validation is judged, and at the end meta-test, which
     ends the only experience.
@@ -81,6 +82,7 @@ class Evaluated:
     train_seconds: float
     evaluation_seconds: float
     half_width: float | None = None
+    lost: int = 0
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,7 @@ def _finish(simulation: StreamSimulation | EpisodeSimulation, folder: RunFolder)
         "held_bytes": float(sum(progress.held.values())),
         "survey_bytes": float(progress.survey_bytes),
         "exemplars": float(progress.exemplars),
+        "samples_lost": float(simulation.lost),
     }
     if "network" in folder.spec.record:
         from ..trained import write_network

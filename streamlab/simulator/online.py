@@ -1,9 +1,10 @@
 """The driver of online streams: every sample is served once, in the plan's order.
 
 RunStarted
-for each experience:
+for each experience:                           clock.delay: until the last image has come
     begin_experience(view)                     where boundaries are shown
     for each batch:                            none spans experiences, shown or hidden
+        predict(...), arrive(images)           of what comes: --record arrivals, clock.delay
         ExperienceStarted, ClassesArrived      for those whose first sample is in it
         observe(batch)                         updates_per_batch times
         remember(batch)                        once; Progressed
@@ -27,7 +28,7 @@ def run_online(simulation: StreamSimulation) -> None:
         order = simulation.order(plan.experiences[progress.segment].indices)
         if shown and progress.offset == 0:
             simulation.begin(progress.segment)
-        while progress.offset < len(order):
+        while progress.offset < len(order) and progress.samples_seen < simulation.last_label:
             begin, end = progress.offset, progress.offset + size
             simulation.learn(order[begin:end], order[end : end + size])
             if progress.offset < len(order):

@@ -61,10 +61,12 @@ class Progress:
     """Where a run is, and what it has counted: plain values that a checkpoint can hold.
 
     samples_seen: training samples, or episodes. flops: of training so far (base sessions left out),
-    where a step, and an offer to buffers, counts as the last that was measured. held: the most that was held,
+    where a step counts as the last that was measured of so many samples (step_flops), and an offer to
+    buffers as the last. held: the most that was held,
     by kind; survey_bytes: the most in the survey's accounting. log_length, log_seal: of the event log; seals:
-    of each evaluation's file. best: of episodes, the state that was best on meta-validation, its tensors
-    beside.
+    of each evaluation's file. granted: operations that the stream's clock has granted; used: samples that an
+    update was taken on. incoming: what was predicted of arriving samples. best: of episodes, the state that
+    was best on meta-validation, its tensors beside.
     """
 
     segment: int = 0
@@ -78,7 +80,7 @@ class Progress:
     evaluated_at: int = -1
     train_seconds: float = 0.0
     evaluation_seconds: float = 0.0
-    flops_per_step: float = 0.0
+    step_flops: dict[str, float] = field(default_factory=dict)
     flops: float = 0.0
     flops_per_offer: float = 0.0
     offers: int = 0
@@ -93,7 +95,15 @@ class Progress:
     losses: dict[str, list[float]] = field(default_factory=dict)
     host_random: Any = None
     base: dict[str, Any] | None = None
+    granted: float = 0.0
+    used: int = 0
+    incoming: dict[str, list[int]] = field(default_factory=dict)
     best: dict[str, Any] | None = None
+
+    @property
+    def flops_per_step(self) -> float:
+        """Of a step on a whole batch."""
+        return self.step_flops[max(self.step_flops, key=int)] if self.step_flops else 0.0
 
 
 class Simulation:
@@ -167,31 +177,43 @@ class Simulation:
         between = progress.segment > 0 and progress.epoch == 0 and progress.offset == 0
         return progress.segment - between
 
+    @property
+    def arrived(self) -> int:
+        """Samples, or episodes, that have come by now."""
+        return self.progress.samples_seen
+
+    @property
+    def lost(self) -> int:
+        """Samples that have come by now and were not learned from; none without a clock."""
+        return 0
+
     def optimizer_of(self, number: int) -> OptimizerConfig:
         """How the network is trained in an experience: in the first it may be otherwise."""
         return self.first.of(self.later) if number == 0 else self.later
 
-    def update(self, batch: int, number: int, learn: Callable[[], Mapping[str, Tensor]]) -> None:
-        """One of several updates of a batch, its rate where the schedule is."""
+    def update(self, batch: int, number: int, size: int, learn: Callable[[], Mapping[str, Tensor]]) -> None:
+        """One of several updates of a batch of this size, its rate where the schedule is."""
         progress, config = self.progress, self.strategy.setting.optimizer
         if config.moves:
             place = (progress.segment, progress.epoch, batch, number)
             self.strategy.schedule_rate(self.pace.factor(config, *place))
-        self.observe(learn)
+        self.observe(learn, size)
 
-    def observe(self, learn: Callable[[], Mapping[str, Tensor]]) -> None:
+    def observe(self, learn: Callable[[], Mapping[str, Tensor]], size: int) -> None:
         """One update of the strategy, its global draws named by the step, its numbers kept for the log."""
         progress = self.progress
         progress.steps += 1
         seed_torch(self._random_base + progress.steps * _STEP_STRIDE)
         try:
-            if progress.steps - progress.measured_from in _FLOPS_STEPS:
-                numbers, progress.flops_per_step = flops_of(learn)
+            flops = progress.step_flops.get(str(size))
+            if flops is None or progress.steps - progress.measured_from in _FLOPS_STEPS:
+                numbers, flops = flops_of(learn)
+                progress.step_flops[str(size)] = flops
             else:
                 numbers = learn()
         except ValueError as error:
             raise told(error) from error
-        progress.flops += progress.flops_per_step
+        progress.flops += flops
         self._pending.append({name: value.detach() for name, value in numbers.items()})
 
     def offer(self, remember: Callable[[], None]) -> None:
@@ -213,7 +235,7 @@ class Simulation:
             self.flush_numbers()
         if now - self._sign_of_life > 0.1:
             self._sign_of_life = now
-            self.emit(events.Progressed(self.progress.samples_seen, self.progress.train_seconds))
+            self.emit(events.Progressed(self.arrived, self.progress.train_seconds))
 
     def checkpoint_if_due(self) -> None:
         """Write a checkpoint by the clock: at most every second, at most 3 % of the time."""
@@ -300,7 +322,7 @@ class Simulation:
         ledger, progress = self.strategy.account.ledger(), self.progress
         self.emit(
             events.Evaluated(
-                progress.samples_seen,
+                self.arrived,
                 task_ends,
                 accuracy,
                 metrics,
@@ -310,6 +332,7 @@ class Simulation:
                 progress.train_seconds,
                 progress.evaluation_seconds,
                 half_width,
+                self.lost,
             )
         )
         progress.losses.clear()

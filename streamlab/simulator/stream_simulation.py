@@ -7,6 +7,9 @@ what the loop's words mean.
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate
@@ -19,10 +22,12 @@ from torch import Tensor
 from ..augmentation.views import view
 from ..batch import Batch
 from ..data.split import Split
+from ..evaluation.arrivals import ArrivalJudge, taken
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.features import FeatureCache
 from ..evaluation.metrics import LIVE, measure
 from ..evaluation.record import Evaluation, Record, save_evaluation
+from ..plans.clock import Clock, batch_ends
 from ..plans.stream import Experience, StreamPlan, labels_at
 from ..randomness import Draws, global_randomness, key
 from ..runs.folder import RunFolder
@@ -64,13 +69,39 @@ class StreamSimulation(Simulation):
         epochs = Pace.of(plan, served.stream, served.first).epochs
         served_samples = (len(e.indices) * times for e, times in zip(plan.experiences, epochs, strict=True))
         self.bounds = list(accumulate(served_samples, initial=0))
+        self.ends = batch_ends([len(e.indices) for e in plan.experiences], self.batch_size)
         self._train_cache: FeatureCache | None = None
-        self._unexposed = set(range(plan.num_classes))
+        self._unexposed = set(range(plan.num_classes))  # of the stream; a strategy may not have seen more
+        self._unknown = set(self._unexposed)
+        judged = plan.kind == "online" and "arrivals" in evaluator.record
+        self.arrivals = ArrivalJudge(plan, train, self.host_labels) if judged else None
 
     @property
     def total_samples(self) -> int:
         """Samples to be served in all, epochs included."""
         return self.bounds[-1]
+
+    @property
+    def arrived(self) -> int:
+        """Samples whose images have come by now; the labels of the last of them may come later."""
+        seen, delay = self.progress.samples_seen, self.plan.clock.delay
+        return self.ends[min(self._labelled + delay, len(self.ends)) - 1] if delay else seen
+
+    @property
+    def _labelled(self) -> int:
+        """Batches of an online stream whose labels have come."""
+        return bisect_right(self.ends, self.progress.samples_seen)
+
+    @property
+    def last_label(self) -> int:
+        """Samples whose labels come before the stream is over."""
+        delay = self.plan.clock.delay
+        return self.ends[-1 - delay] if delay else self.total_samples
+
+    @property
+    def lost(self) -> int:
+        """Samples that have come by now and that no update was taken on."""
+        return self.arrived - self.progress.used if self.plan.clock != Clock() else 0
 
     def epochs_of(self, number: int) -> int:
         """How often a session is served: never a base session that a network was trained on as such."""
@@ -81,21 +112,27 @@ class StreamSimulation(Simulation):
     def start(self) -> None:
         """Restore the newest whole checkpoint, if there is one, and announce the run."""
         self.restore()
-        self._unexposed = set(torch.nonzero(~self.strategy.exposed).flatten().tolist())
+        self._unknown = set(torch.nonzero(~self.strategy.exposed).flatten().tolist())
+        come = self.plan.stream[: self.progress.samples_seen if self.plan.kind == "online" else 0]
+        self._unexposed = self._unknown.difference(labels_at(self.host_labels, come).tolist())
         if self.folder:
             self.evaluations = list(self.folder.stream_record(self.progress.evaluations).evaluations)
         capacity = sum(buffer.capacity for buffer in self.strategy.account.buffers)
-        seen, limit = self.progress.samples_seen, self.budget.bytes
+        seen, limit = self.arrived if self.progress.samples_seen else 0, self.budget.bytes
         experiences = len(self.plan.experiences)
         self.emit(events.RunStarted(self.total_samples, seen, experiences, limit, capacity))
         if "unexposed" in self.evaluator.record and not self.evaluations:
             self._take_predictions((), False)
         self.strategy.train_mode(True)
+        if not self.progress.samples_seen:
+            for number in range(self.plan.clock.delay):
+                self._arrive(number)
 
     def begin(self, number: int) -> None:
         """An experience begins, where boundaries are shown."""
         self._start_experiences(self.progress.samples_seen + 1)
         self.progress.measured_from, self.progress.offers = self.progress.steps, 0
+        self.progress.step_flops.clear()
         view, current = self.view(number), self.strategy.current_classes
         if number == 0 and self.strategy.base is not None:
             with self.training(counted=False):
@@ -116,22 +153,34 @@ class StreamSimulation(Simulation):
         return Order(host, torch.from_numpy(host).to(self.train.device))
 
     def learn(self, served: Order, then: Order) -> None:
-        """Serve one batch of training samples, as often as the stream says. then: the batch after it."""
-        progress, strategy = self.progress, self.strategy
+        """Serve one batch of training samples, as often as the stream says. then: the batch after it.
+
+        Under a clock a strategy that is still computing does not see it, or takes fewer updates of it.
+        """
+        progress, strategy, clock = self.progress, self.strategy, self.plan.clock
         count = len(served)
+        self._arrive(self._labelled + clock.delay)
+        progress.granted = clock.granted(progress.granted, progress.flops, count)
         if progress.started < len(self.plan.experiences):
             self._start_experiences(progress.samples_seen + count)
+        if clock.beyond == "unseen" and not clock.affords(progress.granted, progress.flops):
+            self._pass(served)
+            return
         images, labels = self.train.images_at(served.device), self.train.labels_at(served.device)
         host = labels_at(self.host_labels, served.host).tolist()
         lying = batch = Batch(images, labels, wholes=self.train.wholes_at(served.device), host_labels=host)
         self.train.ahead(torch.from_numpy(then.host))
-        if self._unexposed:
+        if self._unknown:
             self._expose(served.host)
         began = time.perf_counter()
         for number in range(self.stream.updates_per_batch):
+            if clock.beyond == "fewer-updates" and not clock.affords(progress.granted, progress.flops):
+                break
+            progress.used += count if number == 0 else 0
             if self.operations:
                 batch = self._viewed(lying, number)
-            self.update(progress.offset // self.batch_size, number, partial(strategy.observe, batch))
+            place = progress.offset // self.batch_size
+            self.update(place, number, count, partial(strategy.observe, batch))
         if progress.epoch == self.epochs_of(progress.segment) - 1:  # no buffer is offered a sample twice
             self.offer(partial(strategy.remember, batch))
         progress.offset += count
@@ -139,8 +188,7 @@ class StreamSimulation(Simulation):
 
     def evaluate_if_due(self) -> None:
         """Evaluate at the first batch end at (or past) a regular point, and at the end of a task."""
-        progress = self.progress
-        seen = progress.samples_seen
+        progress, seen = self.progress, self.arrived
         ends: list[int] = []
         while progress.ended + len(ends) < len(self.plan.experiences):
             number = progress.ended + len(ends)
@@ -177,6 +225,30 @@ class StreamSimulation(Simulation):
         return Record(self.plan, tuple(self.evaluations), self.strategy.learns_jointly)
 
     # Helpers
+
+    def _pass(self, served: Order) -> None:
+        """These samples go by while a strategy computes: it neither learns nor keeps them."""
+        began = time.perf_counter()
+        if self._unexposed:
+            self._expose(served.host, seen=False)
+        self.progress.offset += len(served)
+        self.count(len(served), began)
+
+    def _arrive(self, number: int) -> None:
+        """Images of an online stream come: they are judged, and shown where their labels are late."""
+        judge, clock = self.arrivals, self.plan.clock
+        shown = clock.delay and type(self.strategy).arrive is not Strategy.arrive
+        if number >= len(self.ends) or not (judge or shown):
+            return
+        begin, end = ([0, *self.ends][number], self.ends[number])
+        if judge:
+            with self.training(counted=False):
+                self.strategy.consolidate()
+            with self._predicting("arrival", begin):
+                judge.judge(self.strategy, begin, end, self.progress.incoming)
+        if shown:
+            with self.training():
+                self.strategy.arrive(self.train.images_at(self.order(self.plan.stream[begin:end]).device))
 
     def _viewed(self, lying: Batch, update: int) -> Batch:
         """A batch in new views for one of its updates."""
@@ -225,7 +297,7 @@ class StreamSimulation(Simulation):
             strategy.train_mode(True)
             self.keep_features()
         self._expose(self.plan.experiences[0].indices)
-        progress.samples_seen = self.bounds[1]
+        progress.samples_seen = progress.used = self.bounds[1]
 
     def _start_experiences(self, up_to: int) -> None:
         progress = self.progress
@@ -239,11 +311,15 @@ class StreamSimulation(Simulation):
         exposed[list(self._unexposed)] = False
         return exposed
 
-    def _expose(self, indices: NDArray[np.int64]) -> None:
-        fresh = sorted(self._unexposed.intersection(labels_at(self.host_labels, indices).tolist()))
+    def _expose(self, indices: NDArray[np.int64], seen: bool = True) -> None:
+        """The first samples of classes, which are judged from now on; seen: the strategy knows them."""
+        shown = labels_at(self.host_labels, indices).tolist()
+        fresh, known = sorted(self._unexposed.intersection(shown)), self._unknown.intersection(shown)
+        if known and seen:
+            self._unknown -= known
+            self.strategy.exposed[torch.tensor(sorted(known), device=self.train.device)] = True
         if fresh:
             self._unexposed.difference_update(fresh)
-            self.strategy.exposed[torch.tensor(fresh, device=self.train.device)] = True
             self.emit(events.ClassesArrived(tuple(fresh), self.progress.samples_seen))
 
     def _take_predictions(self, task_ends: tuple[int, ...], regular: bool) -> Evaluation:
@@ -252,21 +328,18 @@ class StreamSimulation(Simulation):
         with self.training():
             strategy.consolidate()
         self.measure_memory(at_rest=True)
-        self.wait_for_device()
-        began = time.perf_counter()
-        strategy.train_mode(False)
-        with global_randomness(self.seed, "evaluation", progress.samples_seen):
+        with self._predicting("evaluation", progress.samples_seen):
             evaluation = self.evaluator.evaluate(
                 strategy,
-                progress.samples_seen,
+                self.arrived if progress.samples_seen else 0,
                 task_ends,
                 regular,
                 progress.started,
                 self.exposed_classes(),
                 self.neighbours,
             )
-        strategy.train_mode(True)
-        progress.evaluation_seconds += time.perf_counter() - began
+        if self.arrivals is not None:
+            evaluation = replace(evaluation, arrivals=taken(progress.incoming))
         self.evaluations.append(evaluation)
         self.only_here()
         if self.folder:
@@ -274,6 +347,17 @@ class StreamSimulation(Simulation):
             progress.seals.append(save_evaluation(evaluation, path))
         progress.evaluations += 1
         return evaluation
+
+    @contextmanager
+    def _predicting(self, *name: str | int) -> Iterator[None]:
+        """The strategy as it predicts, with global draws of this name; timed as evaluation."""
+        self.wait_for_device()
+        began = time.perf_counter()
+        self.strategy.train_mode(False)
+        with global_randomness(self.seed, *name):
+            yield
+        self.strategy.train_mode(True)
+        self.progress.evaluation_seconds += time.perf_counter() - began
 
     def neighbours(self) -> Tensor:
         """Images of at most 1,000 training samples of the experiences begun, drawn by name."""
@@ -287,5 +371,5 @@ class StreamSimulation(Simulation):
         progress = self.progress
         self.flush_numbers()
         evaluation = self._take_predictions(task_ends, regular)
-        progress.evaluated_at = progress.samples_seen
+        progress.evaluated_at = self.arrived
         self.evaluated(task_ends, evaluation.accuracy, measure(self.record(), LIVE)[0])

@@ -18,7 +18,7 @@ from streamlab.experiments.run import run_experiment
 from streamlab.report.gather import gather
 from streamlab.report.write import write_report
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
 BROWSER, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
@@ -118,9 +118,10 @@ def test_it_fits_a_phone(browser: Any) -> None:
 
 
 def test_it_prints(browser: Any) -> None:
-    printed = base64.b64decode(
-        browser.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})["data"]
-    )
+    printed, deadline = b"", time.monotonic() + 20
+    while len(printed) <= 20_000 and time.monotonic() < deadline:  # what is still laid out prints blank
+        told = browser.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})
+        printed = base64.b64decode(told["data"])
     assert printed.startswith(b"%PDF-")
     assert len(printed) > 20_000
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -11,11 +10,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from making import broken_off, carry_on, laid_out, make_source, resolved, simulate
+from making import all_bits, bits, broken_off, carry_on, laid_out, make_source, resolved, simulate
 
 import streamlab
 from streamlab.data.source import Source, share
@@ -36,25 +34,6 @@ def long_grid(repeats: int = 1, workers: int = 0) -> Grid:
     source = make_source(classes=6, train=700 * repeats, test=10)
     given = {"eval_every": 500, "settings": SETTINGS, "budget": "100ex", "workers": workers}
     return resolved(source, *STRATEGIES, **given)
-
-
-def bits(folder: Path) -> dict[str, Any]:
-    """Everything of a finished run that must not depend on kills; times and peaks aside."""
-    result = json.loads((folder / "result.json").read_text())
-    for name in ("resources", "seals", "seal"):  # the log and run.json hold times
-        result.pop(name)
-    timed = {"train_seconds", "evaluation_seconds", "resources"}
-    log = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
-    predictions = {p.name: p.read_bytes() for p in sorted((folder / "evaluations").iterdir())}
-    return {
-        "result": result,
-        "events": [{k: v for k, v in event.items() if k not in timed} for event in log],
-        "predictions": predictions,
-    }
-
-
-def all_bits(out: Path, grid: Grid) -> dict[str, Any]:
-    return {cell.folder: bits(out / cell.folder) for cell in grid.cells}
 
 
 def start(out: Path, repeats: int) -> subprocess.Popen[bytes]:
