@@ -172,8 +172,20 @@ def _speed(runs: list[RunState]) -> Text:
 
 def _used(runs: list[RunState]) -> Text:
     """Samples that were learned from, of those that have come."""
-    seen, lost = (sum(values) for values in zip(*((run.samples_seen, run.lost) for run in runs), strict=True))
-    return Text(f"{(seen - lost) / seen:.0%}") if seen else Text("–", style="dim")
+    seen, used = _samples(runs)
+    return Text(f"{used / seen:.0%}") if seen else Text("–", style="dim")
+
+
+def _used_of_seen(runs: list[RunState]) -> Text:
+    """The same in samples of a run, on average."""
+    seen, used = _samples(runs)
+    return Text(f"{used / len(runs):,.0f} / {seen / len(runs):,.0f}")
+
+
+def _samples(runs: list[RunState]) -> tuple[int, int]:
+    """Samples of all runs that have come, and those of them that were learned from."""
+    seen = sum(run.samples_seen for run in runs)
+    return seen, seen - sum(run.lost for run in runs)
 
 
 def _left(runs: list[RunState]) -> Text:
@@ -287,8 +299,6 @@ def columns(width: int, clocked: bool = False) -> list[Column]:
     ]
     if wide:
         shown.insert(4, Column("A_last %", _metric("a_last"), metric="a_last"))
-    if clocked and wide:
-        shown[6:7] = [Column("forget %", _mean_metric("f_last"), metric="f_last"), Column("used", _used)]
-    elif clocked:
-        shown[6] = Column("used", _used)
+    if clocked:
+        shown[-2] = Column("learned / seen" if wide else "used", _used_of_seen if wide else _used)
     return shown

@@ -12,6 +12,7 @@ import numpy as np
 from . import plugins
 from .config import at_least, configure
 from .errors import StreamlabError, unknown
+from .noise import Noise
 from .plans.environments import parse_environment
 from .plans.episodes import EpisodePlan
 from .plans.stream import Experience, Labels, Plan, Scenario, StreamPlan, labels_at
@@ -95,18 +96,19 @@ class Distribution:
 def make_plan(scenario: str, labels: Labels, seed: int, options: Mapping[str, Any]) -> Plan:
     """The plan that an installed scenario makes of these labels and this seed.
 
-    options: the scenario's, and those of `Distribution` and `Corruption`. Raises StreamlabError for an
-    unknown scenario, an unknown or mistyped option, or options that the labels cannot meet.
+    options: the scenario's, and those of `Distribution`, `Corruption` and `Noise`. Raises StreamlabError for
+    an unknown scenario, an unknown or mistyped option, or options that the labels cannot meet.
     """
     plugin = plugins.load("scenarios", scenario)
-    parts = [_names(part) for part in (Distribution, Corruption, plugin)]
+    parts = [_names(part) for part in (Distribution, Corruption, Noise, plugin)]
     known = set().union(*parts)
     for name in options:
         if name not in known:
             raise unknown(f"option of {scenario}", name, known)
     given = [{name: value for name, value in options.items() if name in part} for part in parts]
     shape, corruption = configure(Distribution, given[0], scenario), configure(Corruption, given[1], scenario)
-    chosen: Scenario = configure(plugin, given[2], scenario)
+    noise = configure(Noise, given[2], scenario)
+    chosen: Scenario = configure(plugin, given[3], scenario)
     if shape == Distribution():
         plan = chosen.plan(labels, seed)
     else:
@@ -116,7 +118,10 @@ def make_plan(scenario: str, labels: Labels, seed: int, options: Mapping[str, An
     if isinstance(plan, EpisodePlan):
         if corruption.environment:
             raise StreamlabError(f"{scenario}: environment is of streams; set scenario.environments")
+        if noise.noise != "none":
+            raise StreamlabError(f"{scenario}: noise is of streams, and these are episodes")
         return plan
+    plan = noise.applied(plan, labels.train)
     plan = corruption.applied(plan, len(labels.test))
     _, place = plan._test_owners
     if len(place) != len(np.unique(place)):

@@ -78,11 +78,11 @@ def _check_delay(plan: StreamPlan, delay: int, size: int, eval_every: int) -> No
             f"clock: {plan.scenario} shows where experiences begin before their labels have come; set "
             f"scenario.boundaries=hidden"
         )
-    shortest = min(len(experience.indices) for experience in plan.experiences)
-    if delay >= len(batch_ends([shortest], size)):
+    batches = len(batch_ends([len(experience.indices) for experience in plan.experiences], size))
+    if delay >= batches:
         raise StreamlabError(
-            f"clock: labels come {delay} batches after their images, and an experience has no more than "
-            f"{shortest:,} samples; set clock.delay to less"
+            f"clock: labels come {delay} batches after their images, and the stream has {batches:,}; set "
+            f"clock.delay to less"
         )
     if delay * size >= eval_every:
         raise StreamlabError(

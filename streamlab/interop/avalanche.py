@@ -84,7 +84,7 @@ def to_benchmark(plan: Plan, source: Source, batch_size: int | None = 10, standa
     streams: dict[str, list[Any]] = {"train": [], "test": []}
     for split in streams:
         images = torch.from_numpy(np.ascontiguousarray(getattr(source, f"{split}_images")))
-        labels = getattr(source, f"{split}_labels")
+        labels = plan.given(source.train_labels) if split == "train" else source.test_labels
         whole = dataset_of(Images(images, labels.tolist(), scale, shift))
         for experience in plan.experiences:
             indices = experience.indices if split == "train" else experience.test_indices

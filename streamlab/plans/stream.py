@@ -98,7 +98,8 @@ class StreamPlan:
     the first experience is a base session, for training a network on (few-shot sessions). points: a regular
     evaluation is taken at the first batch end at or past a multiple ("at"), or strictly past it ("past", as
     the Si-Blurry authors' trainer: then there is none at the stream's very end). clock: what the stream
-    grants with each sample, and how late labels are.
+    grants with each sample, and how late labels are. wrong_labels: (k, 3) int64, training samples, the labels
+    that they are given, and their own.
     """
 
     scenario: str
@@ -113,22 +114,26 @@ class StreamPlan:
     has_base: bool = False
     points: Literal["at", "past"] = "at"
     clock: Clock = field(default_factory=Clock)
+    wrong_labels: NDArray[np.int64] | None = None
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the content: kind, boundaries, clock, transforms, every index; not names or options."""
+        """SHA-256 of the content: kind, boundaries, clock, transforms, every index and wrong label."""
         digest = hashlib.sha256()
         head = ["streamlab plan 1", self.kind, self.num_classes, self.shows_boundaries]
         head += ["base"] if self.has_base else []
+        head += ["wrong labels"] if self.wrong_labels is not None else []
         head += ["evaluated past points"] if self.points == "past" else []
         head += [dataclasses.asdict(self.clock)] if self.clock != Clock() else []
         head += self.transforms
         digest.update(json.dumps([*head, len(self.experiences)]).encode())
+        parts: list[ArrayLike] = [] if self.wrong_labels is None else [self.wrong_labels]
         for experience in self.experiences:
-            for part in (experience.indices, experience.test_indices, experience.classes):
-                array = np.ascontiguousarray(part, dtype="<i8")
-                digest.update(array.size.to_bytes(8, "little"))
-                digest.update(array.tobytes())
+            parts += [experience.indices, experience.test_indices, experience.classes]
+        for part in parts:
+            array = np.ascontiguousarray(part, dtype="<i8")
+            digest.update(array.size.to_bytes(8, "little"))
+            digest.update(array.tobytes())
         return digest.hexdigest()
 
     def __hash__(self) -> int:
@@ -174,6 +179,21 @@ class StreamPlan:
         order = np.argsort(place, kind="stable")
         return owners[order], place[order]
 
+    def given(self, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(N,) the labels that training samples are learned by, of their own."""
+        return self._with_labels(labels, 1)
+
+    def true(self, given: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(N,) training samples' own labels, of those that they are learned by."""
+        return self._with_labels(given, 2)
+
+    def _with_labels(self, labels: NDArray[np.int64], column: int) -> NDArray[np.int64]:
+        if self.wrong_labels is None:
+            return labels
+        found = labels.copy()
+        found[self.wrong_labels[:, 0]] = self.wrong_labels[:, column]
+        return found
+
     def merged(self) -> StreamPlan:
         """The same samples as one session: what a jointly trained ceiling learns from."""
         everything = Experience(np.sort(self.stream), self.test_indices, tuple(range(self.num_classes)))
@@ -190,6 +210,8 @@ class StreamPlan:
             arrays[f"{number:06}.test_indices"] = np.ascontiguousarray(experience.test_indices)
             arrays[f"{number:06}.classes"] = np.asarray(experience.classes, np.int64)
         head = {name: getattr(self, name) for name in _HEAD}
+        if self.wrong_labels is not None:
+            arrays["wrong_labels"] = np.ascontiguousarray(self.wrong_labels)
         head["fingerprint"] = self.fingerprint
         head["clock"] = dataclasses.asdict(self.clock)
         write_bytes(Path(path), save(arrays, metadata={"plan": json.dumps(head)}))
@@ -201,9 +223,11 @@ class StreamPlan:
         try:
             fingerprint = head.pop("fingerprint")
             head |= {name: tuple(head[name]) for name in ("transforms", "class_counts")}
+            wrong = arrays.pop("wrong_labels", None)
             count = len({name.split(".")[0] for name in arrays})
             plan = StreamPlan(
                 clock=Clock(**head.pop("clock", {})),
+                wrong_labels=wrong,
                 **head,
                 experiences=tuple(
                     Experience(

@@ -112,7 +112,8 @@ def assemble(
     else:
         strategy.account.allot(served.budget)
     refuse_single_samples(strategy, plan, served.stream, source.image_shape)
-    train = _split([source.train_images], source.train_labels, plan, device, source.wholes)
+    given = plan.given(source.train_labels)
+    train = _split([source.train_images], given, plan, device, source.wholes)
     test = _split([source.test_images], source.test_labels, plan, device)
     size = served.evaluation_batch or strategy.net.images_at_once(source.image_shape)
     evaluator = Evaluator(plan, test, served.record, size, served.cache_bytes, source.digest)

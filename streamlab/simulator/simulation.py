@@ -60,13 +60,13 @@ class Served:
 class Progress:
     """Where a run is, and what it has counted: plain values that a checkpoint can hold.
 
-    samples_seen: training samples, or episodes. flops: of training so far (base sessions left out),
-    where a step counts as the last that was measured of so many samples (step_flops), and an offer to
-    buffers as the last. held: the most that was held,
-    by kind; survey_bytes: the most in the survey's accounting. log_length, log_seal: of the event log; seals:
-    of each evaluation's file. granted: operations that the stream's clock has granted; used: samples that an
-    update was taken on. incoming: what was predicted of arriving samples. best: of episodes, the state that
-    was best on meta-validation, its tensors beside.
+    samples_seen: training samples, or episodes. flops: of training so far (base sessions left out), where a
+    step counts as the last that was measured of so many samples (step_flops), and an offer to buffers as the
+    last. held: the most that was held, by kind; survey_bytes: the most in the survey's accounting.
+    log_length, log_seal: of the event log; seals: of each evaluation's file. granted: operations that the
+    stream's clock has granted; used: samples that an update was taken on. exposed: classes that have come.
+    incoming: what was predicted of arriving samples. best: of episodes, the state that was best on
+    meta-validation, its tensors beside.
     """
 
     segment: int = 0
@@ -97,6 +97,7 @@ class Progress:
     base: dict[str, Any] | None = None
     granted: float = 0.0
     used: int = 0
+    exposed: list[int] = field(default_factory=list)
     incoming: dict[str, list[int]] = field(default_factory=dict)
     best: dict[str, Any] | None = None
 

@@ -66,6 +66,7 @@ class StreamSimulation(Simulation):
         self.operations = strategy.views.operations
         self.evaluations: list[Evaluation] = []
         self.host_labels = train.labels.cpu().numpy()
+        self.true_labels = plan.true(self.host_labels)
         epochs = Pace.of(plan, served.stream, served.first).epochs
         served_samples = (len(e.indices) * times for e, times in zip(plan.experiences, epochs, strict=True))
         self.bounds = list(accumulate(served_samples, initial=0))
@@ -74,7 +75,7 @@ class StreamSimulation(Simulation):
         self._unexposed = set(range(plan.num_classes))  # of the stream; a strategy may not have seen more
         self._unknown = set(self._unexposed)
         judged = plan.kind == "online" and "arrivals" in evaluator.record
-        self.arrivals = ArrivalJudge(plan, train, self.host_labels) if judged else None
+        self.arrivals = ArrivalJudge(plan, train, self.true_labels) if judged else None
 
     @property
     def total_samples(self) -> int:
@@ -113,8 +114,7 @@ class StreamSimulation(Simulation):
         """Restore the newest whole checkpoint, if there is one, and announce the run."""
         self.restore()
         self._unknown = set(torch.nonzero(~self.strategy.exposed).flatten().tolist())
-        come = self.plan.stream[: self.progress.samples_seen if self.plan.kind == "online" else 0]
-        self._unexposed = self._unknown.difference(labels_at(self.host_labels, come).tolist())
+        self._unexposed.difference_update(self.progress.exposed)
         if self.folder:
             self.evaluations = list(self.folder.stream_record(self.progress.evaluations).evaluations)
         capacity = sum(buffer.capacity for buffer in self.strategy.account.buffers)
@@ -162,7 +162,8 @@ class StreamSimulation(Simulation):
         self._arrive(self._labelled + clock.delay)
         progress.granted = clock.granted(progress.granted, progress.flops, count)
         if progress.started < len(self.plan.experiences):
-            self._start_experiences(progress.samples_seen + count)
+            coming = self.ends[min(self._labelled + clock.delay, len(self.ends) - 1)]
+            self._start_experiences(coming if clock.delay else progress.samples_seen + count)
         if clock.beyond == "unseen" and not clock.affords(progress.granted, progress.flops):
             self._pass(served)
             return
@@ -170,7 +171,7 @@ class StreamSimulation(Simulation):
         host = labels_at(self.host_labels, served.host).tolist()
         lying = batch = Batch(images, labels, wholes=self.train.wholes_at(served.device), host_labels=host)
         self.train.ahead(torch.from_numpy(then.host))
-        if self._unknown:
+        if self._unknown or self._unexposed:
             self._expose(served.host)
         began = time.perf_counter()
         for number in range(self.stream.updates_per_batch):
@@ -313,13 +314,14 @@ class StreamSimulation(Simulation):
 
     def _expose(self, indices: NDArray[np.int64], seen: bool = True) -> None:
         """The first samples of classes, which are judged from now on; seen: the strategy knows them."""
-        shown = labels_at(self.host_labels, indices).tolist()
-        fresh, known = sorted(self._unexposed.intersection(shown)), self._unknown.intersection(shown)
+        fresh = sorted(self._unexposed.intersection(labels_at(self.true_labels, indices).tolist()))
+        known = self._unknown.intersection(labels_at(self.host_labels, indices).tolist())
         if known and seen:
             self._unknown -= known
             self.strategy.exposed[torch.tensor(sorted(known), device=self.train.device)] = True
         if fresh:
             self._unexposed.difference_update(fresh)
+            self.progress.exposed += fresh
             self.emit(events.ClassesArrived(tuple(fresh), self.progress.samples_seen))
 
     def _take_predictions(self, task_ends: tuple[int, ...], regular: bool) -> Evaluation:

@@ -91,3 +91,21 @@ def lines_of(state: LiveState) -> list[str]:
     buffer = io.StringIO()
     Console(file=buffer, width=140, no_color=True).print(accuracy_table(state, 140), highlight=False)
     return buffer.getvalue().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("width", "heading", "cell"), [(80, "used", "62%"), (140, "learned / seen", "5,000 / 8,000")]
+)
+def test_a_row_under_a_clock_says_what_it_learned_of_what_came(width: int, heading: str, cell: str) -> None:
+    runs = {}
+    for seed in (0, 1):
+        run = fold_run(RunState("er", seed), events.RunStarted(20_000, 0, 5, 2 * 2**20, 500))
+        runs[f"er/{seed}"] = fold_run(run, replace(evaluated(8000, 0.5, {"model": 1000}, 10), lost=3000))
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=width, no_color=True, force_terminal=False)
+    console.print(accuracy_table(LiveState("under a clock", runs), width), highlight=False)
+    shown = buffer.getvalue()
+    assert heading in shown
+    assert cell in shown
+    assert "smp/s" not in shown
+    assert max(map(len, shown.splitlines())) <= width

@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from making import all_bits, broken_off, carry_on, make_source, resolved, simulate
 
+from streamlab import plugins
 from streamlab.data.source import Source
 from streamlab.errors import StreamlabError
 from streamlab.evaluation.arrivals import near_future_accuracy, prequential_accuracy, prequential_fading
 from streamlab.evaluation.record import Evaluation
 from streamlab.plans.clock import Clock, batch_ends, decorrelated_shift
 from streamlab.plans.stream import StreamPlan
+from streamlab.runs.spec import load_strategy
 from streamlab.simulator.stream_simulation import StreamSimulation
 from streamlab.strategy import Batch, Strategy
 
@@ -131,7 +133,7 @@ def test_sessions_take_fewer_updates(source: Source) -> None:
 
 
 def test_labels_come_so_many_batches_after_their_images(source: Source) -> None:
-    run = clocked(source, Counting, {"delay": 3}, settings={"scenario": {"tasks": 2}})
+    run = clocked(source, Counting, {"delay": 3})
     strategy: Any = run.strategy
     ends = batch_ends([len(e.indices) for e in run.plan.experiences], 10)
     assert len(strategy.images) == len(ends)
@@ -140,10 +142,10 @@ def test_labels_come_so_many_batches_after_their_images(source: Source) -> None:
     sums = [source.train_images[run.plan.stream[a:b]].sum() for a, b in zip([0, *ends], ends, strict=False)]
     assert strategy.images == sums
     assert run.evaluations[-1].samples_seen == run.plan.num_samples
-    assert run.evaluations[-1].task_ends == (1,)
+    assert run.evaluations[-1].task_ends == (4,)
     assert run.lost == run.plan.num_samples - ends[-4]
     regular = [e.samples_seen for e in run.evaluations if e.periodic]
-    in_time = clocked(source, "finetune", {}, settings={"scenario": {"tasks": 2}})
+    in_time = clocked(source, "finetune", {})
     assert regular == [e.samples_seen for e in in_time.evaluations if e.periodic]
 
 
@@ -227,7 +229,7 @@ def test_a_plan_keeps_its_clock(source: Source, tmp_path: Path) -> None:
         ("si-blurry", {"operations": "nan"}, "operations is 'nan', and should be 2x"),
         ("si-blurry", {"operations": "1"}, "the whole stream grants less than one batch of plain fine-tuning"),
         ("si-blurry", {"delay": -1}, "delay is -1, and must be at least 0"),
-        ("si-blurry", {"delay": 50}, "labels come 50 batches after their images, and an experience has no more"),
+        ("si-blurry", {"delay": 50}, "labels come 50 batches after their images, and the stream has 3"),
         ("si-blurry", {"delay": 6}, "the first evaluation is at 60; set --eval-every to more"),
         ("class-incremental", {"delay": 1}, "set scenario.boundaries=hidden"),
         ("fscil", {"operations": "1x"}, "no sample passes unseen; set clock.beyond=fewer-updates"),
@@ -264,3 +266,25 @@ def test_metrics_of_arrivals_say_why_they_are_not_defined(source: Source) -> Non
     evaluation: Evaluation = sorted_stream.evaluations[-1]
     assert evaluation.arrivals is not None
     assert len(evaluation.arrivals.labels) == 20
+
+
+def consolidating() -> list[str]:
+    """Built-ins of online streams that do something before they are asked."""
+    found = {name: load_strategy(name) for name in plugins.names("strategies")}
+    return [
+        name
+        for name, cls in found.items()
+        if "online" in cls.needs.kinds and cls.consolidate is not Strategy.consolidate
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", consolidating())
+def test_what_is_recorded_of_arrivals_changes_no_built_in(name: str) -> None:
+    source = make_source(classes=4, train=15, test=5)
+    shown = {"scenario": "class-incremental", "settings": {"scenario": {"tasks": 2}}, "eval_every": 20}
+    with_them = simulate(source, name, record=("arrivals",), **shown)
+    without = simulate(source, name, **shown)
+    assert with_them.progress.flops == without.progress.flops
+    for one, other in zip(with_them.evaluations, without.evaluations, strict=True):
+        np.testing.assert_array_equal(one.predictions, other.predictions)
