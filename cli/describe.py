@@ -72,6 +72,8 @@ def print_plan(plan: StreamPlan, source: Source, console: Console | None = None)
         console.print(
             f"{unjudged} experiences have no test sample of their own, and are not judged", style="yellow"
         )
+    if plan.wrong_labels is not None:
+        console.print(f"{len(plan.wrong_labels):,} of {plan.num_samples:,} labels are wrong", style="yellow")
     console.print("\nwhich class appears when (each row a class, left to right the stream):", style="dim")
     width = max(20, min(console.width, 140) - 6)
     first = _order_of_appearance(plan, source)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from streamlab.config import Budget
 from streamlab.experiments.held import read_runs, tables_of
 from streamlab.experiments.request import ANY
+from streamlab.plans.clock import Clock
 from streamlab.plans.episodes import EpisodePlan
 from streamlab.plans.stream import Plan
 from streamlab.runs.folder import RunFolder
@@ -137,9 +138,17 @@ def title_of(grid: Grid) -> str:
     else:
         budget = next((one.budget for one in grid.blocks if one.budget != ANY), "any budget")
         what = f"{plan.num_samples:,} samples in {len(plan.experiences)} experiences · {budget}"
+        what += _clock(plan.clock)
     return (
         f"{block.scenario} on {block.prepared.source.name} · {what} · {seeds} seed{'s' if seeds > 1 else ''}"
     )
+
+
+def _clock(clock: Clock) -> str:
+    """` · 4.2e+05 operations a sample, labels 3 batches late`; nothing of a stream that waits."""
+    words = [f"{clock.operations:.2g} operations a sample"] if clock.operations else []
+    words += [f"labels {clock.delay} batches late"] if clock.delay else []
+    return f" · {', '.join(words)}" if words else ""
 
 
 def tables_of_grid(grid: Grid) -> list[tuple[str, str]]:

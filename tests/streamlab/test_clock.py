@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from making import all_bits, broken_off, carry_on, make_source, resolved, simulate
 
 from streamlab import plugins
+from streamlab.cli.live import title_of
 from streamlab.data.source import Source
 from streamlab.errors import StreamlabError
 from streamlab.evaluation.arrivals import near_future_accuracy, prequential_accuracy, prequential_fading
@@ -78,9 +79,12 @@ class Counting(Strategy):
 
     def setup(self) -> None:
         self.observed, self.remembered, self.images = list[int](), list[int](), list[float]()
+        self.labels, self.early = list[int](), 0
 
     def losses(self, batch: Batch) -> dict[str, torch.Tensor]:
         self.observed.append(len(batch))
+        self.labels += [label for label in batch.label_list if label not in self.labels]
+        self.early += int(self.exposed.sum()) - len(self.labels)
         twice = torch.cat([batch.images, batch.images])
         return {"task": self.cross_entropy(self.net(twice), torch.cat([batch.labels, batch.labels]))}
 
@@ -98,6 +102,8 @@ def test_a_dearer_method_misses_half_the_stream_and_is_judged_on_all_of_it(sourc
     assert sum(strategy.observed) == sum(strategy.remembered) == run.progress.used
     assert run.lost == run.plan.num_samples - run.progress.used
     assert run.lost == pytest.approx(run.plan.num_samples / 2, abs=20)
+    single: Any = clocked(source, Counting, {"operations": "1x"}, settings={"stream": {"batch_size": 1}})
+    assert single.strategy.early == 0  # it knows of no class that passed unseen
     most = run.plan.clock.operations * run.plan.num_samples
     assert run.progress.flops <= most + run.progress.flops_per_step
     for one, other in zip(run.evaluations, plain.evaluations, strict=True):
@@ -114,6 +120,8 @@ def test_with_fewer_updates_it_sees_and_may_keep_all(source: Source) -> None:
     assert sum(strategy.remembered) == run.plan.num_samples
     assert sum(strategy.observed) == pytest.approx(run.plan.num_samples / 2, abs=20)
     assert run.lost > 0
+    twice = clocked(source, "finetune", {"delay": 1}, settings={"stream": {"updates_per_batch": 2}})
+    assert twice.progress.used == twice.progress.samples_seen
 
 
 def test_an_absolute_grant_is_taken_as_it_is_and_a_generous_one_changes_nothing(source: Source) -> None:
@@ -210,6 +218,11 @@ def test_a_killed_run_under_a_clock_ends_in_the_same_bits(
     assert carry_on(grid, tmp_path / "broken")
     assert carry_on(grid, tmp_path / "whole")
     assert all_bits(tmp_path / "broken", grid) == all_bits(tmp_path / "whole", grid)
+
+
+def test_the_table_is_headed_by_the_clock(source: Source) -> None:
+    grid = resolved(source, "er", eval_every=60, settings={"clock": {"operations": "25e3", "delay": 2}})
+    assert title_of(grid).endswith("· 500ex · 2.5e+04 operations a sample, labels 2 batches late · 1 seed")
 
 
 def test_a_plan_keeps_its_clock(source: Source, tmp_path: Path) -> None:

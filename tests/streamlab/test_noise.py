@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from making import all_bits, broken_off, carry_on, make_source, resolved, simulate
+from rich.console import Console
 
+from streamlab.cli.describe import print_plan
 from streamlab.data.source import Source
 from streamlab.errors import StreamlabError
 from streamlab.evaluation.arrivals import prequential_accuracy
@@ -154,3 +157,9 @@ def test_noise_that_cannot_be_is_one_sentence(source: Source, tmp_path: Path) ->
     episodes = {"train_classes": 2, "validation_classes": 2, "test_classes": 2, "way": 2, "noise": "pair"}
     with pytest.raises(StreamlabError, match="noise is of streams, and these are episodes"):
         make_plan("episodes", make_source().labels, 0, episodes)
+
+
+def test_a_described_plan_says_how_many_labels_are_wrong(source: Source) -> None:
+    told = io.StringIO()
+    print_plan(planned(source, noise="pair", noise_rate=0.25), source, Console(file=told, width=100))
+    assert "50 of 200 labels are wrong" in told.getvalue()
