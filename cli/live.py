@@ -139,6 +139,8 @@ def title_of(grid: Grid) -> str:
         budget = next((one.budget for one in grid.blocks if one.budget != ANY), "any budget")
         what = f"{plan.num_samples:,} samples in {len(plan.experiences)} experiences · {budget}"
         what += _clock(plan.clock)
+    if grid.request.protocol == "oracle":
+        what += " · tuned by an oracle"
     return (
         f"{block.scenario} on {block.prepared.source.name} · {what} · {seeds} seed{'s' if seeds > 1 else ''}"
     )

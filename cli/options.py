@@ -87,7 +87,15 @@ REQUEST: Mapping[str, Any] = {
     ],
     "tune": Annotated[
         int | None,
-        typer.Option("--tune", metavar="N", help="Trials of each strategy, on validation images."),
+        typer.Option("--tune", metavar="N", help="Trials of each strategy, alike for all."),
+    ],
+    "protocol": Annotated[
+        str | None,
+        typer.Option(
+            "--protocol",
+            metavar="validation|two-phase|first-tasks|oracle",
+            help="What trials may see. (default: validation images)",
+        ),
     ],
     "augment": Annotated[
         str | None,

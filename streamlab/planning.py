@@ -55,6 +55,40 @@ class Corruption:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A stream's first tasks alone, or all that come after them: an option that every stream takes.
+
+    part: `first:3` or `after:3` experiences (empty: all). They may share no class with the others.
+    """
+
+    part: str = ""
+
+    def applied(self, plan: StreamPlan, labels: NDArray[np.int64]) -> StreamPlan:
+        """The plan of these experiences; raises StreamlabError where they are not apart from the others."""
+        if not self.part:
+            return plan
+        which, _, number = self.part.partition(":")
+        if which not in ("first", "after") or not number.isdigit():
+            raise StreamlabError(f"scenario: part is {self.part!r}, and should be first:3 or after:3")
+        count, experiences = int(number), tuple(plan.experiences)
+        if not 0 < count < len(experiences):
+            raise StreamlabError(
+                f"scenario: part is {self.part}, and {plan.scenario} has {len(experiences)} experiences"
+            )
+        parts = experiences[:count], experiences[count:]
+        if plan.has_base:
+            raise StreamlabError(f"scenario: part is of streams without a base session, not {plan.scenario}")
+        shown = [{*np.concatenate([labels_at(labels, e.indices) for e in part]).tolist()} for part in parts]
+        if shown[0] & shown[1]:
+            raise StreamlabError(
+                f"scenario: part is {self.part}, and classes of the first {count} experiences of "
+                f"{plan.scenario} come again later"
+            )
+        options = {**plan.options, "part": self.part}
+        return dataclasses.replace(plan, experiences=parts[which == "after"], options=options)
+
+
+@dataclass(frozen=True)
 class Distribution:
     """How many training samples each class has: options that every scenario takes.
 
@@ -96,11 +130,12 @@ class Distribution:
 def make_plan(scenario: str, labels: Labels, seed: int, options: Mapping[str, Any]) -> Plan:
     """The plan that an installed scenario makes of these labels and this seed.
 
-    options: the scenario's, and those of `Distribution`, `Corruption` and `Noise`. Raises StreamlabError for
-    an unknown scenario, an unknown or mistyped option, or options that the labels cannot meet.
+    options: the scenario's, and those of `Distribution`, `Corruption`, `Noise` and `Part`. Raises
+    StreamlabError for an unknown scenario, an unknown or mistyped option, or options that the labels cannot
+    meet.
     """
     plugin = plugins.load("scenarios", scenario)
-    parts = [_names(part) for part in (Distribution, Corruption, Noise, plugin)]
+    parts = [_names(part) for part in (Distribution, Corruption, Noise, Part, plugin)]
     known = set().union(*parts)
     for name in options:
         if name not in known:
@@ -108,7 +143,8 @@ def make_plan(scenario: str, labels: Labels, seed: int, options: Mapping[str, An
     given = [{name: value for name, value in options.items() if name in part} for part in parts]
     shape, corruption = configure(Distribution, given[0], scenario), configure(Corruption, given[1], scenario)
     noise = configure(Noise, given[2], scenario)
-    chosen: Scenario = configure(plugin, given[3], scenario)
+    part = configure(Part, given[3], scenario)
+    chosen: Scenario = configure(plugin, given[4], scenario)
     if shape == Distribution():
         plan = chosen.plan(labels, seed)
     else:
@@ -118,9 +154,11 @@ def make_plan(scenario: str, labels: Labels, seed: int, options: Mapping[str, An
     if isinstance(plan, EpisodePlan):
         if corruption.environment:
             raise StreamlabError(f"{scenario}: environment is of streams; set scenario.environments")
-        if noise.noise != "none":
-            raise StreamlabError(f"{scenario}: noise is of streams, and these are episodes")
+        if noise.noise != "none" or part.part:
+            asked = "part" if part.part else "noise"
+            raise StreamlabError(f"{scenario}: {asked} is of streams, and these are episodes")
         return plan
+    plan = part.applied(plan, labels.train)
     plan = noise.applied(plan, labels.train)
     plan = corruption.applied(plan, len(labels.test))
     _, place = plan._test_owners

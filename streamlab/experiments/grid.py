@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import Budget, readable_bytes
 from ..data.load import load_source
+from ..data.validation import in_memory
 from ..errors import StreamlabError
 from ..runs.spec import RunSpec, folder_name
 from .budgets import Need, fitting, need_of, resolve
 from .names import check_names
 from .networks import check_networks
 from .prepare import Prepared, prepare
+from .protocol import judged
 from .request import ANY, AskedScenario, Request
 
 if TYPE_CHECKING:
@@ -116,10 +118,10 @@ def prepare_grid(
     check_names(request, tuple(loaded))
     blocks: list[Block] = []
     budgets: dict[str, Mapping[str, Budget]] = {}
-    for asked in request.asked():
+    for asked in (judged(one, request) for one in request.asked()):
         name = asked.source or request.source
         if name not in loaded:
-            loaded[name] = load_source(name, request.data)
+            loaded[name] = in_memory(name, loaded) or load_source(name, request.data)
         prepared = prepare(request, asked, loaded[name], classes, (chosen or {}).get(asked.label))
         kinds = {plan.kind for plan in prepared.plans.values()}
         if "episodes" in kinds and (len(request.budgets) > 1 or request.tune):

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from ..config import Accounting, Tree, at_least, configure, merged
 from ..errors import StreamlabError, unknown
+from .protocol import check_protocol
 
 ANY = "any-budget"  # where what keeps no exemplars, and no budget bounds, is run once
 SECTIONS = (
@@ -56,7 +57,8 @@ class Request:
     one a processor, or per_gpu on each GPU; 0: this process). patience: seconds of silence after
     which a worker is stopped, as one whose plugin hangs (0: never). record: what is kept beside the rest
     (streamlab.config.RECORDABLE). log: listeners, with options (wandb:project=mine). tune: trials that every
-    strategy gets (0: none). engine: where runs are run; address: of a Ray cluster (None: one of this
+    strategy gets (0: none); protocol: what they may see
+    (experiments/protocol.py). engine: where runs are run; address: of a Ray cluster (None: one of this
     machine). intervals: refuse a single seed, which has none. settings: a tree of sections (scenario, stream,
     clock, backbone, optimizer, compute, base, or a strategy's label).
     """
@@ -79,6 +81,7 @@ class Request:
     record: tuple[str, ...] = ()
     log: tuple[str, ...] = ()
     tune: int = 0
+    protocol: str = "validation"
     engine: Literal["local", "ray"] = "local"
     address: str | None = None
     per_gpu: int = 1
@@ -93,6 +96,7 @@ class Request:
         if self.seeds > _MOST_SEEDS:
             raise StreamlabError(f"--seeds is {self.seeds}, and must be at most {_MOST_SEEDS:,}")
         at_least("compare", "tune", self.tune, 0)
+        check_protocol(self)
         at_least("compare", "per_gpu", self.per_gpu, 1)
         at_least("compare", "patience", self.patience, 0)
         if self.seeds == 1 and self.intervals:

@@ -1,7 +1,7 @@
 """Tuning, alike for all: the same number of trials of each strategy's declared search space.
 
-Trials are runs on validation images carved from the training split (streamlab.data.validation), with seeds
-and plans of their own (from 1000 on), at the middle budget; the test split is never read. The first trial
+Trials are runs at the middle budget, on what the protocol lets them see (protocol.py): by default validation
+images carved from the training split, with seeds and plans of their own (from 1000 on). The first trial
 is the strategy as it comes; the others are drawn ahead at random, so that they run side by side and a
 killed tuning goes on. An option that the user has set is not searched.
 """
@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import Choice, Searched, merged
 from ..data.load import load_source
-from ..data.names import several
 from ..data.source import Source
+from ..data.validation import in_memory
 from ..errors import StreamlabError
 from ..files import write_json
 from ..randomness import key
 from ..runs.folder import RunFolder
 from ..runs.spec import load_strategy
 from .grid import Block, Grid, prepare_grid
+from .protocol import of_trials, own_plans
 from .request import AskedScenario, Request
 from .rows import Row, parse_row
 
@@ -57,21 +58,23 @@ def plan_trials(
     loaded = dict(sources or {})
     rows = _rows(grid)
     for scenario in request.asked():
-        named = scenario.source or request.source
-        source = "+".join(f"validation:{name}" for name in several(named))
+        shown = of_trials(scenario, request)
+        source = shown.source or request.source
         if source not in loaded:
-            loaded[source] = load_source(source, request.data)
+            loaded[source] = in_memory(source, loaded) or load_source(source, request.data)
         ordered = sorted(grid.budgets[scenario.label].items(), key=lambda item: item[1].size)
         budget = ordered[len(ordered) // 2][0]
         tried = {label: _draw(request.tune, row) for label, row in rows.items() if not row.cls.learns_jointly}
         alone = dataclasses.replace(
             request,
-            scenarios=(_as_table(scenario, source),),
+            scenarios=(_as_table(shown, source),),
             budgets=(budget,),
             seeds=1,
-            first_seed=TUNING_SEED,
-            plan_seed=None,
+            first_seed=request.first_seed if own_plans(request) else TUNING_SEED,
+            plan_seed=request.plan_seed if own_plans(request) else None,
             intervals=False,
+            protocol="validation",
+            tune=0,
         )
         blocks: list[Block] = []
         for number in range(request.tune):
@@ -118,6 +121,9 @@ def choose(grid: Grid, planned: list[Trials], out: Path) -> dict[str, Settings]:
                     "strategy": label,
                     "metric": trials.metric,
                     "budget": trials.budget,
+                    "protocol": grid.request.protocol,
+                    "operations": math.fsum(_operations(trials, label, n, out) for n in range(len(tried))),
+                    "spread": max(found) - min(found),
                     "trials": [
                         {"parameters": dict(parameters), "score": score}
                         for parameters, score in zip(tried, scores, strict=True)
@@ -201,13 +207,23 @@ def _settings(row: _Tuned, parameters: Mapping[str, Any]) -> Settings:
 
 
 def _score(trials: Trials, label: str, number: int, out: Path) -> float | None:
-    """A trial's accuracy on validation images, or None where it failed."""
+    """A trial's accuracy on what it may see, or None where it failed."""
+    result = _result(trials, label, number, out)
+    return result["metrics"].get(trials.metric) if result else None
+
+
+def _operations(trials: Trials, label: str, number: int, out: Path) -> float:
+    """What a trial's training took; nothing is known of one that failed."""
+    result = _result(trials, label, number, out)
+    return float(result["resources"]["flops"]) if result else 0.0
+
+
+def _result(trials: Trials, label: str, number: int, out: Path) -> dict[str, Any] | None:
     for block in trials.blocks:
         if block.folder.startswith(f"tuning/{number:03}/"):
             for spec in block.specs:
                 if spec.label == label:
-                    result = RunFolder(out / block.folder / spec.folder).result
-                    return result["metrics"].get(trials.metric) if result else None
+                    return RunFolder(out / block.folder / spec.folder).result
     return None
 
 

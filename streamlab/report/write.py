@@ -16,6 +16,7 @@ from typing import Any
 import jinja2
 
 from ..errors import StreamlabError
+from ..experiments.protocol import told
 from ..files import write_bytes
 from .canvas import Picture
 from .charts import pictures_of
@@ -209,6 +210,9 @@ def _tuned(gathered: Gathered) -> list[dict[str, Any]]:
                 "first": "failed" if scores[0] is None else f"{100 * scores[0]:.1f}",
                 "metric": tuned["metric"],
                 "budget": tuned["budget"],
+                "protocol": told(tuned["protocol"]),
+                "operations": f"{tuned['operations']:.2g}",
+                "spread": f"{100 * tuned['spread']:.1f}",
                 "tried": [
                     (_parameters(trial["parameters"]) or "as it comes")
                     + (": failed" if trial["score"] is None else f": {100 * trial['score']:.1f}")
@@ -227,15 +231,13 @@ def _parameters(values: Mapping[str, Any]) -> str:
 
 
 def _markdown_tuning(tuned: Sequence[Mapping[str, Any]]) -> list[str]:
-    lines = [
-        "On validation images carved from the training split, with seeds and plans of their own; the test "
-        "split was not read.",
-        "",
-    ]
+    lines = [*dict.fromkeys(one["protocol"] for one in tuned), ""]
     for one in tuned:
         found = f"{one['metric']} {one['best']} %, as it comes {one['first']} %"
         where = f"{one['strategy']} on {one['scenario']}, {one['trials']} trials at {one['budget']}"
-        lines.append(f"- {where}: chosen {one['chosen']} ({found}). Tried: {'; '.join(one['tried'])}.")
+        costs = f"The trials took {one['operations']} operations, and lie {one['spread']} points apart"
+        tried = "; ".join(one["tried"])
+        lines.append(f"- {where}: chosen {one['chosen']} ({found}). {costs}. Tried: {tried}.")
     return lines
 
 
