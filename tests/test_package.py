@@ -87,7 +87,7 @@ FLOORS = (
     ),
     ("plans",),
     ("data",),
-    ("planning",),
+    ("planning", "stream_options", "noise"),
     ("nets",),
     ("memory",),
     ("parts",),

@@ -20,7 +20,7 @@ from .budgets import Need, fitting, need_of, resolve
 from .names import check_names
 from .networks import check_networks
 from .prepare import Prepared, prepare
-from .protocol import judged
+from .protocol import of_report
 from .request import ANY, AskedScenario, Request
 
 if TYPE_CHECKING:
@@ -118,8 +118,9 @@ def prepare_grid(
     check_names(request, tuple(loaded))
     blocks: list[Block] = []
     budgets: dict[str, Mapping[str, Budget]] = {}
-    for asked in (judged(one, request) for one in request.asked()):
-        name = asked.source or request.source
+    for one in request.asked():
+        name, options = of_report(request.protocol, one.source or request.source)
+        asked = dataclasses.replace(one, source=name, options={**one.options, **options})
         if name not in loaded:
             loaded[name] = in_memory(name, loaded) or load_source(name, request.data)
         prepared = prepare(request, asked, loaded[name], classes, (chosen or {}).get(asked.label))

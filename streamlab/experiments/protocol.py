@@ -5,14 +5,10 @@ A method that needs the streams it is judged on to be tuned is not a method; eac
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from ..data.names import several
 from ..errors import StreamlabError, unknown
-
-if TYPE_CHECKING:
-    from .request import AskedScenario, Request
 
 PROTOCOLS = {
     "validation": "On validation images carved from the training split, with seeds and plans of their own; "
@@ -27,47 +23,44 @@ PROTOCOLS = {
 _TASKS = 3  # as Chaudhry et al. take
 
 
-def check_protocol(request: Request) -> None:
-    """Raise StreamlabError where a protocol is unknown, or has nothing to choose, or no stream for it."""
-    name, tasks = _parts(request)
-    if request.protocol == "validation":
+def check_protocol(protocol: str, tune: int, seeds: int, plan_seed: int | None) -> None:
+    """Raise StreamlabError where a protocol is unknown, or has nothing to choose, or no stream for it.
+
+    tune: trials of each strategy; plan_seed: of the one stream of all seeds, where there is one.
+    """
+    name, tasks = _parts(protocol)
+    if name == "validation":
         return
-    if not request.tune:
+    if not tune:
         raise StreamlabError(f"compare: protocol {name} says how to tune; ask for trials by --tune")
-    if name == "first-tasks" and request.plan_seed is None and request.seeds > 1:
+    if name == "first-tasks" and plan_seed is None and seeds > 1:
         raise StreamlabError(
             "compare: the first tasks of one stream are other seeds' last ones; give all seeds one stream "
             "by --plan-seed"
         )
     if tasks < 1:
-        raise StreamlabError(f"compare: protocol is {request.protocol!r}, and should be first-tasks:3")
+        raise StreamlabError(f"compare: protocol is {protocol!r}, and should be first-tasks:3")
 
 
-def judged(asked: AskedScenario, request: Request) -> AskedScenario:
-    """The scenario as it is reported: less what trials may see."""
-    name, tasks = _parts(request)
+def of_report(protocol: str, source: str) -> tuple[str, Mapping[str, str]]:
+    """What is reported, less what trials may see: the source by name, and options of the scenario."""
+    name, tasks = _parts(protocol)
     if name == "two-phase":
-        return dataclasses.replace(asked, source=_share("evaluation", asked, request))
-    if name == "first-tasks":
-        return dataclasses.replace(asked, options={**asked.options, "part": f"after:{tasks}"})
-    return asked
+        return _share("evaluation", source), {}
+    return source, {"part": f"after:{tasks}"} if name == "first-tasks" else {}
 
 
-def of_trials(asked: AskedScenario, request: Request) -> AskedScenario:
-    """The scenario that trials run."""
-    name, tasks = _parts(request)
-    if name == "validation":
-        return dataclasses.replace(asked, source=_share("validation", asked, request))
-    if name == "two-phase":
-        return dataclasses.replace(asked, source=_share("validation:tuning", asked, request))
-    if name == "first-tasks":
-        return dataclasses.replace(asked, options={**asked.options, "part": f"first:{tasks}"})
-    return asked
+def of_trials(protocol: str, source: str) -> tuple[str, Mapping[str, str]]:
+    """What trials run on: the source by name, and options of the scenario."""
+    name, tasks = _parts(protocol)
+    if name in ("validation", "two-phase"):
+        return _share("validation" if name == "validation" else "validation:tuning", source), {}
+    return source, {"part": f"first:{tasks}"} if name == "first-tasks" else {}
 
 
-def own_plans(request: Request) -> bool:
+def on_reported_plans(protocol: str) -> bool:
     """Whether trials run on the plans that are reported, or on parts of them."""
-    return _parts(request)[0] in ("first-tasks", "oracle")
+    return _parts(protocol)[0] in ("first-tasks", "oracle")
 
 
 def told(protocol: str) -> str:
@@ -75,13 +68,13 @@ def told(protocol: str) -> str:
     return PROTOCOLS[protocol.partition(":")[0]]
 
 
-def _parts(request: Request) -> tuple[str, int]:
-    name, colon, tasks = request.protocol.partition(":")
+def _parts(protocol: str) -> tuple[str, int]:
+    name, colon, tasks = protocol.partition(":")
     if name not in PROTOCOLS or (colon and (name != "first-tasks" or not tasks.isdigit())):
-        raise unknown("protocol", request.protocol, PROTOCOLS)
+        raise unknown("protocol", protocol, PROTOCOLS)
     return name, int(tasks) if colon else _TASKS
 
 
-def _share(kind: str, asked: AskedScenario, request: Request) -> str:
-    """A share of each source of a scenario: `validation:tuning:mnist+validation:tuning:glyphs-100`."""
-    return "+".join(f"{kind}:{name}" for name in several(asked.source or request.source))
+def _share(kind: str, source: str) -> str:
+    """A share of each source that is joined: `validation:tuning:mnist+validation:tuning:glyphs-100`."""
+    return "+".join(f"{kind}:{name}" for name in several(source))

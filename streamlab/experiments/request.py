@@ -96,7 +96,7 @@ class Request:
         if self.seeds > _MOST_SEEDS:
             raise StreamlabError(f"--seeds is {self.seeds}, and must be at most {_MOST_SEEDS:,}")
         at_least("compare", "tune", self.tune, 0)
-        check_protocol(self)
+        check_protocol(self.protocol, self.tune, self.seeds, self.plan_seed)
         at_least("compare", "per_gpu", self.per_gpu, 1)
         at_least("compare", "patience", self.patience, 0)
         if self.seeds == 1 and self.intervals:

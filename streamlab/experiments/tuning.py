@@ -25,7 +25,7 @@ from ..randomness import key
 from ..runs.folder import RunFolder
 from ..runs.spec import load_strategy
 from .grid import Block, Grid, prepare_grid
-from .protocol import of_trials, own_plans
+from .protocol import of_trials, on_reported_plans
 from .request import AskedScenario, Request
 from .rows import Row, parse_row
 
@@ -58,8 +58,8 @@ def plan_trials(
     loaded = dict(sources or {})
     rows = _rows(grid)
     for scenario in request.asked():
-        shown = of_trials(scenario, request)
-        source = shown.source or request.source
+        source, options = of_trials(request.protocol, scenario.source or request.source)
+        shown = dataclasses.replace(scenario, options={**scenario.options, **options})
         if source not in loaded:
             loaded[source] = in_memory(source, loaded) or load_source(source, request.data)
         ordered = sorted(grid.budgets[scenario.label].items(), key=lambda item: item[1].size)
@@ -70,8 +70,8 @@ def plan_trials(
             scenarios=(_as_table(shown, source),),
             budgets=(budget,),
             seeds=1,
-            first_seed=request.first_seed if own_plans(request) else TUNING_SEED,
-            plan_seed=request.plan_seed if own_plans(request) else None,
+            first_seed=request.first_seed if on_reported_plans(request.protocol) else TUNING_SEED,
+            plan_seed=request.plan_seed if on_reported_plans(request.protocol) else None,
             intervals=False,
             protocol="validation",
             tune=0,
