@@ -19,6 +19,7 @@ from streamlab.experiments.held import read_runs
 def print_episodes(folder: Path) -> None:
     """Of every row: meta-test accuracy by seed and over seeds, by environment, and the confusion by way."""
     console = Console()
+    results = {run.label: run.folder.result or {} for run in read_runs(folder) if run.complete}
     for label, records in records_of(folder).items():
         of_episodes = [record for record in records if isinstance(record, EpisodeRecord)]
         if not of_episodes:
@@ -29,6 +30,8 @@ def print_episodes(folder: Path) -> None:
             f"{100 * t.interval.mean:.1f} ± {100 * (t.interval.half_width or 0):.1f}" for t in tests
         )
         console.print(f"[bold]{label}[/]: {each} %, by seed (1.96 s/√n over episodes)", highlight=False)
+        if results[label].get("transductive"):
+            console.print("  transductive: the queries of an episode are classified together")
         if len(means) > 1:
             over, (low, high) = interval(means), bootstrap(means)
             console.print(

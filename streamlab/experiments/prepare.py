@@ -102,6 +102,11 @@ def prepare(
         for row in rows
         if loaded[row.strategy].accounting.begins_anew
     )
+    notes += tuple(
+        f"{row.label} is transductive: it classifies the queries of an episode together"
+        for row in rows
+        if loaded[row.strategy].transductive
+    )
     return Prepared(tuple(specs), plans, source, in_memory, notes)
 
 

@@ -132,6 +132,7 @@ def _finish(simulation: StreamSimulation | EpisodeSimulation, folder: RunFolder)
             "held": progress.held,
             **_details(record),
             "base": _base(simulation, record),
+            "transductive": simulation.strategy.transductive,
             "bit_reproducible": simulation.device.type == "cpu",
         }
     )

@@ -398,6 +398,46 @@ def test_simpleshot_predicts_as_its_authors(file: str) -> None:
     close(strategy.mean, images.mean(0) / 255)
 
 
+@each("laplacianshot")
+def test_laplacianshot_predicts_as_its_authors(file: str) -> None:
+    """Alone and beside other episodes, which end their updates at other times."""
+    z = load(file)
+    found: dict[tuple[float, bool, int], list[int]] = {}
+    for number in range(sum(name.endswith(".support") for name in z)):
+        made = (
+            float(z[f"ep{number}.strength"]),
+            bool(z[f"ep{number}.rectify"]),
+            len(z[f"ep{number}.support"]),
+        )
+        found.setdefault(made, []).append(number)
+    for (strength, rectify, _), numbers in found.items():
+        options = {"strength": strength, "rectify": rectify}
+        strategy = make(
+            "laplacianshot", 10, (1, 1, 24), options, backbone={"name": "pixels"}, kind="episodes"
+        )
+        strategy.mean = z["mean"]
+        parts = ("support", "support_labels", "query")
+        beside = [torch.stack([z[f"ep{number}.{part}"] for number in numbers]) for part in parts]
+        together = strategy.classify_episodes(*beside)
+        for row, number in enumerate(numbers):
+            assert together[row].argmax(1).tolist() == z[f"ep{number}.predicted"].tolist()
+            alone = strategy.classify_episodes(*(part[row : row + 1] for part in beside))[0]
+            close(alone, together[row])
+
+
+@each("pt_map")
+def test_pt_map_transports_as_its_authors(file: str) -> None:
+    z = load(file)
+    for number in range(sum(name.endswith(".support") for name in z)):
+        support, query = z[f"ep{number}.support"], z[f"ep{number}.query"]
+        size = support.shape[1]
+        strategy = make("pt-map", 10, (1, 1, size), backbone={"name": "pixels"}, kind="episodes")
+        labels = z[f"ep{number}.support_labels"]
+        scores = strategy.classify_episodes(support[None], labels[None], query[None])[0]
+        close(scores, z[f"ep{number}.scores"], 1e-5)
+        assert scores.argmax(1).tolist() == z[f"ep{number}.scores"].argmax(1).tolist()
+
+
 @each("baselinepp_fit")
 def test_baseline_plus_plus_fits_a_support_as_its_authors(file: str) -> None:
     z = load(file)

@@ -12,16 +12,20 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from comparing import Listening
 from making import VECTORS, laid_out, make_source, resolved, simulate
 
 import streamlab
 from streamlab.batch import EpisodeBatch
+from streamlab.cli.episode_results import print_episodes
 from streamlab.data.source import Source
 from streamlab.errors import StreamlabError
 from streamlab.evaluation.episode_metrics import by_condition
 from streamlab.evaluation.episode_record import EpisodeRecord
 from streamlab.evaluation.geometry import curve, measure_geometry
 from streamlab.evaluation.intervals import bootstrap, normal_interval
+from streamlab.experiments.request import Request
+from streamlab.experiments.run import run_experiment
 from streamlab.nets.network import PixelStatistics
 from streamlab.parts.metric_losses import (
     VARIANTS,
@@ -537,3 +541,21 @@ def test_tasks_are_the_same_through_learn2learn_and_back(source: Source, tmp_pat
             outer.step()
             losses[name].append(float(loss.detach()))
     assert losses["theirs"] == pytest.approx(losses["ours"], abs=1e-6)
+
+
+def test_what_classifies_queries_together_says_so(
+    source: Source, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told: list[str] = []
+    request = Request(
+        scenarios=("episodes",), source=source.name, strategies=("laplacianshot", "pt-map", "simpleshot"),
+        seeds=1, workers=0, settings=SMALL,
+    )  # fmt: skip
+    assert run_experiment(
+        request, tmp_path, lambda grid, title: Listening(grid), told.append, {source.name: source}
+    )
+    noted = [line.split(" is transductive")[0] for line in told if "transductive" in line]
+    assert noted == ["laplacianshot", "pt-map"]
+    print_episodes(tmp_path)
+    shown = capsys.readouterr().out
+    assert shown.count("transductive: the queries of an episode are classified together") == 2
