@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from streamlab.config import Budget
+from streamlab.errors import CorruptFile
 from streamlab.experiments.held import read_runs, tables_of
 from streamlab.experiments.request import ANY
 from streamlab.plans.clock import Clock
@@ -24,7 +25,8 @@ Layout = Literal["stream", "sessions", "episodes"]
 
 @dataclass(frozen=True)
 class RunState:
-    """One run as far as it has been heard of. Curves are accuracies in the order taken.
+    """One run as far as it has been heard of. curve: accuracies in the order taken;
+    places: after how many samples each of them was.
 
     half_width: of the newest accuracy, over episodes. environments: accuracy in each that was tested.
     """
@@ -39,6 +41,7 @@ class RunState:
     began_at: int = 0
     status: str = "waiting"
     curve: tuple[float, ...] = ()
+    places: tuple[int, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
     held: int = 0
     exemplars: int = 0
@@ -93,6 +96,19 @@ class LiveState:
         return [run for run in self.runs.values() if run.label == label]
 
 
+def _held(blank: RunState, budget: Budget, held: RunFolder) -> RunState:
+    """A run as its folder has it; of one that is not done, the curve that it may go on with."""
+    if not held.path.exists():
+        return blank
+    if held.result is not None:
+        return restored(blank, budget, held)
+    try:
+        begun = restored(blank, budget, held)
+    except CorruptFile:  # its worker takes up what is whole
+        return blank
+    return replace(blank, curve=begun.curve, places=begun.places)
+
+
 def layout_of(plan: Plan) -> Layout:
     """A column a session where there is a base session; accuracy with its interval of episodes."""
     if plan.kind == "episodes":
@@ -109,8 +125,7 @@ def state_of(grid: Grid, folder: Path, title: str = "") -> LiveState:
         blank = RunState(
             cell.spec.label, cell.spec.seed, cell.block.scenario, column, bounded=not cell.spec.ceiling
         )
-        done = held.path.exists() and held.result is not None
-        runs[cell.folder] = restored(blank, cell.spec.budget, held) if done else blank
+        runs[cell.folder] = _held(blank, cell.spec.budget, held)
     first = grid.blocks[0]
     budgets = {
         label: tuple(sorted(texts, key=lambda text: texts[text].size))
@@ -193,8 +208,11 @@ def fold_run(run: RunState, event: events.Event) -> RunState:
     """One run's state after one of its events."""
     match event:
         case events.RunStarted():
+            kept = sum(place <= event.samples_seen for place in run.places)
             return replace(
                 run,
+                curve=run.curve[:kept],
+                places=run.places[:kept],
                 status="running",
                 samples=event.samples,
                 samples_seen=event.samples_seen,
@@ -214,6 +232,7 @@ def fold_run(run: RunState, event: events.Event) -> RunState:
                 run,
                 samples_seen=event.samples_seen,
                 curve=(*run.curve, event.accuracy),
+                places=(*run.places, event.samples_seen),
                 metrics=event.metrics,
                 held=max(run.held, sum(event.held.values())),
                 exemplars=event.exemplars,

@@ -72,6 +72,8 @@ class Source:
                 )
             if len(images) == 0:
                 raise CorruptFile(f"{where}: it is empty")
+            if images.size == 0:
+                raise CorruptFile(f"{where}: its images of shape {images.shape[1:]} have no pixel")
             if labels.shape != (len(images),):
                 raise CorruptFile(f"{where}: {len(images)} images, but labels of shape {labels.shape}")
             if labels.min() < 0 or labels.max() >= len(self.class_names):

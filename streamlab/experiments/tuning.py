@@ -21,6 +21,7 @@ from ..data.source import Source
 from ..data.validation import in_memory
 from ..errors import StreamlabError
 from ..files import write_json
+from ..plans.stream import StreamPlan
 from ..randomness import key
 from ..runs.folder import RunFolder
 from ..runs.spec import load_strategy
@@ -84,10 +85,13 @@ def plan_trials(
                 dataclasses.replace(block, folder=f"tuning/{number:03}/{block.folder}")
                 for block in trials.blocks
             ]
-        kinds = {plan.kind for block in blocks for plan in block.prepared.plans.values()}
-        planned.append(
-            Trials(scenario, budget, source, tried, tuple(blocks), "a_auc" if "online" in kinds else "a_avg")
+        curved = any(
+            plan.kind == "online" and isinstance(plan, StreamPlan) and plan.num_samples >= spec.eval_every
+            for block in blocks
+            for spec in block.specs
+            for plan in (block.prepared.plans[spec.plan_seed],)
         )
+        planned.append(Trials(scenario, budget, source, tried, tuple(blocks), "a_auc" if curved else "a_avg"))
     return planned
 
 

@@ -214,6 +214,12 @@ class StateWriter:
 
     def _tensor(self, value: Tensor, path: str) -> dict[str, Plain]:
         dense = value.detach()
+        if value.is_quantized or value.layout != torch.strided:
+            what = str(value.dtype if value.is_quantized else value.layout).removeprefix("torch.")
+            raise StreamlabError(
+                f"{path} is a tensor of {what}, which no checkpoint can hold; keep it plain, and make the "
+                f"other of it"
+            )
         self._claim(dense.untyped_storage().data_ptr() if dense.numel() else 0, path)
         name = self._keep(dense, path)
         strides = list(dense.stride()) if _is_permuted(dense) else None

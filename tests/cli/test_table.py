@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from making import broken_off, make_source, resolved
 from rich.console import Console
 
-from streamlab.cli.live import LiveState, RunState, fold_run
+from streamlab.cli.live import LiveState, RunState, fold_run, state_of
 from streamlab.cli.table import accuracy_table, short_label, sparkline
 from streamlab.simulator import events
 
@@ -109,3 +110,27 @@ def test_a_row_under_a_clock_says_what_it_learned_of_what_came(width: int, headi
     assert cell in shown
     assert "smp/s" not in shown
     assert max(map(len, shown.splitlines())) <= width
+
+
+def test_a_run_that_goes_on_keeps_the_curve_until_its_checkpoint() -> None:
+    run = fold_run(RunState("er", 0), events.RunStarted(5000, 0, 5, None, 0))
+    for seen in (1000, 2000, 3000):
+        run = fold_run(run, evaluated(seen, seen / 10_000, {"model": 1}, 0))
+    again = fold_run(run, events.RunStarted(5000, 2400, 5, None, 0))
+    assert again.curve == (0.1, 0.2)
+    assert fold_run(run, events.RunStarted(5000, 0, 5, None, 0)).curve == ()
+
+
+def test_a_table_begins_with_the_curves_of_what_is_unfinished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STREAMLAB_CHECKPOINT_SECONDS", "0")
+    grid = resolved(make_source(), "er", eval_every=30)
+    broken_off(grid, tmp_path, after=15)
+    (run,) = state_of(grid, tmp_path).runs.values()
+    assert run.status == "waiting"
+    assert len(run.curve) > 2
+    log = tmp_path / grid.cells[0].folder / "events.jsonl"
+    log.write_bytes(b"{no\n")
+    (run,) = state_of(grid, tmp_path).runs.values()
+    assert run.curve == ()

@@ -458,3 +458,10 @@ def test_rows_of_one_strategy_with_other_networks_have_needs_of_their_own(tiny: 
     for strategies in ((small, large), (large, small)):
         with pytest.raises(StreamlabError, match=r"widths=4000: it needs .* for its own state"):
             prepare_grid(asking(strategies=strategies, budgets=("100kB",)), {"tiny": tiny})
+
+
+def test_trials_on_a_stream_without_a_regular_point_are_judged_at_task_ends(tiny: Source) -> None:
+    for every, metric in ((60, "a_auc"), (1000, "a_avg")):
+        request = Request(source="tiny", strategies=("er",), tune=2, eval_every=every)
+        (trials,) = plan_trials(prepare_grid(request, {"tiny": tiny}), {"tiny": tiny})
+        assert trials.metric == metric

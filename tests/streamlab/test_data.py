@@ -124,6 +124,8 @@ def test_a_source_that_does_not_fit_is_refused(tiny: Source) -> None:
         made(train_labels=tiny.train_labels[:-1])
     with pytest.raises(CorruptFile, match="must be uint8 of shape"):
         made(test_images=tiny.test_images.astype(np.float32))
+    with pytest.raises(CorruptFile, match=r"train split: its images of shape \(1, 0, 0\) have no pixel"):
+        made(train_images=tiny.train_images[:, :, :0, :0])
     with pytest.raises(CorruptFile, match="test split: it is empty"):
         made(test_images=tiny.test_images[:0], test_labels=tiny.test_labels[:0])
 

@@ -363,6 +363,11 @@ Pair = namedtuple("Pair", "left right")
         (np.zeros(2, [("a", "i4")]), "which no checkpoint can hold; use one of numbers"),
         (np.array(["a"]), "which no checkpoint can hold; use one of numbers"),
         (defaultdict(lambda: 3), "its factory is a function; use a builtin class"),
+        (
+            torch._empty_affine_quantized([3], scale=0.1, zero_point=0, dtype=torch.qint8),
+            "is a tensor of qint8, which no",
+        ),
+        (torch.eye(3).to_sparse(), "is a tensor of sparse_coo, which no checkpoint can hold; keep it plain"),
         (iter([1]), "is a list_iterator, which no checkpoint can hold"),
     ],
     ids=lambda value: type(value).__name__,
