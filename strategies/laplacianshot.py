@@ -60,11 +60,10 @@ class LaplacianShot(Strategy):
     """Nearest prototypes, and queries that lie together labelled alike (transductive)."""
 
     options: Options
-    needs = Needs(kinds=EPISODES)
+    needs = Needs(kinds=EPISODES, transductive=True)
     backbone: ClassVar[Mapping[str, Any]] = {"name": "convnet"}
     base = LinearBase()
     frozen = True
-    transductive = True
     scores_are_logits = False
     ledger_kinds: ClassVar[dict[str, str]] = {"mean": "statistics"}
     search_space: ClassVar[dict[str, Choice]] = {"strength": Choice((0.1, 0.3, 0.5, 0.7, 0.8, 1.0, 1.2, 1.5))}

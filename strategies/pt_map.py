@@ -61,11 +61,10 @@ class PowerTransformMap(Strategy):
     """Class centres by optimal transport of power-transformed features (transductive)."""
 
     options: Options
-    needs = Needs(kinds=EPISODES)
+    needs = Needs(kinds=EPISODES, transductive=True)
     backbone: ClassVar[Mapping[str, Any]] = {"name": "convnet"}
     base = LinearBase()
     frozen = True
-    transductive = True
     scores_are_logits = False
     search_space: ClassVar[dict[str, Any]] = {}
 

@@ -22,7 +22,8 @@ class Needs:
     learning_backbone: with a frozen one there would be nothing to learn. exemplars_per_class: what its
     buffers must hold at least. same_way: it has an output for each class of an episode, and must be tested in
     the way that it was trained in. plain_training: it trains by a loop of its own, which follows no schedule,
-    clips no gradient, and augments nothing.
+    clips no gradient, and augments nothing. transductive: all queries of an episode, which it classifies
+    together; wherever it is run, that is told.
     """
 
     kinds: frozenset[str] = STREAMS
@@ -32,6 +33,7 @@ class Needs:
     exemplars_per_class: int = 0
     same_way: bool = False
     plain_training: bool = False
+    transductive: bool = False
 
     def refusal(self, name: str, plan: Plan, base: bool) -> str | None:
         """Why a strategy of this name cannot learn from this plan, in a sentence; None means that it can.

@@ -34,7 +34,6 @@ class Strategy(Learner):
     frozen: `embed` always says the same of an image, so that each test image is embedded once a run.
     base: how the network is trained before the first experience. The base session is then not served in
         batches. Of episodes, the meta-training classes are the base session.
-    transductive: it classifies the queries of an episode together, which is told wherever it is run.
     learns_jointly: it is trained once on everything, a ceiling that no budget bounds; its options have
         `epochs` and `batch_size`.
     scores_are_logits: whether softmax of its scores means something.
@@ -52,7 +51,6 @@ class Strategy(Learner):
     default_optimizer: ClassVar[Mapping[str, Any]] = {}
     frozen: ClassVar[bool] = False
     base: ClassVar[BaseTraining | None] = None
-    transductive: ClassVar[bool] = False
     learns_jointly: ClassVar[bool] = False
     scores_are_logits: ClassVar[bool] = True
     smooths_labels: ClassVar[bool] = False

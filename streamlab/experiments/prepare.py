@@ -97,17 +97,21 @@ def prepare(
             specs.append(RunSpec(**shared, **values, seed=seed, plan_seed=plan_seed, eval_every=evaluated))
     if shared["first"].milestones and all(spec.optimizer.schedule != "multistep" for spec in specs):
         raise StreamlabError("first: milestones are of the schedule multistep, and no strategy has it")
-    notes = source.notes + tuple(
-        f"{row.label}: {loaded[row.strategy].accounting.begins_anew}; a run of it that is killed begins anew"
-        for row in rows
-        if loaded[row.strategy].accounting.begins_anew
-    )
-    notes += tuple(
-        f"{row.label} is transductive: it classifies the queries of an episode together"
-        for row in rows
-        if loaded[row.strategy].transductive
-    )
+    notes = source.notes + _notes(rows, loaded)
     return Prepared(tuple(specs), plans, source, in_memory, notes)
+
+
+def _notes(rows: Sequence[Row], loaded: Mapping[str, type[Strategy]]) -> tuple[str, ...]:
+    """What should be known of the rows, a sentence each."""
+    found = []
+    for row in rows:
+        strategy = loaded[row.strategy]
+        if strategy.accounting.begins_anew:
+            why = strategy.accounting.begins_anew
+            found.append(f"{row.label}: {why}; a run of it that is killed begins anew")
+        if strategy.needs.transductive:
+            found.append(f"{row.label} is transductive: it classifies the queries of an episode together")
+    return tuple(found)
 
 
 def _clocked(

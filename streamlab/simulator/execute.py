@@ -132,7 +132,7 @@ def _finish(simulation: StreamSimulation | EpisodeSimulation, folder: RunFolder)
             "held": progress.held,
             **_details(record),
             "base": _base(simulation, record),
-            "transductive": simulation.strategy.transductive,
+            "transductive": simulation.strategy.needs.transductive,
             "bit_reproducible": simulation.device.type == "cpu",
         }
     )
