@@ -182,7 +182,10 @@ def _shots(plan: EpisodePlan) -> str:
 
 
 def states_of(folder: Path) -> list[LiveState]:
-    """The runs that lie in a folder, whatever part of an experiment it is: a state a table."""
+    """The runs that lie in a folder, whatever part of an experiment it is: a state a table.
+
+    Raises CorruptFile where one of them is not as it was written.
+    """
     states = []
     for (scenario, budget), runs in tables_of(read_runs(folder)).items():
         seeds = len({run.seed for run in runs})
@@ -192,6 +195,7 @@ def states_of(folder: Path) -> list[LiveState]:
         for run in runs:
             spec = run.spec
             blank = RunState(run.label, run.seed, run.scenario, run.budget, bounded=not spec.ceiling)
+            run.folder.check()
             shown[str(run.path)] = restored(blank, spec.budget, run.folder)
         states.append(LiveState(title, shown, layout=layout_of(runs[0].folder.plan())))
     return states

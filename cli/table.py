@@ -171,13 +171,17 @@ def _speed(runs: list[RunState]) -> Text:
 
 
 def _used(runs: list[RunState]) -> Text:
-    """Samples that were learned from, of those that have come."""
+    """Samples that were learned from, of those that have come; of what no clock binds, nothing."""
+    if not runs[0].bounded:
+        return Text("n/a", style="dim")
     seen, used = _samples(runs)
     return Text(f"{used / seen:.0%}") if seen else Text("–", style="dim")
 
 
 def _used_of_seen(runs: list[RunState]) -> Text:
     """The same in samples of a run, on average."""
+    if not runs[0].bounded:
+        return Text("n/a", style="dim")
     seen, used = _samples(runs)
     return Text(f"{used / len(runs):,.0f} / {seen / len(runs):,.0f}")
 

@@ -86,6 +86,10 @@ class ClockConfig:
 
     def __post_init__(self) -> None:
         at_least("clock", "delay", self.delay, 0)
+        if not self.operations and self.beyond != "unseen":
+            raise StreamlabError(
+                f"clock: beyond is {self.beyond}, and operations, which it is of, is not given"
+            )
         if self.operations and self.granted(1.0) <= 0:
             raise StreamlabError(f"clock: operations is {self.operations}; nothing can be learned of that")
 

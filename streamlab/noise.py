@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from .plans.stream import StreamPlan
 
 
+_RATE = 0.2
+
+
 @dataclass(frozen=True)
 class Noise:
     """Wrong labels of training samples: options that every stream takes.
@@ -31,9 +34,14 @@ class Noise:
     """
 
     noise: str = "none"
-    noise_rate: float = 0.2
+    noise_rate: float = _RATE
 
     def __post_init__(self) -> None:
+        if self.noise == "none" and self.noise_rate != _RATE:
+            raise StreamlabError(
+                f"scenario: noise_rate is {self.noise_rate}, and noise, which it is of, is none; set "
+                f"scenario.noise to symmetric or pair"
+            )
         within("scenario", "noise_rate", self.noise_rate, 0, 1)
         if self.noise not in ("none", "symmetric", "pair") and not self.noise.startswith("file:"):
             raise StreamlabError(

@@ -24,7 +24,12 @@ def hashed_apart(name: str, listed: Sequence[tuple[str, str]]) -> frozenset[int]
     """
     by_class: dict[str, list[tuple[str, int]]] = {}
     for number, (of_class, path) in enumerate(listed):
-        hashed = hashlib.sha256(f"{of_class}/{path}".encode()).hexdigest()
+        try:
+            hashed = hashlib.sha256(f"{of_class}/{path}".encode()).hexdigest()
+        except UnicodeEncodeError:
+            raise StreamlabError(
+                f"source {name}: the name {f'{of_class}/{path}'!a} is no UTF-8; rename it"
+            ) from None
         by_class.setdefault(of_class, []).append((hashed, number))
     for of_class, members in by_class.items():
         if len(members) < 2:

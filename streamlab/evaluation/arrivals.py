@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from .record import Record
 
 FADING = 0.999
-
-
 Pending = dict[str, list[int]]  # predictions since the last evaluation, by the names of Arrivals
 
 
@@ -79,8 +77,9 @@ def prequential_fading(record: Record) -> Value:
 
 
 def near_future_accuracy(record: Record) -> Value:
-    """Share of right predictions of samples that lie ahead of what was learned, by a shift at which labels
-    are no more alike than chance (Hammoud et al., ICCV 2023)."""
+    """Share of right predictions of samples ahead of what was learned, by a shift at which labels are no more
+    alike than chance (Hammoud et al., ICCV 2023).
+    """
     return _share(record, later=True)
 
 
@@ -93,10 +92,10 @@ def _right(record: Record, later: bool) -> NDArray[np.bool_] | NotDefined:
     """(n,) whether each sample that arrived, or that lay a shift ahead, was predicted."""
     if record.plan.kind != "online":
         return NotDefined("samples arrive in online streams, and the run is of sessions")
-    taken = [e.arrivals for e in record.evaluations if e.arrivals is not None]
-    if not taken:
+    held = [e.arrivals for e in record.evaluations if e.arrivals is not None]
+    if not held:
         return not_recorded("arrivals")
-    parts = [a.later_labels == a.later_predictions if later else a.labels == a.predictions for a in taken]
+    parts = [a.later_labels == a.later_predictions if later else a.labels == a.predictions for a in held]
     right: NDArray[np.bool_] = np.concatenate(parts)
     if not len(right):
         return NotDefined("labels of this stream are alike at any shift that it has room for")

@@ -157,7 +157,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
     try:
         if path.is_file() and path.stat().st_size > _LARGEST_RECIPE:
             raise StreamlabError(f"recipe {path} has {path.stat().st_size:,} bytes, and is no recipe")
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (UnicodeDecodeError, RecursionError) as error:
         what = "is no text in UTF-8" if isinstance(error, UnicodeDecodeError) else "is nested too deeply"
         raise StreamlabError(f"recipe {path} {what}") from None

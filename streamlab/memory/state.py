@@ -220,6 +220,11 @@ class StateWriter:
                 f"{path} is a tensor of {what}, which no checkpoint can hold; keep it plain, and make the "
                 f"other of it"
             )
+        if any(step == 0 and size > 1 for step, size in zip(dense.stride(), dense.shape, strict=True)):
+            raise StreamlabError(
+                f"{path} is an expanded tensor, whose elements are one value, and would come back from a "
+                f"checkpoint apart; keep a copy (.clone())"
+            )
         self._claim(dense.untyped_storage().data_ptr() if dense.numel() else 0, path)
         name = self._keep(dense, path)
         strides = list(dense.stride()) if _is_permuted(dense) else None

@@ -91,10 +91,12 @@ def main_table(gathered: Gathered, panel: Panel, budget: str) -> Table:
     marks = {c.metric: _standings(panel, budget, rows, c.metric) for c in columns}
     headings = ("strategy", *(c.heading for c in columns[: -len(_COSTS)]), "exemplars", "held", "survey")
     body = []
+    seeds = max(len(panel.results[budget, row]) for row in rows)
     for row in rows:
         results = panel.results[budget, row]
         done = [result for result in results if result.status == "complete"]
-        cells = [Entry(row, note=_network(results))]
+        n = f" (n={len(done)})" if len(done) < seeds else ""
+        cells = [Entry(row + n, note=_network(results))]
         for column in columns:
             values = panel.values(budget, row, column.metric)
             cells.append(_entry(values, column.shown, marks[column.metric].get(row, ""), results))
@@ -102,7 +104,6 @@ def main_table(gathered: Gathered, panel: Panel, budget: str) -> Table:
         cells += [_exemplars(done)]
         cells += [_most(done, name, readable_bytes) for name in ("held_bytes", "survey_bytes")]
         body.append((*cells, *costs))
-    seeds = max(len(panel.results[budget, row]) for row in rows)
     notes = [
         f"Mean ± 95 % (Student's t) over {seeds} seed{'s' if seeds > 1 else ''}, in percent. Bold: the best; "
         "italic: not told apart from it (paired by seed, Holm-corrected, 5 %). F_last: how far classes fell "

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import CorruptFile
+
 
 @dataclass(frozen=True)
 class RunStarted:
@@ -165,10 +167,13 @@ def to_plain(event: Event) -> dict[str, Any]:
 
 
 def from_plain(plain: Mapping[str, Any]) -> Event:
-    """The inverse of `to_plain`."""
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in plain.items()
-        if name != "event"
-    }
-    return EVENTS[plain["event"]](**values)
+    """The inverse of `to_plain`; raises CorruptFile for what is no event."""
+    try:
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in plain.items()
+            if name != "event"
+        }
+        return EVENTS[plain["event"]](**values)
+    except (AttributeError, KeyError, TypeError):
+        raise CorruptFile(f"an event log is damaged: {str(plain)[:60]!r} is no event") from None

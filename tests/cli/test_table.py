@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from making import broken_off, make_source, resolved
+from making import broken_off, carry_on, make_source, resolved
 from rich.console import Console
 
-from streamlab.cli.live import LiveState, RunState, fold_run, state_of
+from streamlab.cli.live import LiveState, RunState, fold_run, state_of, states_of
 from streamlab.cli.table import accuracy_table, short_label, sparkline
+from streamlab.errors import CorruptFile
 from streamlab.simulator import events
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
@@ -131,6 +132,32 @@ def test_a_table_begins_with_the_curves_of_what_is_unfinished(
     assert run.status == "waiting"
     assert len(run.curve) > 2
     log = tmp_path / grid.cells[0].folder / "events.jsonl"
-    log.write_bytes(b"{no\n")
-    (run,) = state_of(grid, tmp_path).runs.values()
-    assert run.curve == ()
+    for damage in (b"{no\n", b'{"event": "BlassesArrived"}\n', b"[]\n"):
+        log.write_bytes(damage)
+        (run,) = state_of(grid, tmp_path).runs.values()
+        assert run.curve == ()
+
+
+def test_damaged_runs_are_named_and_not_shown(tmp_path: Path) -> None:
+    grid = resolved(make_source(), "er", eval_every=60)
+    assert carry_on(grid, tmp_path)
+    assert states_of(tmp_path)
+    log = tmp_path / grid.cells[0].folder / "events.jsonl"
+    log.write_bytes(re.sub(rb'"accuracy": ?0\.\d+', b'"accuracy":0.99', log.read_bytes()))
+    with pytest.raises(CorruptFile, match=r"events\.jsonl is damaged"):
+        states_of(tmp_path)
+
+
+def test_no_clock_binds_a_ceiling() -> None:
+    runs = {}
+    for label, bounded in (("er", True), ("joint", False)):
+        run = fold_run(RunState(label, 0, bounded=bounded), events.RunStarted(200, 0, 5, None, 0))
+        runs[label] = fold_run(run, replace(evaluated(100, 0.5, {"model": 1}, 0), lost=40 if bounded else 0))
+    for width in (80, 140):
+        buffer = io.StringIO()
+        console = Console(file=buffer, width=width, no_color=True, force_terminal=False)
+        console.print(accuracy_table(LiveState("under a clock", runs), width), highlight=False)
+        ceiling = next(line for line in buffer.getvalue().splitlines() if line.startswith("joint"))
+        assert ceiling.count("n/a") == buffer.getvalue().count("n/a") > 0
+        assert "100 / 100" not in ceiling
+        assert "100%" not in ceiling

@@ -241,6 +241,7 @@ def test_a_plan_keeps_its_clock(source: Source, tmp_path: Path) -> None:
         ("si-blurry", {"operations": "fast"}, "operations is 'fast', and should be 2x"),
         ("si-blurry", {"operations": "nan"}, "operations is 'nan', and should be 2x"),
         ("si-blurry", {"operations": "1"}, "the whole stream grants less than one batch of plain fine-tuning"),
+        ("si-blurry", {"beyond": "fewer-updates"}, "operations, which it is of, is not given"),
         ("si-blurry", {"delay": -1}, "delay is -1, and must be at least 0"),
         ("si-blurry", {"delay": 50}, "labels come 50 batches after their images, and the stream has 3"),
         ("si-blurry", {"delay": 6}, "the first evaluation is at 60; set --eval-every to more"),

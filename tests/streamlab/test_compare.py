@@ -465,3 +465,9 @@ def test_trials_on_a_stream_without_a_regular_point_are_judged_at_task_ends(tiny
         request = Request(source="tiny", strategies=("er",), tune=2, eval_every=every)
         (trials,) = plan_trials(prepare_grid(request, {"tiny": tiny}), {"tiny": tiny})
         assert trials.metric == metric
+
+
+def test_a_recipe_of_a_windows_editor_is_read(tmp_path: Path) -> None:
+    recipe = tmp_path / "theirs.toml"
+    recipe.write_bytes(b"\xef\xbb\xbfseeds = 2\r\n")
+    assert read_recipe(recipe)["seeds"] == 2

@@ -143,6 +143,7 @@ def test_noise_that_cannot_be_is_one_sentence(source: Source, tmp_path: Path) ->
     np.save(tmp_path / "odd.npy", np.full((5, 5), 0.5)), (tmp_path / "text.csv").write_text("a,b")
     for options, sentence in (
         ({"noise": "loud"}, "noise is 'loud', and should be none, symmetric, pair or file:PATH"),
+        ({"noise_rate": 0.4}, "noise_rate is 0.4, and noise, which it is of, is none"),
         ({"noise": "pair", "noise_rate": 1.5}, "noise_rate is 1.5, and must lie in 0..1"),
         ({"noise": f"file:{tmp_path}/self.npy"}, "labels every class as itself, which is no noise"),
         ({"noise": f"file:{tmp_path}/small.npy"}, r"is of shape \(3, 3\), and should be 5 by 5"),

@@ -303,3 +303,10 @@ def test_a_set_at_a_size_is_run_and_cited(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.complete
     assert citations(tmp_path / "runs")
+
+
+def test_a_name_that_is_no_utf_8_is_one_sentence(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "set", classes=2)
+    os.rename(bytes(tmp_path / "set" / "class-0"), bytes(tmp_path / "set") + b"/\xff\xfe")
+    with pytest.raises(StreamlabError, match=r"'\\udcff\\udcfe/0\.png' is no UTF-8; rename it"):
+        load_source(f"folder:{tmp_path / 'set'}")

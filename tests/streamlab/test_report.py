@@ -104,7 +104,7 @@ def test_the_table_is_what_the_runs_say(gathered: Gathered, compared: Path) -> N
     panel = gathered.panels[0]
     table = main_table(gathered, panel, "20kB")
     rows = {row[0].text: row for row in table.rows}
-    assert list(rows) == ["er", "expandable-der", "finetune", "fragile"]
+    assert list(rows) == ["er", "expandable-der", "finetune", "fragile (n=2)"]
     values = [
         json.loads(path.read_text())["metrics"]["a_avg"]
         for path in sorted((compared / "class-incremental" / "20kB" / "er").glob("*/result.json"))
@@ -112,7 +112,7 @@ def test_the_table_is_what_the_runs_say(gathered: Gathered, compared: Path) -> N
     shown = interval(values)
     own = rows["er"][table.columns.index("A_avg ↑")]
     assert (own.text, own.half) == (f"{100 * shown.mean:.1f}", f"{100 * (shown.half_width or 0):.1f}")
-    assert "1 not complete" in rows["fragile"][1].note
+    assert "1 not complete" in rows["fragile (n=2)"][1].note
     assert any(
         "Failed: fragile, seed 1: fragile: raised ValueError: seed one" in note for note in table.notes
     )
