@@ -11,7 +11,7 @@ import torch
 from ..data.split import Split
 from ..plans.clock import decorrelated_shift
 from ..plans.stream import StreamPlan, labels_at
-from .metrics import NotDefined, Value, not_recorded
+from .metrics import CEILING, NotDefined, Value, not_recorded
 from .record import Arrivals
 
 if TYPE_CHECKING:
@@ -90,6 +90,8 @@ def _share(record: Record, later: bool) -> Value:
 
 def _right(record: Record, later: bool) -> NDArray[np.bool_] | NotDefined:
     """(n,) whether each sample that arrived, or that lay a shift ahead, was predicted."""
+    if record.ceiling:
+        return CEILING
     if record.plan.kind != "online":
         return NotDefined("samples arrive in online streams, and the run is of sessions")
     held = [e.arrivals for e in record.evaluations if e.arrivals is not None]

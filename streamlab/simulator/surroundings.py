@@ -6,6 +6,7 @@ put back.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
@@ -76,6 +77,23 @@ _FLAGS: tuple[tuple[str, Any, str], ...] = (
 )
 
 
+def _hooks() -> dict[str, tuple[Any, ...]]:
+    return {name: tuple(getattr(_module, name)) for name in _GLOBAL_HOOKS}
+
+
+def _put_hooks(value: Mapping[str, tuple[Any, ...]]) -> None:
+    for name, before in value.items():
+        held = getattr(_module, name)
+        for key in [key for key in held if key not in before]:
+            del held[key]
+
+
+_module: Any = torch.nn.modules.module
+_GLOBAL_HOOKS = tuple(
+    name for name in vars(_module) if name.startswith("_global_") and isinstance(getattr(_module, name), dict)
+)
+
+
 def _flushes_denormals() -> bool:
     return bool(np.float32(1e-39) * np.float32(1.0) == 0.0)
 
@@ -102,6 +120,8 @@ SETTINGS: Mapping[str, Setting] = {
     ),
     "the flushing of denormal numbers": (_flushes_denormals, torch.set_flush_denormal),
     "torch's backends": (_switches, _put_switches),
+    "the hooks of all modules": (_hooks, _put_hooks),
+    "the search for anomalies": (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
     "numpy's handling of errors": (np.geterr, lambda value: np.seterr(**value)),
     "the working directory": (os.getcwd, os.chdir),
     "the environment": (lambda: _Environment(os.environ), _put_environment),
@@ -109,7 +129,7 @@ SETTINGS: Mapping[str, Setting] = {
     "the limit of recursion": (sys.getrecursionlimit, sys.setrecursionlimit),
 }  # what a setting is called, how it is read, and how it is set
 _OWNERS = (torch, torch.Tensor, torch.nn.functional, torch.autograd, torch.linalg, torch.nn.Module,
-           torch.optim.Optimizer, np, np.random, random)  # fmt: skip
+           torch.optim.Optimizer, np, np.random, random, math)  # fmt: skip
 
 
 class Surroundings:
@@ -149,6 +169,10 @@ def put_back_after(changed: list[str]) -> Iterator[None]:
 def _owners() -> Iterator[Any]:
     """Modules and classes whose functions are looked at."""
     yield from _OWNERS
+    for room in (torch.nn, torch.optim):
+        for one in vars(room).values():
+            if isinstance(one, type) and one not in _OWNERS:
+                yield one
     for name, module in list(sys.modules.items()):
         if name == "streamlab" or name.startswith("streamlab."):
             yield module
