@@ -208,6 +208,8 @@ def configure(cls: type[T], values: Mapping[str, Any], where: str) -> T:
         except ValidationError as error:
             problem = error.errors()[0]["msg"].removeprefix("Input should be ").split(", unable to")[0]
             raise StreamlabError(f"{where}: {name} is {value!r}, and should be {problem}") from None
+        if isinstance(settled[name], float) and not math.isfinite(settled[name]):
+            raise StreamlabError(f"{where}: {name} is {value!r}, and should be a finite number")
     for field in dataclasses.fields(cls):
         without_default = field.default is field.default_factory is dataclasses.MISSING
         if without_default and field.init and field.name not in settled:

@@ -67,6 +67,12 @@ def test_wrong_options_are_one_sentence(values: dict[str, str], sentence: str) -
     assert str(error.value).startswith(sentence)
 
 
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_a_number_is_finite(value: str) -> None:
+    with pytest.raises(StreamlabError, match=f"lr is '{value}', and should be a finite number"):
+        configure(OptimizerConfig, {"lr": value}, "optimizer")
+
+
 def test_an_unknown_optimizer_is_refused() -> None:
     with pytest.raises(StreamlabError, match="unknown optimizer 'sdg'; did you mean 'sgd'"):
         OptimizerConfig(name="sdg")
