@@ -39,6 +39,7 @@ def hold(names: list[str]) -> None:
                 assert count <= most[asked.strategy][phase][kind], where
 
 
+@pytest.mark.slow
 def test_a_sample_asks_for_no_more_than_it_did() -> None:
     hold(SAMPLE)
 
@@ -87,6 +88,7 @@ def test_what_a_stranger_does_is_seen(name: str, tmp_path: Path) -> None:
     assert list(asked.unstable) == (["histc"] if name == "unstable" else [])
 
 
+@pytest.mark.slow
 def test_what_a_plugin_prints_and_how_it_ends_is_told(tmp_path: Path) -> None:
     """It prints to where the answer once stood; and ends its process, which is no answer."""
     body = (

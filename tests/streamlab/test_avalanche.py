@@ -212,6 +212,7 @@ def test_what_cannot_be_resumed_is_said_before_the_run_and_begins_anew(tiny: Sou
 
 
 @pytest.mark.parametrize("name", ["avalanche:Naive", "avalanche:Replay"])
+@pytest.mark.slow
 def test_a_bridged_strategy_keeps_its_promises(name: str) -> None:
     from streamlab.check.outcomes import check_strategy
 

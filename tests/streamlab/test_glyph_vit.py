@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from confusable_homoglyphs import confusables
 
@@ -65,6 +66,7 @@ def test_the_card_says_what_the_file_is() -> None:
     assert "888 classes" in text
 
 
+@pytest.mark.slow
 def test_its_features_tell_glyphs_apart_that_it_has_never_seen() -> None:
     """The nearest of 100 class means is right far more often than on pixels (0.01 would be chance)."""
     net = build_network({"name": "glyph-vit"}, (1, 28, 28), 100, PixelStatistics(0.5, 0.5)).eval()
