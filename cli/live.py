@@ -145,8 +145,9 @@ def column_of(folder: str, budget: str) -> str:
 def title_of(grid: Grid) -> str:
     """`si-blurry on glyphs-100 · 20,000 samples in 5 experiences · 500ex · 3 seeds`, or `comparison`."""
     block, seeds = grid.blocks[0], len({cell.spec.seed for cell in grid.cells})
+    oracle = " · tuned by an oracle" if grid.request.protocol == "oracle" else ""
     if len(tables_of_grid(grid)) > 1:
-        return "comparison"
+        return f"comparison{oracle}"
     plan = next(iter(block.prepared.plans.values()))
     if isinstance(plan, EpisodePlan):
         what = f"{plan.test.way}-way {_shots(plan)}-shot, {len(plan.train):,} + {len(plan.test):,} episodes"
@@ -154,11 +155,8 @@ def title_of(grid: Grid) -> str:
         budget = next((one.budget for one in grid.blocks if one.budget != ANY), "any budget")
         what = f"{plan.num_samples:,} samples in {len(plan.experiences)} experiences · {budget}"
         what += _clock(plan.clock)
-    if grid.request.protocol == "oracle":
-        what += " · tuned by an oracle"
-    return (
-        f"{block.scenario} on {block.prepared.source.name} · {what} · {seeds} seed{'s' if seeds > 1 else ''}"
-    )
+    where = f"{block.scenario} on {block.prepared.source.name}"
+    return f"{where} · {what} · {seeds} seed{'s' if seeds > 1 else ''}{oracle}"
 
 
 def _clock(clock: Clock) -> str:

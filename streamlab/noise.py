@@ -48,12 +48,14 @@ class Noise:
                 f"scenario: noise is {self.noise!r}, and should be none, symmetric, pair or file:PATH"
             )
 
-    def shares(self, among: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
-        """(k, k) how often samples of each of `among` (k,) are given another's label; 0 on its diagonal."""
+    def shares(self, among: NDArray[np.int64], matrix: NDArray[np.float64] | None) -> NDArray[np.float64]:
+        """(k, k) how often samples of each of `among` (k,) are given another's label; 0 on its diagonal.
+
+        matrix: (classes, classes), the file's, where there is one.
+        """
         others = 1 - np.eye(len(among))
-        if self.noise.startswith("file:"):
-            whole = _read(Path(self.noise.removeprefix("file:")), classes)
-            found: NDArray[np.float64] = whole[np.ix_(among, among)] * others
+        if matrix is not None:
+            found: NDArray[np.float64] = matrix[np.ix_(among, among)] * others
         elif self.noise == "pair":
             found = self.noise_rate * np.roll(np.eye(len(among)), 1, axis=1) * others
         else:
@@ -68,11 +70,20 @@ class Noise:
         """
         if self.noise == "none":
             return plan
+        name, matrix = self.noise.removeprefix("file:"), None
+        if name != self.noise:
+            matrix = _read(Path(name), plan.num_classes)
         groups = [(plan.stream, np.arange(plan.num_classes))]
         if plan.shows_boundaries:
             groups = [(one.indices, np.sort(np.array(one.classes))) for one in plan.experiences]
         wrong = [
-            self._wrong(np.unique(indices % len(labels)), labels, among, plan, number)
+            _wrong(
+                np.unique(indices % len(labels)),
+                labels,
+                among,
+                self.shares(among, matrix),
+                (plan.seed, "plan", "noise", number),
+            )
             for number, (indices, among) in enumerate(groups)
         ]
         table = np.concatenate(wrong)
@@ -85,27 +96,30 @@ class Noise:
         options = {**plan.options, **dataclasses.asdict(self)}
         return dataclasses.replace(plan, wrong_labels=table, options=options)
 
-    def _wrong(
-        self,
-        shown: NDArray[np.int64],
-        labels: NDArray[np.int64],
-        among: NDArray[np.int64],
-        plan: StreamPlan,
-        number: int,
-    ) -> NDArray[np.int64]:
-        """(k, 3) those of the shown samples that are labelled wrongly, the label given, and their own."""
-        found = [np.zeros((0, 3), np.int64)]
-        for true, row in zip(among.tolist(), self.shares(among, plan.num_classes), strict=True):
-            members = shown[labels[shown] == true]
-            count = round(row.sum() * len(members))
-            if count:
-                draws = Draws(plan.seed, "plan", "noise", number, true)
-                chosen = members[draws.permutation(len(members))[:count]]
-                place = draws.integers(1 << 53, count) / (1 << 53)
-                ahead = np.searchsorted(np.cumsum(row / row.sum()), place, side="right")
-                given = among[np.minimum(ahead, np.flatnonzero(row)[-1])]
-                found.append(np.stack([chosen, given, np.full(count, true)], axis=1))
-        return np.concatenate(found)
+
+def _wrong(
+    shown: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    among: NDArray[np.int64],
+    shares: NDArray[np.float64],
+    path: tuple[int, str, str, int],
+) -> NDArray[np.int64]:
+    """(k, 3) those of the shown samples that are labelled wrongly, the label given, and their own.
+
+    path: of the draws, which go on by class.
+    """
+    found = [np.zeros((0, 3), np.int64)]
+    for true, row in zip(among.tolist(), shares, strict=True):
+        members = shown[labels[shown] == true]
+        count = round(row.sum() * len(members))
+        if count:
+            draws = Draws(*path, true)
+            chosen = members[draws.permutation(len(members))[:count]]
+            place = draws.integers(1 << 53, count) / (1 << 53)
+            ahead = np.searchsorted(np.cumsum(row / row.sum()), place, side="right")
+            given = among[np.minimum(ahead, np.flatnonzero(row)[-1])]
+            found.append(np.stack([chosen, given, np.full(count, true)], axis=1))
+    return np.concatenate(found)
 
 
 def _read(path: Path, classes: int) -> NDArray[np.float64]:

@@ -48,6 +48,11 @@ def in_memory(name: str, held: Mapping[str, Source]) -> Source | None:
     return shared_out(inner)[kind == "evaluation"]
 
 
+def found(name: str, held: Mapping[str, Source], data: str | None) -> Source:
+    """A source by name: one that is held in memory, a share of such a one, or an installed one, loaded."""
+    return in_memory(name, held) or load_source(name, data)
+
+
 def shared_out(source: Source) -> tuple[Source, Source]:
     """A fifth of each class's training images, and the rest of them, each with the source's test split."""
     apart = drawn_apart(

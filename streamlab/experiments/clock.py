@@ -1,46 +1,18 @@
-"""A comparison's clock: from what a person asked for to operations a sample, and what it cannot be."""
+"""A plan under the clock that a person asked for, and what that cannot be."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-import torch
+from typing import TYPE_CHECKING
 
 from ..config import ClockConfig, StreamConfig
 from ..errors import StreamlabError
-from ..nets.network import PixelStatistics, build_network
 from ..plans.clock import Clock, batch_ends
 from ..plans.stream import StreamPlan
-from ..preprocess import PreprocessConfig
-from ..randomness import global_randomness
-from ..runs.spec import settled_backbone
 from ..simulator.pace import BATCH_SIZE
-from ..simulator.resources import flops_of
 
 if TYPE_CHECKING:
     from ..plans.stream import Plan
-
-
-def plain_operations(
-    backbone: Mapping[str, Any],
-    image_shape: tuple[int, int, int],
-    num_classes: int,
-    preprocess: PreprocessConfig,
-) -> float:
-    """Operations that plain fine-tuning of a network takes a sample: one pass there and one back.
-
-    backbone: the comparison's section (empty: the mlp). Raises StreamlabError where it cannot be built.
-    """
-    options = settled_backbone(backbone or {"name": "mlp"})
-    images = torch.zeros((2, *image_shape), dtype=torch.uint8)  # two: one alone has no batch statistics
-    with global_randomness(0, "trial"):
-        network = build_network(
-            options, image_shape, num_classes, PixelStatistics(0.5, 0.25), preprocess=preprocess
-        )
-        _, found = flops_of(lambda: network(images))
-    return found / len(images)
 
 
 def clocked(plan: Plan, config: ClockConfig, stream: StreamConfig, plain: float, eval_every: int) -> Plan:

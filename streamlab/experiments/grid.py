@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..config import Budget, readable_bytes
-from ..data.load import load_source
-from ..data.validation import in_memory
+from ..data.validation import found
 from ..errors import StreamlabError
 from ..runs.spec import RunSpec, folder_name
 from .budgets import Need, fitting, need_of, resolve
@@ -121,15 +120,14 @@ def prepare_grid(
     for one in request.asked():
         name, options = of_report(request.protocol, one.source or request.source)
         asked = dataclasses.replace(one, source=name, options={**one.options, **options})
-        if name not in loaded:
-            loaded[name] = in_memory(name, loaded) or load_source(name, request.data)
+        loaded[name] = found(name, loaded, request.data)
         prepared = prepare(request, asked, loaded[name], classes, (chosen or {}).get(asked.label))
         kinds = {plan.kind for plan in prepared.plans.values()}
         if "episodes" in kinds and (len(request.budgets) > 1 or request.tune):
             raise StreamlabError(f"{asked.label}: episodes have no budgets to be aligned, and are not tuned")
-        found, budgets[asked.label] = _blocks(request, asked, prepared)
+        made, budgets[asked.label] = _blocks(request, asked, prepared)
         check_networks(prepared.specs, prepared.classes, prepared.source.image_shape)
-        blocks += found
+        blocks += made
     grid = Grid(request, tuple(blocks), budgets)
     _check_folders(grid)
     return grid

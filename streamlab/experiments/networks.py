@@ -1,4 +1,4 @@
-"""Each network of a comparison is built once, and shown an image, before anything is run.
+"""Networks of a comparison, built before anything is run: whether they take its images, what they cost.
 
 So that missing weights, or images too small, are one sentence and not a failure of every run.
 """
@@ -15,10 +15,11 @@ import torch
 from .. import plugins
 from ..config import configure
 from ..errors import StreamlabError
-from ..nets.network import PixelStatistics, build_network
+from ..nets.network import Network, PixelStatistics, build_network
 from ..preprocess import PreprocessConfig
 from ..randomness import global_randomness
-from ..runs.spec import RunSpec, load_strategy
+from ..runs.spec import RunSpec, load_strategy, settled_backbone
+from ..simulator.resources import flops_of
 
 if TYPE_CHECKING:
     from ..strategy import Strategy
@@ -47,16 +48,47 @@ def check_networks(
             raise StreamlabError(f"{label}: {error}") from None
 
 
+def plain_operations(
+    backbone: Mapping[str, Any],
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    preprocess: PreprocessConfig,
+) -> float:
+    """Operations that plain fine-tuning of a network takes a sample: one pass there and one back.
+
+    backbone: the comparison's section (empty: the mlp). Raises StreamlabError where it cannot be built.
+    """
+    options = settled_backbone(backbone or {"name": "mlp"})
+    return _plain(json.dumps(options, sort_keys=True, default=repr), image_shape, num_classes, preprocess)
+
+
+@lru_cache(maxsize=64)
+def _plain(
+    backbone: str, image_shape: tuple[int, int, int], num_classes: int, preprocess: PreprocessConfig
+) -> float:
+    images = torch.zeros((2, *image_shape), dtype=torch.uint8)  # two: one alone has no batch statistics
+    with global_randomness(0, "trial"):
+        network = _built(backbone, image_shape, num_classes, preprocess)
+        _, operations = flops_of(lambda: network(images))
+    return operations / len(images)
+
+
+def _built(
+    backbone: str, image_shape: tuple[int, int, int], num_classes: int, preprocess: PreprocessConfig
+) -> Network:
+    pixels = PixelStatistics(0.5, 0.25)
+    return build_network(json.loads(backbone), image_shape, num_classes, pixels, preprocess=preprocess)
+
+
 @lru_cache(maxsize=64)
 def _try(backbone: str, image_shape: tuple[int, int, int], preprocess: PreprocessConfig) -> None:
-    options: dict[str, Any] = json.loads(backbone)
     with global_randomness(0, "trial"), torch.no_grad():
-        network = build_network(options, image_shape, 2, PixelStatistics(0.5, 0.25), preprocess=preprocess)
+        network = _built(backbone, image_shape, 2, preprocess)
         try:
             network.eval()(torch.zeros((1, *image_shape), dtype=torch.uint8))
         except (RuntimeError, ValueError, AssertionError) as error:
             shape = "x".join(map(str, image_shape))
             reason = str(error).partition("\n")[0]
             raise StreamlabError(
-                f"backbone {options['name']} cannot take images of {shape}: {reason}"
+                f"backbone {json.loads(backbone)['name']} cannot take images of {shape}: {reason}"
             ) from None

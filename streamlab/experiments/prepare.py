@@ -22,7 +22,8 @@ from ..preprocess import PreprocessConfig, resized_size
 from ..runs.spec import RunSpec, check_learning, check_strategy, load_strategy, settled_backbone
 from ..simulator.pace import Pace, jointly
 from ..training import BaseConfig, FirstConfig, OptimizerConfig
-from .clock import clocked, plain_operations
+from .clock import clocked
+from .networks import plain_operations
 from .request import SECTIONS, AskedScenario, Request
 from .rows import Row, absolute, parse_row, unique_labels
 

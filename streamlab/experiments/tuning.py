@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import Choice, Searched, merged
-from ..data.load import load_source
 from ..data.source import Source
-from ..data.validation import in_memory
+from ..data.validation import found
 from ..errors import StreamlabError
 from ..files import write_json
 from ..plans.stream import StreamPlan
@@ -61,8 +60,7 @@ def plan_trials(
     for scenario in request.asked():
         source, options = of_trials(request.protocol, scenario.source or request.source)
         shown = dataclasses.replace(scenario, options={**scenario.options, **options})
-        if source not in loaded:
-            loaded[source] = in_memory(source, loaded) or load_source(source, request.data)
+        loaded[source] = found(source, loaded, request.data)
         ordered = sorted(grid.budgets[scenario.label].items(), key=lambda item: item[1].size)
         budget = ordered[len(ordered) // 2][0]
         tried = {label: _draw(request.tune, row) for label, row in rows.items() if not row.cls.learns_jointly}
@@ -85,14 +83,16 @@ def plan_trials(
                 dataclasses.replace(block, folder=f"tuning/{number:03}/{block.folder}")
                 for block in trials.blocks
             ]
-        curved = any(
-            plan.kind == "online" and isinstance(plan, StreamPlan) and plan.num_samples >= spec.eval_every
-            for block in blocks
-            for spec in block.specs
-            for plan in (block.prepared.plans[spec.plan_seed],)
-        )
-        planned.append(Trials(scenario, budget, source, tried, tuple(blocks), "a_auc" if curved else "a_avg"))
+        planned.append(Trials(scenario, budget, source, tried, tuple(blocks), _metric(blocks[0])))
     return planned
+
+
+def _metric(block: Block) -> str:
+    """What trials are compared by: accuracy over a stream, or at task ends where it has no regular point."""
+    spec = block.specs[0]
+    plan = block.prepared.plans[spec.plan_seed]
+    curved = isinstance(plan, StreamPlan) and plan.kind == "online" and plan.num_samples >= spec.eval_every
+    return "a_auc" if curved else "a_avg"
 
 
 def _as_table(scenario: AskedScenario, source: str) -> dict[str, Any]:

@@ -86,7 +86,7 @@ class StreamSimulation(Simulation):
     def arrived(self) -> int:
         """Samples whose images have come by now; the labels of the last of them may come later."""
         seen, delay = self.progress.samples_seen, self.plan.clock.delay
-        return self.ends[min(self._labelled + delay, len(self.ends)) - 1] if delay else seen
+        return self.ends[min(self._labelled + delay, len(self.ends)) - 1] if delay and seen else seen
 
     @property
     def _labelled(self) -> int:
@@ -118,7 +118,7 @@ class StreamSimulation(Simulation):
         if self.folder:
             self.evaluations = list(self.folder.stream_record(self.progress.evaluations).evaluations)
         capacity = sum(buffer.capacity for buffer in self.strategy.account.buffers)
-        seen, limit = self.arrived if self.progress.samples_seen else 0, self.budget.bytes
+        seen, limit = self.arrived, self.budget.bytes
         experiences = len(self.plan.experiences)
         self.emit(events.RunStarted(self.total_samples, seen, experiences, limit, capacity))
         if "unexposed" in self.evaluator.record and not self.evaluations:
@@ -241,7 +241,7 @@ class StreamSimulation(Simulation):
         shown = clock.delay and type(self.strategy).arrive is not Strategy.arrive
         if number >= len(self.ends) or not (judge or shown):
             return
-        begin, end = ([0, *self.ends][number], self.ends[number])
+        begin, end = self.ends[number - 1] if number else 0, self.ends[number]
         if judge:
             with self.training(counted=False):
                 self.strategy.consolidate()
@@ -333,7 +333,7 @@ class StreamSimulation(Simulation):
         with self._predicting("evaluation", progress.samples_seen):
             evaluation = self.evaluator.evaluate(
                 strategy,
-                self.arrived if progress.samples_seen else 0,
+                self.arrived,
                 task_ends,
                 regular,
                 progress.started,

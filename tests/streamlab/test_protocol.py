@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from comparing import Listening, asking
 
+from streamlab.cli.live import title_of
 from streamlab.data.source import Source
 from streamlab.data.validation import in_memory, shared_out
 from streamlab.errors import StreamlabError
@@ -78,6 +79,8 @@ def test_an_oracle_is_tuned_on_what_is_reported(tiny: Source) -> None:
     grid, trials = both(tiny, "oracle")
     assert trials.blocks[0].specs[0].plan_fingerprint == grid.cells[0].spec.plan_fingerprint
     assert trials.blocks[0].prepared.source is grid.cells[0].source
+    assert title_of(grid).endswith("seeds · tuned by an oracle")
+    assert "oracle" not in title_of(both(tiny, "two-phase")[0])
 
 
 def test_a_report_says_how_it_was_tuned_what_that_cost_and_marks_an_oracle(
