@@ -100,15 +100,8 @@ class Account:
             )
 
     def take_state(self, leave_out: tuple[type, ...] = ()) -> tuple[Any, dict[str, Tensor]]:
-        """The strategy's whole state as JSON values and named tensors, less objects of some classes.
-
-        Gradients are part of it where a strategy takes steps of its own, between which it may keep them.
-        """
-        own = any(
-            getattr(type(self.strategy), name).__module__ != "streamlab.strategy"
-            for name in ("observe", "observe_episodes")
-        )
-        writer = StateWriter(leave_out, gradients=own)
+        """The strategy's whole state as JSON values and named tensors, less objects of some classes."""
+        writer = StateWriter(leave_out)
         state = self.attributes(everything=True)
         return {name: writer.plain(value, name) for name, value in state.items()}, writer.tensors
 

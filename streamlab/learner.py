@@ -99,18 +99,19 @@ class Learner:
         return cross_entropy(logits, labels, among, self.setting.optimizer.label_smoothing)
 
     def step(self, losses: Mapping[str, Tensor]) -> None:
-        """One optimizer step on the sum of the losses."""
+        """One optimizer step on the sum of the losses, from no gradients to none."""
         assert self.optimizer is not None
         self.optimizer.zero_grad()
         first, *others = losses.values()
         total = sum(others, first)
         if self.loss_scale is None:
             torch.autograd.backward(total)
+            self.apply_gradients()
         else:
             torch.autograd.backward(total * self.loss_scale.scale)
-            if not self.loss_scale.unscale(gradients_of(self.optimizer)):
-                return
-        self.apply_gradients()
+            if self.loss_scale.unscale(gradients_of(self.optimizer)):
+                self.apply_gradients()
+        self.optimizer.zero_grad()
 
     def apply_gradients(self) -> None:
         """One optimizer step by the gradients that the parameters hold, clipped where that is asked for."""

@@ -145,7 +145,7 @@ MUTANTS = {
     "clib counts new samples' falls": ("strategies/clib.py", "if slot not in self.fresh]", "]", ["tests/strategies/test_online.py"]),
     "clib offers every update": ("strategies/clib.py", "            self.offered = True\n", "", ["tests/strategies/test_online.py"]),
     "distillation among all": ("streamlab/parts/losses.py", "    if among is not None:\n        student, teacher", "    if False:\n        student, teacher", METHODS),
-    "gradients are lost": ("streamlab/account.py", "gradients=own", "gradients=False", ["tests/streamlab/test_memory.py"]),
+    "gradients are lost": ("streamlab/memory/state.py", "value.grad if value.is_leaf else None", "None", ["tests/streamlab/test_memory.py"]),
     "one sample alone": ("streamlab/simulator/single.py", "if not alone or strategy.account.buffers or", "if True or", ["tests/streamlab/test_failures.py"]),
     "the oldest stays in the cache": ("streamlab/cached.py", "left[0].used < recent", "True", ["tests/streamlab/test_cached.py"]),
     "a failed seed is averaged": ("cli/table.py", 'if run.status != "failed"]\n', "]\n", ["tests/cli/test_table.py"]),

@@ -119,6 +119,7 @@ class OnDevice(Tensor):
     """A tensor on the pretended device; `held` has its values."""
 
     held: Tensor
+    kept_as, transient = Tensor, ("held",)  # in a checkpoint
 
     @staticmethod
     def __new__(cls, held: Tensor) -> OnDevice:

@@ -46,6 +46,9 @@ def load(data: Path, what: str) -> Source:
         if len(pixels[split]) != len(numbers[split]):
             raise CorruptFile(f"{path}: {len(pixels[split])} {split} images, {len(numbers[split])} labels")
     factors = {split: _factors(path, arrays, split, len(numbers[split])) for split in numbers}
+    read = {f"{split}_factor_{name}" for split in factors for name in factors[split]}
+    if unread := sorted(arrays.keys() - read - _known(arrays)):
+        notes.append(f"{', '.join(unread)} in it: not read, as no array of this name is asked for")
     if "test" not in numbers:
         apart = drawn_apart(str(path), numbers["train"], names, Draws(0, "npz"))
         notes.append("it has no test split: a fifth of each class is held out")
@@ -103,15 +106,27 @@ def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> ND
 
 def _pair(path: Path, arrays: Arrays, long: str, short: str) -> Arrays:
     """The images or the labels, by split; of the training split alone where the file has no other."""
-    names = {split: [f"{split}_{long}", f"{short}_{split}"] for split in _SPLITS}
-    names["train"].append(long)
-    there = {split: [name for name in names[split] if name in arrays] for split in _SPLITS}
+    there = {split: _named(arrays, split, long, short) for split in _SPLITS}
     tested = arrays.keys() & {"test_images", "x_test", "test_labels", "y_test"}
     for split in _SPLITS if tested else ("train",):
         if not there[split]:
             has = ", ".join(sorted(arrays)) or "none"
-            raise StreamlabError(f"{path} has no array {names[split][0]} (it has {has})")
+            raise StreamlabError(f"{path} has no array {split}_{long} (it has {has})")
     return {split: arrays[found[0]] for split, found in there.items() if found}
+
+
+def _named(arrays: Arrays, split: str, long: str, short: str) -> list[str]:
+    """The arrays that a split's images or labels may be, the first before others."""
+    names = [f"{split}_{long}", f"{short}_{split}", *([long] if split == "train" else [])]
+    return [name for name in names if name in arrays]
+
+
+def _known(arrays: Arrays) -> set[str]:
+    """What is read of the file, factors left out."""
+    pairs = [
+        _named(arrays, split, *names)[:1] for split in _SPLITS for names in (("images", "x"), ("labels", "y"))
+    ]
+    return {"class_names", *(name for found in pairs for name in found)}
 
 
 def _shaped(path: Path, split: str, images: NDArray[Any], notes: list[str]) -> NDArray[Any]:
@@ -184,7 +199,9 @@ def _numbered(
         classes = values.tolist() if numbers else list(in_natural_order(values.tolist()))
         names = tuple(str(value) for value in classes)
         if classes != list(range(len(classes))):
-            notes.append(f"its {len(classes)} labels, as {classes[0]} and {classes[-1]}, are classes 0 on")
+            shown = classes if len(classes) < 4 else [*classes[:2], "…", classes[-1]]
+            become = f"become the classes 0 to {len(classes) - 1}, in this order"
+            notes.append(f"its labels {', '.join(map(str, shown))} {become}")
     number_of: Mapping[Any, int] = {value: number for number, value in enumerate(classes)}
     for value in values.tolist():
         if value not in number_of:

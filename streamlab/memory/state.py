@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import StreamlabError
@@ -28,6 +29,12 @@ _MODULE_BOOKKEEPING = frozenset(name for name in vars(nn.Module()) if "hook" in 
     "_compiled_call_impl",
     "_non_persistent_buffers_set",
 }
+_TENSORS_OWN = {
+    "given",
+    "_is_param",
+    "_is_buffer",
+    "persistent",
+}  # what the kernel and torch write on a tensor
 _MODULE_DICTS = ("_modules", "_parameters", "_buffers")
 
 
@@ -78,6 +85,33 @@ def walk(value: Any, path: str = "", kind: str | None = None, seen: set[int] | N
                 yield from walk(child, f"{path}.{name}" if path else name, kind, seen)
 
 
+def modules_in(value: Any, path: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, nn.Module]]:
+    """Every module reachable from `value`, each once, with its path as a state dict would call it."""
+    seen = set() if seen is None else seen
+    if isinstance(value, (*PLAIN, *LEAVES, *_CLOSED)) or id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, nn.Module):
+        yield path, value
+    for name, child in _children(value):
+        yield from modules_in(child, _inside(path, name), seen)
+
+
+def _inside(path: str, name: str) -> str:
+    """Where an attribute is, a module's parts as its `state_dict` calls them."""
+    return path if name in _MODULE_DICTS else f"{path}.{name}" if path else name
+
+
+def hooks_of(module: nn.Module) -> list[str]:
+    """The hooks that were registered with a module, each by its kind, number and function."""
+    return [
+        f"{kind} {number} {getattr(hook, '__qualname__', type(hook).__qualname__)}"
+        for kind in sorted(_MODULE_BOOKKEEPING)
+        if isinstance(held := vars(module).get(kind), dict)
+        for number, hook in held.items()
+    ]
+
+
 def _children(value: Any) -> list[tuple[str, Any]]:
     if isinstance(value, dict):
         return [(str(name), child) for name, child in value.items()]
@@ -96,13 +130,13 @@ class StateWriter:
 
     A tensor reachable twice (a parameter and its optimizer's) is stored once and comes back as
     one; a view of a bigger tensor is stored as what it shows, and two tensors of one memory are refused.
+    Gradients that tensors hold are state too (`Strategy.step` leaves none).
     leave_out: objects of these classes are not taken down, and stay as they are where the state is put.
-    gradients: whether those that tensors hold are state too.
     """
 
-    def __init__(self, leave_out: tuple[type, ...] = (), gradients: bool = False) -> None:
+    def __init__(self, leave_out: tuple[type, ...] = ()) -> None:
         self.tensors: dict[str, Tensor] = {}
-        self._leave_out, self._gradients = leave_out, gradients
+        self._leave_out = leave_out
         self._known: dict[int, int] = {}
         self._objects: list[Any] = []  # keeps ids valid while taking
         self._memory: dict[int, str] = {}  # whose it is
@@ -153,18 +187,7 @@ class StateWriter:
                 raise StreamlabError(f"{path} cannot be kept in a checkpoint: {error}") from None
             return {"type": "kept", "kind": type(value).__name__, "held": self.plain(held, path)}
         if type(value) is np.ndarray:
-            if value.dtype.hasobject:
-                raise StreamlabError(f"{path} is an array of Python objects, which no checkpoint can hold")
-            if value.dtype.kind not in ARRAYS:
-                raise StreamlabError(
-                    f"{path} is an array of {value.dtype}, which no checkpoint can hold; use one of numbers"
-                )
-            owner = value
-            while isinstance(owner.base, np.ndarray):
-                owner = owner.base
-            self._claim(owner.__array_interface__["data"][0] if value.size else 0, path)
-            name = self._keep(torch.from_numpy(np.array(value, order="C")), path)
-            return {"type": "array", "tensor": name, "shape": list(value.shape)}
+            return self._array(value, path)
         if type(value) is dict:
             pairs = [
                 [self.plain(key, f"{path} key"), self.plain(child, f"{path}.{key}")]
@@ -191,7 +214,7 @@ class StateWriter:
             raise StreamlabError(f"{path} is a function, which no checkpoint can hold; make it a method")
         self._refuse(value, path)
         attributes = {
-            name: self.plain(child, f"{path}.{name}")
+            name: self.plain(child, _inside(path, name))
             for name, child in attributes_of(value).items()
             if not (isinstance(value, nn.Module) and is_function(child))
         }
@@ -212,23 +235,51 @@ class StateWriter:
                 f"{path} is a {name}, which no checkpoint can hold; use numbers, text, tensors or arrays"
             )
 
+    def _array(self, value: NDArray[Any], path: str) -> dict[str, Plain]:
+        if value.dtype.hasobject:
+            raise StreamlabError(f"{path} is an array of Python objects, which no checkpoint can hold")
+        if value.dtype.kind not in ARRAYS or value.dtype.char in "gG" or not value.dtype.isnative:
+            raise StreamlabError(
+                f"{path} is an array of {value.dtype.str}, which no checkpoint can hold; use one of numbers"
+            )
+        if any(size > 1 and step == 0 for size, step in zip(value.shape, value.strides, strict=True)):
+            raise _refused_expanded(path, "array", ".copy()")
+        owner = value
+        while isinstance(owner.base, np.ndarray):
+            owner = owner.base
+        self._claim(owner.__array_interface__["data"][0] if value.size else 0, path)
+        name = self._keep(torch.from_numpy(np.array(value, order="C")), path)
+        strides = None if value.flags.c_contiguous else list(value.strides)
+        return {"type": "array", "tensor": name, "shape": list(value.shape), "strides": strides}
+
     def _tensor(self, value: Tensor, path: str) -> dict[str, Plain]:
         dense = value.detach()
+        if getattr(type(value), "kept_as", type(value)) not in (Tensor, nn.Parameter):
+            raise StreamlabError(
+                f"{path} is a {type(value).__name__}, a tensor of a class of its own, which no checkpoint "
+                f"can hold; use a plain tensor"
+            )
+        if value._backward_hooks or getattr(value, "_post_accumulate_grad_hooks", None):
+            raise StreamlabError(
+                f"{path} has a hook, which no checkpoint can hold; do in a method what the hook does"
+            )
+        if own := sorted(attributes_of(value).keys() - _TENSORS_OWN):
+            raise StreamlabError(
+                f"{path} is a tensor with an attribute of its own ({own[0]}), which no checkpoint can hold; "
+                f"make it one of the instance (self.…)"
+            )
         if value.is_quantized or value.layout != torch.strided:
             what = str(value.dtype if value.is_quantized else value.layout).removeprefix("torch.")
             raise StreamlabError(
                 f"{path} is a tensor of {what}, which no checkpoint can hold; keep it plain, and make the "
                 f"other of it"
             )
-        if any(step == 0 and size > 1 for step, size in zip(dense.stride(), dense.shape, strict=True)):
-            raise StreamlabError(
-                f"{path} is an expanded tensor, whose elements are one value, and would come back from a "
-                f"checkpoint apart; keep a copy (.clone())"
-            )
+        if _shares_elements(dense):
+            raise _refused_expanded(path, "tensor", ".clone()")
         self._claim(dense.untyped_storage().data_ptr() if dense.numel() else 0, path)
         name = self._keep(dense, path)
-        strides = list(dense.stride()) if _is_permuted(dense) else None
-        held = value.grad if self._gradients and value.is_leaf else None
+        strides = None if dense.is_contiguous() else list(dense.stride())
+        held = value.grad if value.is_leaf else None
         return {
             **({} if held is None else {"gradient": self._keep(held.detach(), f"{path}.grad")}),
             "type": "parameter" if isinstance(value, nn.Parameter) else "tensor",
@@ -248,20 +299,28 @@ class StateWriter:
         self._memory[memory] = path
 
     def _keep(self, value: Tensor, path: str) -> str:
-        """Under its path, as a module's `state_dict` would call it; a number follows where two have one."""
-        name = wanted = ".".join(part for part in path.split(".") if part not in _MODULE_DICTS)
+        """Under its path; a number follows where two have one."""
+        name = wanted = path
         while name in self.tensors:
             name = f"{wanted}~{len(self.tensors)}"
         self.tensors[name] = value.cpu().clone(memory_format=torch.contiguous_format)
         return name
 
 
-def _is_permuted(value: Tensor) -> bool:
-    """Dense in memory but not in C order (channels_last): the order is part of the bits."""
-    return (
-        not value.is_contiguous()
-        and value.dim() == 4
-        and value.is_contiguous(memory_format=torch.channels_last)
+def _shares_elements(value: Tensor) -> bool:
+    """Whether some of its elements lie at one place, as an expanded tensor's do, or a sliding window's."""
+    reach = 0
+    for step, size in sorted(zip(value.stride(), value.shape, strict=True)):
+        if size > 1 and step <= reach:
+            return bool(value.numel())
+        reach += step * (size - 1)
+    return False
+
+
+def _refused_expanded(path: str, what: str, copy: str) -> StreamlabError:
+    return StreamlabError(
+        f"{path} is an expanded {what}, whose elements share their values, and would come back from a "
+        f"checkpoint apart; keep a copy ({copy})"
     )
 
 

@@ -91,9 +91,12 @@ class StateReader:
 
     def _tensor(self, plain: Plain, current: Any) -> Tensor:
         stored = self._tensors[plain["tensor"]]
-        fresh = torch.empty(stored.shape, dtype=stored.dtype, device=self._device or plain["device"])
-        if plain["strides"] is not None:
-            fresh = fresh.contiguous(memory_format=torch.channels_last)
+        fresh = torch.empty_strided(
+            stored.shape,
+            plain["strides"] or stored.stride(),  # the order in memory is part of the bits
+            dtype=stored.dtype,
+            device=self._device or plain["device"],
+        )
         fresh.copy_(stored)
         needs_gradient = plain["requires_grad"]
         is_parameter = plain["type"] == "parameter"
@@ -106,7 +109,14 @@ class StateReader:
 
     def _array(self, plain: Plain, current: Any) -> Any:
         stored = self._tensors[plain["tensor"]].numpy().reshape(plain["shape"])
-        return self._remember(plain, np.array(stored))
+        if plain["strides"] is None:
+            return self._remember(plain, np.array(stored))
+        steps = [step * (size - 1) for step, size in zip(plain["strides"], plain["shape"], strict=True)]
+        begin = -sum(step for step in steps if step < 0)
+        room = np.empty(begin + sum(step for step in steps if step > 0) + stored.itemsize, np.uint8)
+        made: Any = np.ndarray(stored.shape, stored.dtype, room, begin, plain["strides"])
+        made[...] = stored
+        return self._remember(plain, made)
 
     def _dict(self, plain: Plain, current: Any) -> Any:
         result: dict[Any, Any] = self._remember(plain, {})

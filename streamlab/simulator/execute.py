@@ -72,6 +72,10 @@ def execute(
         return Executed(complete=True, clean=True)
     except StreamlabError as error:
         message = _sentence(label, str(error), simulation)
+    except SystemExit as error:
+        message = _sentence(
+            label, f"it asked for the end of its process (sys.exit({error.code!r}))", simulation
+        )
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             message = f"{label}: the disk is full at {path}; free some space and resume"

@@ -21,7 +21,6 @@ from ..config import Budget, StreamConfig
 from ..errors import CorruptFile, StreamlabError
 from ..evaluation.evaluator import CACHE_BYTES
 from ..memory.ledger import check_budget
-from ..memory.outside import changed, outside
 from ..randomness import key, put_host_state, seed_torch, take_host_state
 from ..runs.checkpoints import Checkpoint, checkpoints, patience, save_checkpoint
 from ..runs.folder import RunFolder
@@ -29,6 +28,7 @@ from ..strategy import Strategy
 from ..training import FirstConfig, OptimizerConfig
 from . import events
 from .fit import Fitted
+from .outside import changed, outside
 from .pace import Pace
 from .resources import FlopCounter, flops_of
 from .single import told
@@ -133,7 +133,7 @@ class Simulation:
         self._random_base = key(self.seed, "step")
         self._sign_of_life = self._next_checkpoint = 0.0
         self._process = os.getpid()
-        self._outside = outside(type(strategy), Strategy)
+        self._outside = self._held_outside()
 
     def restore(self) -> None:
         """Take up the newest whole checkpoint, if there is one."""
@@ -271,12 +271,16 @@ class Simulation:
 
     def _check_outside(self) -> None:
         """Raise StreamlabError where what no checkpoint keeps has changed since the run began."""
-        name = changed(self._outside, outside(type(self.strategy), Strategy))
+        name = changed(self._outside, self._held_outside())
         if name is not None:
             raise StreamlabError(
                 f"{name} has changed since the run began, and no checkpoint keeps it; make it an attribute "
                 f"of the instance (self.…)"
             )
+
+    def _held_outside(self) -> dict[str, str]:
+        held = self.strategy.account.attributes(everything=True)
+        return outside(type(self.strategy), Strategy, held)
 
     def emit(self, event: events.Event) -> None:
         """Log an event, and tell it."""

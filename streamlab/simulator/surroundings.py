@@ -24,18 +24,24 @@ Setting = tuple[Callable[[], Any], Callable[[Any], Any]]
 _torch: Any = torch
 
 
+_COMPUTED_BY = ("STREAMLAB_", "OMP_", "MKL_", "OPENBLAS_", "CUDA_", "CUBLAS_", "PYTORCH_", "TORCH_")
+
+
 class _Environment(dict[str, str]):
-    """The environment's variables, equal to one that has some more: importing a library may add its own."""
+    """The environment's variables, equal to one that has some more: importing a library may add its own.
+
+    Not so of variables by which others compute.
+    """
 
     def __ne__(self, before: object) -> bool:
         assert isinstance(before, _Environment)
-        added = {name for name in self if name not in before and name.startswith("STREAMLAB_")}
+        added = {name for name in self if name not in before and name.startswith(_COMPUTED_BY)}
         return bool(added) or any(self.get(name) != text for name, text in before.items())
 
 
 def _put_environment(value: Mapping[str, str]) -> None:
     for name in set(os.environ) - set(value):
-        if name.startswith("STREAMLAB_"):
+        if name.startswith(_COMPUTED_BY):
             del os.environ[name]
     os.environ.update(value)
 

@@ -30,10 +30,14 @@ def saved(path: Path, **changed: Any) -> Source:
 @pytest.mark.parametrize(
     ("of", "names", "said"),
     [
-        (lambda y: y + 1, ("1", "2", "3"), "its 3 labels, as 1 and 3, are classes 0 on"),
-        (lambda y: np.array([2, 5, 11])[y], ("2", "5", "11"), "as 2 and 11, are classes"),
-        (lambda y: np.array(["a2", "a10", "b"])[y], ("a2", "a10", "b"), "as a2 and b, are classes"),
-        (lambda y: np.array([b"cat", b"dog", b"eel"])[y], ("cat", "dog", "eel"), "as cat and eel"),
+        (lambda y: y + 1, ("1", "2", "3"), "its labels 1, 2, 3 become the classes 0 to 2, in this order"),
+        (lambda y: np.array([2, 5, 11])[y], ("2", "5", "11"), "its labels 2, 5, 11 become"),
+        (lambda y: np.array(["a2", "a10", "b"])[y], ("a2", "a10", "b"), "its labels a2, a10, b become"),
+        (
+            lambda y: np.array([b"cat", b"dog", b"eel"])[y],
+            ("cat", "dog", "eel"),
+            "its labels cat, dog, eel become",
+        ),
         (lambda y: y.astype(np.float32), ("0", "1", "2"), ""),
         (lambda y: y[:, None], ("0", "1", "2"), ""),
         (lambda y: np.eye(3)[y], ("0", "1", "2"), "train labels are one-hot"),
@@ -48,6 +52,24 @@ def test_labels_of_any_kind_become_classes(
     np.testing.assert_array_equal(source.test_labels, SOURCE.test_labels)
     assert said in " ".join(source.notes)
     assert bool(source.notes) == bool(said)
+
+
+def test_many_labels_are_told_by_the_first_and_the_last(tmp_path: Path) -> None:
+    labels = np.arange(10, 20).repeat(3)
+    images = np.zeros((30, 2, 2), np.uint8)
+    source = saved(tmp_path, x_train=images, y_train=labels, x_test=images, y_test=labels)
+    assert "its labels 10, 11, …, 19 become the classes 0 to 9, in this order" in source.notes[0]
+
+
+def test_arrays_that_are_not_read_are_named(tmp_path: Path) -> None:
+    """A misspelt factor, say, or images under both of their names."""
+    source = saved(
+        tmp_path, train_factors=LABELS, train_factor_hand=LABELS, class_names=np.array(["x", "y", "z"]),
+        train_images=IMAGES,
+    )  # fmt: skip
+    assert [note.split(": ", 1)[1] for note in source.notes] == [
+        "train_factors, x_train in it: not read, as no array of this name is asked for"
+    ]
 
 
 def test_named_classes_are_counted_from_0_or_1_or_named_by_the_labels(tmp_path: Path) -> None:

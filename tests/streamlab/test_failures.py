@@ -173,6 +173,38 @@ def test_a_budget_in_bytes_becomes_exemplars(tmp_path: Path, tiny: Source) -> No
     assert resources["held_bytes"] <= 80000
 
 
+OUTER = """\
+import itertools, random
+from collections import deque
+SEEN, WEIGHTS, DRAWS = {}, torch.zeros(3), random.Random(0)
+QUEUE, NUMBERS, TEACHER = deque(), itertools.count(), torch.nn.Linear(2, 2)
+
+class Helper:
+    uses = 0
+    seen = 0
+
+HELPER = Helper()
+
+def helped(held=[]):
+    held.append(1)
+
+helped.calls = 0
+
+def counting():
+    count = 0
+    def counted():
+        nonlocal count
+        count += 1
+    return counted
+
+counted = counting()
+
+def hooked():
+    made = torch.nn.Linear(2, 2)
+    made.register_forward_pre_hook(lambda *held: None)
+    return made
+
+"""
 OUTSIDE = {
     "type(self).count = getattr(type(self), 'count', 0) + 1": "Broken.count",
     "type(self).table.append(1)": "Broken.table",
@@ -180,6 +212,17 @@ OUTSIDE = {
     "WEIGHTS.add_(1)": "WEIGHTS of its module",
     "globals().update(NUMBER=globals().get('NUMBER', 0) + 1)": "NUMBER of its module",
     "DRAWS.random()": "DRAWS of its module",
+    "QUEUE.append(len(QUEUE))": "QUEUE of its module",
+    "next(NUMBERS)": "NUMBERS of its module",
+    "Helper.uses += 1": "Helper.uses",
+    "HELPER.seen += 1": "HELPER of its module",
+    "TEACHER.weight.data.add_(1)": "TEACHER of its module",
+    "helped.calls += 1": "what helped holds",
+    "helped()": "what helped holds",
+    "counted()": "what counted holds",
+    "self.defaulted()": "what Broken.defaulted holds",
+    "self.net.register_forward_hook(lambda *held: None)": "what is hooked to net",
+    "self.frozen = torch.nn.Sequential(hooked())": "what is hooked to frozen.0",
 }
 
 
@@ -190,14 +233,14 @@ def test_what_changes_outside_the_instance_is_refused_at_the_first_checkpoint(
     monkeypatch.setenv("STREAMLAB_CHECKPOINT_SECONDS", "0")
     head = HEAD.replace(
         "class Broken(Strategy):",
-        "import random\nSEEN, WEIGHTS, DRAWS = {}, torch.zeros(3), random.Random(0)\n\n"
-        "class Broken(Strategy):\n    table = []",
+        OUTER + "class Broken(Strategy):\n    table = []\n\n"
+        "    def defaulted(self, held={}):\n        held[len(held)] = 1\n",
     )
     (tmp_path / "broken.py").write_text(head + f"    def remember(self, batch):\n        {line}\n")
     grid = resolved(tiny, str(tmp_path / "broken.py"))
     carry_on(grid, tmp_path / "out")
     failure = RunFolder(tmp_path / "out" / grid.cells[0].folder).failure or ""
-    assert f"{OUTSIDE[line]} has changed since the run began, and no checkpoint keeps it" in failure
+    assert f": {OUTSIDE[line]} has changed since the run began, and no checkpoint keeps it" in failure
 
 
 def test_one_sample_alone_is_told_of_before_the_run_where_nothing_joins_it(

@@ -53,6 +53,7 @@ CHANGES = {
     "os.chdir('/')": "the working directory",
     "os.environ['HOME'] = '/'": "the environment",
     "os.environ['STREAMLAB_DATA'] = '/'": "the environment",
+    "os.environ['OMP_SCHEDULE'] = 'dynamic'": "the environment",
     "signal.signal(signal.SIGUSR1, signal.SIG_IGN)": "the handlers of signals",
     "sys.setrecursionlimit(5000)": "the limit of recursion",
     "torch.relu = torch.tanh": "torch.relu",
@@ -104,6 +105,14 @@ def test_a_run_that_fails_is_looked_at_too(source: Source, tmp_path: Path) -> No
     failure = RunFolder(folder).failure or ""
     assert re.search("raised ValueError: enough .*; it leaves torch.relu otherwise", failure)
     assert torch.relu is not torch.tanh
+
+
+def test_a_plugin_that_asks_for_the_end_of_its_process_is_told_so(source: Source, tmp_path: Path) -> None:
+    """In a worker, which goes on; and in this process, which would end."""
+    ends = harmful(tmp_path, "getattr(self, 'seen', 0) and sys.exit(3); self.seen = 1", "ends")
+    said = "ends: it asked for the end of its process (sys.exit(3)); experience 1, step 2"
+    for workers in (0, 1):
+        assert ended(source, tmp_path / str(workers), ends, workers=workers) == {"ends": said}
 
 
 def ended(source: Source, out: Path, *strategies: str, **request: Any) -> dict[str, Any]:

@@ -267,6 +267,31 @@ def test_a_view_comes_back_without_its_big_tensor_and_channels_last_stays() -> N
     assert again[1].stride() == picture.stride()
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.arange(6.0).view(2, 3).T,
+        torch.arange(24.0)[::3],
+        torch.arange(24.0).view(4, 6)[1:3, ::2],
+        torch.rand(2, 3, 4, 4).contiguous(memory_format=torch.channels_last),
+        nn.Parameter(torch.arange(6.0).view(2, 3).T),
+        np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        np.arange(24.0)[::-3],
+        np.arange(24).reshape(4, 6)[::-1, 1::2],
+        np.arange(24, dtype="<c8").reshape(2, 3, 4).transpose(2, 0, 1),
+    ],
+)
+def test_the_order_in_memory_comes_back(value: Any) -> None:
+    """Sums and products of the same numbers in another order may differ in their last bits."""
+    again = round_trip(value)
+    assert (again == value).all()
+    stride = (lambda held: held.stride()) if isinstance(value, Tensor) else (lambda held: held.strides)
+    assert stride(again) == stride(value)
+    again = again.detach() if isinstance(value, Tensor) else again
+    again += 1  # in memory of its own, each element once
+    assert (again == value + 1).all()
+
+
 def identical(one: Any, other: Any) -> bool:
     """The same class and content, to the bit."""
     if type(one) is not type(other):
@@ -352,6 +377,20 @@ class Names(list[int]):
 Pair = namedtuple("Pair", "left right")
 
 
+class Named(torch.Tensor):
+    """A tensor of a class of its own."""
+
+
+def with_hook(tensor: Tensor) -> Tensor:
+    tensor.register_hook(lambda gradient: None)
+    return tensor
+
+
+def with_note(tensor: Tensor) -> Tensor:
+    vars(tensor)["note"] = 1
+    return tensor
+
+
 @pytest.mark.parametrize(
     ("value", "said"),
     [
@@ -368,6 +407,13 @@ Pair = namedtuple("Pair", "left right")
             "is a tensor of qint8, which no",
         ),
         (torch.zeros(1).expand(4), "apart; keep a copy (.clone())"),
+        (torch.arange(5.0).unfold(0, 3, 1), "is an expanded tensor, whose elements share their values"),
+        (np.broadcast_to(np.zeros(1), (3,)), "is an expanded array, whose elements share their values"),
+        (np.zeros(2, ">f4"), "is an array of >f4, which no checkpoint can hold; use one of numbers"),
+        (np.zeros(2, np.longdouble), "which no checkpoint can hold; use one of numbers"),
+        (torch.zeros(2).as_subclass(Named), "is a Named, a tensor of a class of its own"),
+        (with_hook(torch.zeros(2, requires_grad=True)), "has a hook, which no checkpoint can hold"),
+        (with_note(torch.zeros(2)), "is a tensor with an attribute of its own (note), which no"),
         (torch.eye(3).to_sparse(), "is a tensor of sparse_coo, which no checkpoint can hold; keep it plain"),
         (iter([1]), "is a list_iterator, which no checkpoint can hold"),
     ],
