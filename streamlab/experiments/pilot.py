@@ -15,12 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..batch import Batch
 from ..data.source import SharedSource, open_shared, share
 from ..errors import StreamlabError
 from ..evaluation.episode_evaluator import EpisodeEvaluator
@@ -236,13 +237,9 @@ def _growth(again: Again, plan: StreamPlan, batch: float) -> float:
         took[fresh.progress.segment].append(time.perf_counter() - began)
 
     vars(fresh)["observe"] = timed
-    fresh.strategy.train_mode(True)
     for number in range(shown):
-        fresh.progress.segment, fresh.progress.offset = number, 0
-        order = fresh.order(plan.experiences[number].indices[: _BATCHES * fresh.batch_size])
-        fresh.begin(number)
-        for begin in range(0, len(order), fresh.batch_size):
-            fresh.learn(order[begin : begin + fresh.batch_size], order[:0])
+        _serve(fresh, number, _BATCHES * fresh.batch_size)
+        _remember(fresh, number)
         vars(fresh)["view"] = partial(_cut, fresh.view(number), _FEW[0])
         fresh.end(number)
         vars(fresh).pop("view")
@@ -256,16 +253,38 @@ def _growth(again: Again, plan: StreamPlan, batch: float) -> float:
     return grown if grown > 1.5 else 1.0  # less than that may be chance
 
 
+def _serve(fresh: StreamSimulation, number: int, count: int) -> None:
+    """So many samples from all over an experience, in its last epoch, in which they are remembered."""
+    fresh.progress.segment, fresh.progress.offset = number, 0
+    fresh.progress.epoch = fresh.epochs_of(number) - 1
+    order = fresh.order(_spread(fresh.plan.experiences[number].indices, count))
+    fresh.strategy.train_mode(True)
+    fresh.begin(number)
+    for begin in range(0, len(order), fresh.batch_size):
+        fresh.learn(order[begin : begin + fresh.batch_size], order[:0])
+
+
+def _remember(fresh: StreamSimulation, number: int) -> None:
+    """Fill buffers by an experience's samples, as they are at its end: later steps may take the longer."""
+    if fresh.strategy.account.buffers:
+        most = sum(buffer.capacity for buffer in fresh.strategy.account.buffers)
+        rows = fresh.order(_spread(fresh.plan.experiences[number].indices, most)).device
+        fresh.strategy.remember(Batch(fresh.train.images_at(rows), fresh.train.labels_at(rows)))
+
+
+def _spread(indices: Any, count: int) -> Any:
+    return indices[:: max(1, len(indices) // count)][:count]
+
+
 def _cut(view: View, count: int, number: int) -> View:
     """The first experience, of so many samples from all over it."""
-    every = max(1, len(view) // count)
-    return dataclasses.replace(view, indices=view.indices[::every][:count])
+    return dataclasses.replace(view, indices=_spread(view.indices, count))
 
 
 def _consolidating(again: Again, capacity: int, points: Sequence[int]) -> float:
     """Seconds of what a strategy does before all evaluations, in proportion to the exemplars it has then."""
-    fresh = again(_after(2))
-    _drive(fresh)
+    fresh = again(lambda event: None)
+    _serve(fresh, 0, _FEW[1])
     began = time.perf_counter()
     fresh.strategy.consolidate()
     took = time.perf_counter() - began

@@ -54,7 +54,8 @@ def source(monkeypatch: pytest.MonkeyPatch) -> Source:
 
 
 def seconds(source: Source, **request: Any) -> float:
-    grid = resolved(source, Costly, **{"scenario": "class-incremental", "budget": "100ex", **request})
+    strategy = request.pop("strategy", Costly)
+    grid = resolved(source, strategy, **{"scenario": "class-incremental", "budget": "100ex", **request})
     (pilot,) = take_pilots(grid).values()
     assert not pilot.from_one_image
     return pilot.train_seconds
@@ -67,6 +68,33 @@ def test_what_grows_and_what_comes_at_ends_is_told(source: Source, kind: str) ->
     ends = 6 * (FIXED + EACH * 400)
     points = 6 if kind == "sessions" else 6 + 2400 // 1000
     assert told == pytest.approx(steps + ends + HELD * 100 * points, rel=0.1)
+
+
+class Rehearsing(Costly):
+    """A step takes the longer, the more exemplars there were when its experience began."""
+
+    def begin_experience(self, view: ExperienceView) -> None:
+        self.earlier = len(self.buffer)
+
+    def observe(self, batch: Batch) -> Mapping[str, Tensor]:
+        NOW[0] += STEP + HELD * self.earlier
+        return {}
+
+    def end_experience(self, view: ExperienceView) -> None:
+        return
+
+    def consolidate(self) -> None:
+        return
+
+
+@pytest.mark.parametrize("kind", ["online", "sessions"])
+def test_steps_that_go_by_what_is_held_are_told_by_full_memories(source: Source, kind: str) -> None:
+    """The few batches that a pilot learns would not fill them."""
+    epochs = 2 if kind == "sessions" else 1
+    scenario = {"tasks": 6, "kind": kind, "boundaries": "shown"}
+    settings = {"scenario": scenario, "stream": {"epochs": epochs}}
+    told = seconds(source, strategy=Rehearsing, budget="300ex", settings=settings)
+    assert told == pytest.approx(40 * epochs * (6 * STEP + 5 * HELD * 300), rel=0.1)
 
 
 def test_where_nothing_grows_a_step_is_a_step(source: Source) -> None:
