@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ..config import readable_bytes
-from ..evaluation.intervals import Interval, interval
+from ..evaluation.intervals import Interval, interval, t_quantile
 from ..memory.ledger import KINDS
 from .panel import Gathered, Panel, Result
 from .statistics import BySeed, against, areas, lower_is_better, ranked, reference_of, standings
@@ -109,6 +109,11 @@ def main_table(gathered: Gathered, panel: Panel, budget: str) -> Table:
         "italic: not told apart from it (paired by seed, Holm-corrected, 5 %). F_last: how far classes fell "
         "from their best, the mean over those that were ever right.",
     ]
+    if seeds == 2:
+        notes.append(
+            f"Two seeds: ± is {t_quantile(0.95, 1):.1f} standard errors, so wide that it says little; of "
+            f"three seeds it is {t_quantile(0.95, 2):.1f}."
+        )
     notes += failures(panel, budget)
     title = f"{panel.label} at {budget_text(panel, budget)}"
     return Table(

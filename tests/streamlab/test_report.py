@@ -120,6 +120,14 @@ def test_the_table_is_what_the_runs_say(gathered: Gathered, compared: Path) -> N
     assert marks.count("best") == 1
 
 
+def test_an_interval_of_two_seeds_is_said_to_say_little(gathered: Gathered) -> None:
+    """Student's t of one degree of freedom."""
+    for count in (2, 3):
+        panel = made_up({"er": {"1MiB": [0.4, 0.6, 0.5][:count]}}, {"1MiB": 1 << 20})
+        notes = " ".join(main_table(gathered, panel, "1MiB").notes)
+        assert ("± is 12.7 standard errors" in notes) == (count == 2)
+
+
 @pytest.fixture(scope="module")
 def written(gathered: Gathered, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of its report."""
