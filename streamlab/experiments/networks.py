@@ -76,8 +76,12 @@ def _plain(
 def _built(
     backbone: str, image_shape: tuple[int, int, int], num_classes: int, preprocess: PreprocessConfig
 ) -> Network:
-    pixels = PixelStatistics(0.5, 0.25)
-    return build_network(json.loads(backbone), image_shape, num_classes, pixels, preprocess=preprocess)
+    pixels, options = PixelStatistics(0.5, 0.25), json.loads(backbone)
+    try:
+        return build_network(options, image_shape, num_classes, pixels, preprocess=preprocess)
+    except (RuntimeError, MemoryError) as error:  # torch has no memory of that size
+        reason = str(error).partition("\n")[0]
+        raise StreamlabError(f"backbone {options['name']} cannot be made: {reason}") from None
 
 
 @lru_cache(maxsize=64)
