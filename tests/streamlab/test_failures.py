@@ -276,6 +276,7 @@ def test_one_sample_alone_is_told_of_before_the_run_where_nothing_joins_it(
     [
         (["backbone.name=timm:resnet18", "backbone.weights=none.safetensors"], "there is no weights file"),
         (["backbone.name=convnet", "backbone.blocks=5"], "er: backbone convnet: 5 blocks halve"),
+        (["backbone.widths=64,1000000000000000000"], "er: backbone mlp cannot be made: Storage size"),
     ],
 )
 def test_a_network_that_cannot_be_built_is_told_of_once_before_any_run(
