@@ -239,7 +239,7 @@ def _growth(again: Again, plan: StreamPlan, batch: float) -> float:
     vars(fresh)["observe"] = timed
     for number in range(shown):
         _serve(fresh, number, _BATCHES * fresh.batch_size)
-        _remember(fresh, number)
+        _remember(fresh, number, int(_STEP_SECONDS / shown / max(batch / fresh.batch_size, 1e-9)))
         vars(fresh)["view"] = partial(_cut, fresh.view(number), _FEW[0])
         fresh.end(number)
         vars(fresh).pop("view")
@@ -264,12 +264,17 @@ def _serve(fresh: StreamSimulation, number: int, count: int) -> None:
         fresh.learn(order[begin : begin + fresh.batch_size], order[:0])
 
 
-def _remember(fresh: StreamSimulation, number: int) -> None:
-    """Fill buffers by an experience's samples, as they are at its end: later steps may take the longer."""
-    if fresh.strategy.account.buffers:
-        most = sum(buffer.capacity for buffer in fresh.strategy.account.buffers)
-        rows = fresh.order(_spread(fresh.plan.experiences[number].indices, most)).device
-        fresh.strategy.remember(Batch(fresh.train.images_at(rows), fresh.train.labels_at(rows)))
+def _remember(fresh: StreamSimulation, number: int, most: int) -> None:
+    """Fill buffers by an experience's samples, as they are at its end: later steps may take the longer.
+
+    As one batch, of so many samples at most, which is learned first: what is kept may hang on that.
+    """
+    if fresh.strategy.account.buffers and most > 0:
+        count = min(most, sum(buffer.capacity for buffer in fresh.strategy.account.buffers))
+        rows = fresh.order(_spread(fresh.plan.experiences[number].indices, max(1, count))).device
+        batch = Batch(fresh.train.images_at(rows), fresh.train.labels_at(rows))
+        fresh.strategy.observe(batch)
+        fresh.strategy.remember(batch)
 
 
 def _spread(indices: Any, count: int) -> Any:
