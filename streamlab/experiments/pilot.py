@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..batch import Batch
 from ..data.source import SharedSource, open_shared, share
 from ..errors import StreamlabError
 from ..evaluation.episode_evaluator import EpisodeEvaluator
@@ -236,9 +235,10 @@ def _growth(again: Again, plan: StreamPlan, batch: float) -> float:
         observe(learn, size)
         took[fresh.progress.segment].append(time.perf_counter() - began)
 
-    vars(fresh)["observe"] = timed
     for number in range(shown):
+        vars(fresh)["observe"] = timed
         _serve(fresh, number, _BATCHES * fresh.batch_size)
+        vars(fresh).pop("observe")
         _remember(fresh, number, int(_STEP_SECONDS / shown / max(batch / fresh.batch_size, 1e-9)))
         vars(fresh)["view"] = partial(_cut, fresh.view(number), _FEW[0])
         fresh.end(number)
@@ -271,10 +271,8 @@ def _remember(fresh: StreamSimulation, number: int, most: int) -> None:
     """
     if fresh.strategy.account.buffers and most > 0:
         count = min(most, sum(buffer.capacity for buffer in fresh.strategy.account.buffers))
-        rows = fresh.order(_spread(fresh.plan.experiences[number].indices, max(1, count))).device
-        batch = Batch(fresh.train.images_at(rows), fresh.train.labels_at(rows))
-        fresh.strategy.observe(batch)
-        fresh.strategy.remember(batch)
+        order = fresh.order(_spread(fresh.plan.experiences[number].indices, count))
+        fresh.learn(order, order[:0])
 
 
 def _spread(indices: Any, count: int) -> Any:
