@@ -34,7 +34,7 @@ PROMISES = {
 
 def counted(options: list[str]) -> Counter[str]:
     """Tests by file, as pytest collects them."""
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-qq", "-p", "no:randomly", *options]
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-qq", *options]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     lines = [line.rpartition(": ") for line in said.splitlines() if ": " in line]
     return Counter({name: int(count) for name, _, count in lines if count.isdigit()})

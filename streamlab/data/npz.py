@@ -38,16 +38,16 @@ def load(data: Path, what: str) -> Source:
     if not path.is_file():
         raise StreamlabError(f"source npz:{what}: there is no such file")
     arrays = _read(path)
-    images, labels = (_pair(path, arrays, *names) for names in (("images", "x"), ("labels", "y")))
+    read = {"class_names"}
+    images, labels = (_pair(path, arrays, *names, read) for names in (("images", "x"), ("labels", "y")))
     notes: list[str] = []
     pixels = _as_bytes(path, {split: _shaped(path, split, images[split], notes) for split in images}, notes)
     numbers, names = _numbered(path, labels, arrays.get("class_names"), notes)
     for split in pixels:
         if len(pixels[split]) != len(numbers[split]):
             raise CorruptFile(f"{path}: {len(pixels[split])} {split} images, {len(numbers[split])} labels")
-    factors = {split: _factors(path, arrays, split, len(numbers[split])) for split in numbers}
-    read = {f"{split}_factor_{name}" for split in factors for name in factors[split]}
-    if unread := sorted(arrays.keys() - read - _known(arrays)):
+    factors = {split: _factors(path, arrays, split, len(numbers[split]), read) for split in numbers}
+    if unread := sorted(arrays.keys() - read):
         notes.append(f"{', '.join(unread)} in it: not read, as no array of this name is asked for")
     if "test" not in numbers:
         apart = drawn_apart(str(path), numbers["train"], names, Draws(0, "npz"))
@@ -104,29 +104,21 @@ def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> ND
         return found
 
 
-def _pair(path: Path, arrays: Arrays, long: str, short: str) -> Arrays:
-    """The images or the labels, by split; of the training split alone where the file has no other."""
-    there = {split: _named(arrays, split, long, short) for split in _SPLITS}
+def _pair(path: Path, arrays: Arrays, long: str, short: str, read: set[str]) -> Arrays:
+    """The images or the labels, by split; of the training split alone where the file has no other.
+
+    read: takes the names of what is read.
+    """
+    names = {split: [f"{split}_{long}", f"{short}_{split}"] for split in _SPLITS}
+    names["train"].append(long)
+    there = {split: [name for name in names[split] if name in arrays] for split in _SPLITS}
     tested = arrays.keys() & {"test_images", "x_test", "test_labels", "y_test"}
     for split in _SPLITS if tested else ("train",):
         if not there[split]:
             has = ", ".join(sorted(arrays)) or "none"
-            raise StreamlabError(f"{path} has no array {split}_{long} (it has {has})")
+            raise StreamlabError(f"{path} has no array {names[split][0]} (it has {has})")
+    read |= {found[0] for found in there.values() if found}
     return {split: arrays[found[0]] for split, found in there.items() if found}
-
-
-def _named(arrays: Arrays, split: str, long: str, short: str) -> list[str]:
-    """The arrays that a split's images or labels may be, the first before others."""
-    names = [f"{split}_{long}", f"{short}_{split}", *([long] if split == "train" else [])]
-    return [name for name in names if name in arrays]
-
-
-def _known(arrays: Arrays) -> set[str]:
-    """What is read of the file, factors left out."""
-    pairs = [
-        _named(arrays, split, *names)[:1] for split in _SPLITS for names in (("images", "x"), ("labels", "y"))
-    ]
-    return {"class_names", *(name for found in pairs for name in found)}
 
 
 def _shaped(path: Path, split: str, images: NDArray[Any], notes: list[str]) -> NDArray[Any]:
@@ -230,11 +222,12 @@ def _plain(path: Path, split: str, labels: NDArray[Any], notes: list[str]) -> ND
     raise CorruptFile(f"{path}: {split}_labels must be integers, text or one-hot, not {flat.dtype}")
 
 
-def _factors(path: Path, arrays: Arrays, split: str, count: int) -> Arrays:
+def _factors(path: Path, arrays: Arrays, split: str, count: int, read: set[str]) -> Arrays:
     prefix, found = f"{split}_factor_", {}
     for key, array in arrays.items():
         if key.startswith(prefix):
             if array.shape != (count,):
                 raise CorruptFile(f"{path}: {key} has the shape {array.shape}, and {count} images")
             found[key.removeprefix(prefix)] = array.astype(str)
+            read.add(key)
     return found

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _PATIENCE_SECONDS = 0.25
 _STEP_SECONDS = 1.0  # a step that is expected to take longer is not taken
-_FEW = (16, 48)  # samples of the small experiences
+_FEW, _MANY = (16, 48), 800  # samples of the small experiences, and of a larger one where that is quick
 _EXPERIENCES, _BATCHES = 4, 5  # of which it is looked whether steps grow longer
 _NEVER = 1 << 60
 
@@ -203,18 +203,25 @@ def _largest_batch(made: StreamSimulation | EpisodeSimulation) -> int:
 
 def _ending(again: Again, plan: StreamPlan) -> float:
     """Seconds of what a strategy does at the ends of all experiences: a part for each, a part a sample."""
-    took = []
-    for count in (_FEW[0], *_FEW):  # the first is slower for being the first
-        fresh = again(_after(1))
-        vars(fresh)["view"] = partial(_cut, fresh.view(0), count)
-        _drive(fresh)
-        began = time.perf_counter()
-        fresh.end(0)
-        took.append(time.perf_counter() - began)
-    few, more = took[1:]
-    each = max(0.0, (more - few) / (_FEW[1] - _FEW[0]))
-    fixed = max(0.0, few - each * _FEW[0])
+    _ended(again, _FEW[0])  # the first is slower for being the first
+    few, more = _FEW
+    short, long = _ended(again, few), _ended(again, more)
+    if long / more * _MANY < _STEP_SECONDS:  # what is chosen of many samples may be no more than of fewer
+        few, more, short = more, _MANY, long
+        long = _ended(again, more)
+    each = max(0.0, (long - short) / (more - few))
+    fixed = max(0.0, short - each * few)
     return sum(fixed + each * len(experience.indices) for experience in plan.experiences)
+
+
+def _ended(again: Again, count: int) -> float:
+    """Seconds of what it does at the end of an experience of so many samples."""
+    fresh = again(_after(1))
+    vars(fresh)["view"] = partial(_cut, fresh.view(0), count)
+    _drive(fresh)
+    began = time.perf_counter()
+    fresh.end(0)
+    return time.perf_counter() - began
 
 
 def _growth(again: Again, plan: StreamPlan, batch: float) -> float:

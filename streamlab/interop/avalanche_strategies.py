@@ -224,7 +224,7 @@ class AvalancheAccount(Account):
             kinds[kind] = kinds.get(kind, 0) + (size or count * each)
             pixels += count * (each - 8)
         kinds = {kind: size for kind, size in kinds.items() if size}
-        return Ledger(kinds, 0, 0, exemplars, pixels, measured.parameters, measured.frozen_parameters)
+        return Ledger(kinds, 0, exemplars, pixels, measured.parameters, measured.frozen_parameters)
 
     def attributes(self, everything: bool = False) -> dict[str, Any]:
         held = super().attributes(everything)

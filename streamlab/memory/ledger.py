@@ -38,14 +38,13 @@ KINDS = (
 class Ledger:
     """Bytes by kind (only kinds that hold any), and what stands beside them.
 
-    optimizer, gradients: bytes that are reported, not counted. exemplars_held: their number; pixels:
-    bytes of their pixels. parameters: of the network without its head; frozen_parameters: those of a
-    backbone that nobody trains.
+    optimizer: bytes that are reported, not counted. exemplars_held: their number; pixels: bytes of their
+    pixels. parameters: of the network without its head; frozen_parameters: those of a backbone that nobody
+    trains.
     """
 
     bytes_by_kind: Mapping[str, int]
     optimizer: int
-    gradients: int
     exemplars_held: int
     pixels: int = 0
     parameters: int = 0
@@ -85,7 +84,7 @@ def measure(attributes: Mapping[str, Any], claims: Mapping[str, str]) -> Ledger:
     """
     by_kind = dict.fromkeys(KINDS, 0)
     storages: set[tuple[str, int]] = set()
-    gradients = optimizer = parameters = frozen = exemplars = pixels = 0
+    optimizer = parameters = frozen = exemplars = pixels = 0
     seen: set[int] = set()
     for name, value in attributes.items():
         if isinstance(value, torch.optim.Optimizer):
@@ -109,13 +108,11 @@ def measure(attributes: Mapping[str, Any], claims: Mapping[str, str]) -> Ledger:
             if place not in storages:
                 storages.add(place)
                 by_kind[str(kind)] += size
-            if isinstance(held.value, Tensor) and held.value.grad is not None:
-                gradients += held.value.grad.nbytes
             if claims.get(name) == "model" and isinstance(held.value, nn.Parameter) and kind != "head":
                 parameters += held.value.numel()
                 frozen += held.value.numel() if kind == "frozen backbone" else 0
     counted = {kind: size for kind, size in by_kind.items() if size}
-    return Ledger(counted, optimizer, gradients, exemplars, pixels, parameters, frozen)
+    return Ledger(counted, optimizer, exemplars, pixels, parameters, frozen)
 
 
 def _parts_of_network(value: Any) -> dict[int, str]:

@@ -42,9 +42,8 @@ def outside(cls: type, base: type, held: Mapping[str, Any]) -> dict[str, str]:
         found |= marks.of_class(one)
     for module in modules:
         for name, value in vars(module).items():
-            defined = getattr(value, "__module__", "") == module.__name__
-            if isinstance(value, type) and defined and value not in classes:
-                found |= marks.of_class(value)
+            if isinstance(value, type) and value.__module__ == module.__name__:
+                found |= {} if value in classes else marks.of_class(value)
             elif name[:2] != "__":
                 holds = isinstance(value, FunctionType)
                 found[f"what {name} holds" if holds else f"{name} of its module"] = marks.of(value)

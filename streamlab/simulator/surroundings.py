@@ -22,15 +22,15 @@ import torch
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 Setting = tuple[Callable[[], Any], Callable[[Any], Any]]
 _torch: Any = torch
-
-
-_COMPUTED_BY = ("STREAMLAB_", "OMP_", "MKL_", "OPENBLAS_", "CUDA_", "CUBLAS_", "PYTORCH_", "TORCH_")
+_COMPUTED_BY = (
+    "STREAMLAB_", "OMP_", "MKL_", "OPENBLAS_", "CUDA_VISIBLE_", "CUDA_LAUNCH_", "CUBLAS_", "PYTORCH_",
+    "TORCH_",
+)  # fmt: skip
 
 
 class _Environment(dict[str, str]):
-    """The environment's variables, equal to one that has some more: importing a library may add its own.
-
-    Not so of variables by which others compute.
+    """The environment's variables, equal to one that has some more (importing a library may add its own), but
+    for those by which others compute.
     """
 
     def __ne__(self, before: object) -> bool:

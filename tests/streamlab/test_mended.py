@@ -245,7 +245,7 @@ def test_buffers_in_lists_and_dicts_get_room(tiny: Source) -> None:
 
 def test_the_survey_counts_prompts_beside_parameters_of_the_network_alone() -> None:
     held = {"model": 400, "classifier head": 80, "prompts": 7, "keys": 11, "masks": 13, "exemplars": 990}
-    ledger = Ledger(held, 0, 0, exemplars_held=10, pixels=900, parameters=100, frozen_parameters=60)
+    ledger = Ledger(held, 0, exemplars_held=10, pixels=900, parameters=100, frozen_parameters=60)
     survey = Budget(accounting="survey")
     assert ledger.counted(survey) == 4 * 100 + 7 + 11 + 13 + 900
     assert ledger.counted(dataclasses.replace(survey, count_frozen=False)) == 4 * 40 + 7 + 11 + 13 + 900
