@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from streamlab.scenarios.official_classes import held_back
+
 RNG = np.random.default_rng(0)
 
 
@@ -22,6 +24,12 @@ def by_folder(root: Path, classes: int, held: str = "test") -> None:
         for split, count in (("train", 2), (held, 1)):
             for picture in range(count):
                 save(root / split / f"n{number:08}" / f"{picture}.jpg")
+
+
+def unsplit(root: Path) -> None:
+    for number in range(200):
+        for picture in range(5):
+            save(root / "imagenet-r" / f"n{number:08}" / f"{picture}.jpg")
 
 
 def cub(root: Path, train: int = 2) -> None:
@@ -42,13 +50,15 @@ def cub(root: Path, train: int = 2) -> None:
 
 
 def mini(root: Path, train: int = 2) -> None:
+    held = [name for part in held_back("miniimagenet", ()) for name in part]
+    names = [*held, *(f"n{number:08}" for number in range(100 - len(held)))]
     for split, count in (("train", train), ("test", 1)):
         lines = ["filename,label"]
-        for number in range(100):
+        for name in names:
             for picture in range(count):
-                file = f"n{number:08}{picture + train * (split == 'test'):08}.jpg"
+                file = f"{name}{picture + train * (split == 'test'):08}.jpg"
                 save(root / "images" / file)
-                lines.append(f"{file},n{number:08}")
+                lines.append(f"{file},{name}")
         (root / "split").mkdir(exist_ok=True)
         (root / "split" / f"{split}.csv").write_text("\n".join(lines))
 
@@ -83,6 +93,7 @@ def omniglot(root: Path) -> None:
 
 ARCHIVES: dict[str, Callable[[Path], None]] = {
     "imagenet-r": partial(by_folder, classes=200),
+    "imagenet-r-si-blurry": unsplit,
     "imagenet-a": partial(by_folder, classes=200),
     "omnibenchmark": partial(by_folder, classes=300),
     "vtab": partial(by_folder, classes=50),

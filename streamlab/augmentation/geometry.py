@@ -12,10 +12,10 @@ from torch import Tensor
 Range = tuple[float, float]
 
 
-def cropped(images: Tensor, padding: int, side: int, uniforms: Tensor) -> Tensor:
-    """A part of the image in a border of zeros: `side` pixels a side, or with 0 as many as the image's."""
+def cropped(images: Tensor, padding: int, size: Sequence[int], uniforms: Tensor) -> Tensor:
+    """A part of the image in a border of zeros, of this (H, W), or with none given of the image's own."""
     count, channels = images.shape[:2]
-    height, width = (side, side) if side else images.shape[2:]
+    height, width = size or images.shape[2:]
     bordered = F.pad(images, (padding,) * 4)
     high, wide = bordered.shape[2:]
     first = [

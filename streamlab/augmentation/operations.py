@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Crop(Plain):
     """The image in a border of `padding` black pixels, cut to `size` pixels a side (0: to its own size) at a
-    random place.
+    random place; of whole pictures, wherever in them.
     """
 
     padding: int = 4
@@ -36,7 +36,18 @@ class Crop(Plain):
         """Each image at a place of its own."""
         from .geometry import cropped
 
-        return cropped(images, self.padding, self.size, uniforms)
+        return cropped(images, self.padding, (self.size, self.size) if self.size else (), uniforms)
+
+    def of_wholes(self, pictures: Sequence[Tensor], uniforms: Tensor, size: Sequence[int]) -> Tensor:
+        """Each picture's own part, of `size` or of the image's own size."""
+        import torch
+
+        from .geometry import cropped
+
+        wanted = (self.size, self.size) if self.size else size
+        parts = (cropped(one[None], self.padding, wanted, uniforms[number : number + 1])
+                 for number, one in enumerate(pictures))  # fmt: skip
+        return torch.cat(list(parts))
 
     def check(self, size: tuple[int, int]) -> tuple[int, int]:
         """A square of `size`, or the image's own size."""

@@ -76,6 +76,23 @@ def _by_folder(train: str, test: str) -> Callable[[str, Path], Found]:
     return layout
 
 
+def _unsplit(name: str, root: Path) -> Found:
+    """A folder a class; of all pictures four of five are trained on, drawn by torch's seed 0: Si-Blurry's."""
+    import torch
+
+    names = tuple(sorted(path.name for path in (root / "imagenet-r").iterdir() if path.is_dir()))
+    files = [
+        (file, label) for label, of in enumerate(names) for file in _some(name, root / "imagenet-r" / of)
+    ]
+    drawn = torch.randperm(len(files), generator=torch.Generator().manual_seed(0))
+    cut = int(len(files) * 0.8)
+    splits = {split: Pictures() for split in SPLITS}
+    for split, rows in zip(SPLITS, (drawn[:cut], drawn[cut:]), strict=True):
+        for row in sorted(rows.tolist()):
+            splits[split].add([files[row][0]], files[row][1])
+    return names, splits
+
+
 def _cub(name: str, root: Path) -> Found:
     """By its official lists, whose numbers begin at 1."""
     names = tuple(text for _, text in _rows(name, root / "classes.txt"))
@@ -200,6 +217,13 @@ def _of_folders(
 
 IMAGENET_R: PictureSet = _of_folders("imagenet-r", 200, _PILOT, 24_000, 6_000)
 """ImageNet-R: 200 classes of ImageNet as art, cartoons, toys (Hendrycks 2021), in PILOT's split."""
+
+IMAGENET_R_SI_BLURRY: PictureSet = PictureSet(
+    classes=200, train=24_000, test=6_000, shape=(3, 224, 224), folder="imagenet-r-si-blurry",
+    files=("imagenet-r",), name="imagenet-r-si-blurry", layout=_unsplit, rule="256,224",
+    address="https://people.eecs.berkeley.edu/~hendrycks/imagenet-r.tar",
+)  # fmt: skip
+"""ImageNet-R as it was published, in one folder, of which Si-Blurry's code draws a fifth for testing."""
 
 IMAGENET_A: PictureSet = _of_folders("imagenet-a", 200, _PILOT)
 """ImageNet-A: photographs of 200 classes that networks mistake (Hendrycks 2021), in PILOT's split."""

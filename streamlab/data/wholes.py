@@ -1,7 +1,7 @@
 """Whole pictures beside a source's images, each of its own size, one after the other in a file.
 
 An image is the square in a picture's middle, which is what is judged and what a buffer keeps. An augmentation
-that begins by cutting a part (resized-crop) cuts it from the whole picture.
+that begins by cutting a part (resized-crop, crop) cuts it from the whole picture.
 """
 
 from __future__ import annotations

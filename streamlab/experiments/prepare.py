@@ -183,7 +183,7 @@ def _check_wholes(name: str, augment: AugmentConfig) -> None:
     if not isinstance(next(iter(augment.steps), None), PartOfWhole):
         raise StreamlabError(
             f"source {name} keeps whole pictures, of which only an augmentation that begins with "
-            f"resized-crop cuts its parts; give one, or leave out whole"
+            f"resized-crop or crop cuts its parts; give one, or leave out whole"
         )
 
 

@@ -9,16 +9,19 @@ from torch import Tensor, nn
 
 from ..errors import StreamlabError
 from ..preprocess import ImageShape
-from .network import Backbone, check_widths, normalisation
+from .network import Backbone, Pooled, check_widths, normalisation
 
 
 @dataclass(frozen=True)
 class ConvNet:
-    """width: channels of every block; blocks: how many; norm: group or batch."""
+    """width: channels of every block; blocks: how many; norm: group or batch; pooling: `mean` over what is
+    left of the picture, or `none`: features are all of it.
+    """
 
     width: int = 32
     blocks: int = 4
     norm: Literal["group", "batch"] = "group"
+    pooling: Literal["none", "mean"] = "none"
     standardise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -47,18 +50,19 @@ class _ConvNet(Backbone):
                 nn.MaxPool2d(2),
             ]
             channels, height, width = options.width, height // 2, width // 2
-        self.layers = nn.Sequential(*layers, nn.Flatten())
-        self.feature_size = channels * height * width
+        pooled = options.pooling == "mean"
+        self.layers = nn.Sequential(*layers, Pooled() if pooled else nn.Flatten())
+        self.feature_size = channels if pooled else channels * height * width
 
     def split(self) -> tuple[nn.Module, nn.Module]:
-        return self.layers[:-5], self.layers[-5:]  # the last block and the flattening
+        return self.layers[:-5], self.layers[-5:]  # the last block, and the flattening or pooling
 
     def staged(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         maps, current = [], images
         for first in range(0, len(self.layers) - 1, 4):
             current = self.layers[first : first + 4](current)
             maps.append(current)
-        return current.flatten(1), maps
+        return self.layers[-1](current), maps
 
     def forward(self, images: Tensor) -> Tensor:
         return cast(Tensor, self.layers(images))

@@ -231,6 +231,13 @@ class CosineHead(nn.Module):
         return self.scale * F.normalize(features) @ F.normalize(self.weight).T
 
 
+class Pooled(nn.Module):
+    """The mean over the picture: (B, C, H, W) -> (B, C)."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean((2, 3))
+
+
 def normalisation(kind: Literal["group", "batch"], channels: int) -> nn.Module:
     """GroupNorm of at most 8 channels a group (our choice), or BatchNorm."""
     if kind == "batch":

@@ -8,7 +8,7 @@ from typing import Literal, cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .network import Backbone, normalisation
+from .network import Backbone, Pooled, normalisation
 
 CITATION = """
 @inproceedings{he2016resnet,
@@ -72,7 +72,7 @@ class ResidualNetwork(Backbone):
 
     def split(self) -> tuple[nn.Module, nn.Module]:
         general = nn.Sequential(self.stem, *self.blocks[: self.last_stage])
-        return general, nn.Sequential(*self.blocks[self.last_stage :], _Pooled())
+        return general, nn.Sequential(*self.blocks[self.last_stage :], Pooled())
 
 
 class _Block(nn.Module):
@@ -99,13 +99,6 @@ class _Block(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         added: Tensor = self.body(images) + self.shortcut(images)
         return F.relu(added) if self.ends_with_relu else added
-
-
-class _Pooled(nn.Module):
-    """The mean over the picture."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return images.mean((2, 3))
 
 
 class _Padded(nn.Module):

@@ -48,6 +48,7 @@ def test_pixels_are_in_0_to_1_and_others_standardised() -> None:
         ({"name": "mpl"}, r"unknown backbone 'mpl'; did you mean 'mlp'\? \(streamlab list backbones\)"),
         ({"name": "mlp", "widths": "0"}, "backbone mlp: widths are \\(0,\\), and each must be at least 1"),
         ({"name": "convnet", "blocks": 5}, "use at most 4 blocks"),
+        ({"name": "convnet", "pooling": "max"}, "pooling is 'max', and should be 'none' or 'mean'"),
         ({"name": "convnet", "norm": "layer"}, "norm is 'layer', and should be 'group' or 'batch'"),
     ],
 )

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from archives import ARCHIVES
 from making import write_pictures
 from PIL import Image
+from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 import streamlab
@@ -227,6 +229,7 @@ def test_a_list_of_files_and_labels_is_a_source(tmp_path: Path) -> None:
 
 SETS: list[tuple[str, tuple[int, int, int], str]] = [
     ("imagenet-r", (200, 400, 200), "test"),
+    ("imagenet-r-si-blurry", (200, 800, 200), "imagenet-r"),
     ("imagenet-a", (200, 400, 200), "train"),
     ("omnibenchmark", (300, 600, 300), "test"),
     ("vtab", (50, 100, 50), "test"),
@@ -283,6 +286,21 @@ def check_labels(name: str, source: Source) -> None:
         }
     if name == "cub200":
         assert not any(file.endswith("/1.jpg") for file in source.train_factors["file"])
+
+
+def test_si_blurrys_part_of_imagenet_r_is_its_codes(tmp_path: Path) -> None:
+    """torchvision's ImageFolder, a permutation by torch's seed 0, its first four fifths sorted (Imagenet_R.py)."""
+    root = tmp_path / "data" / "imagenet-r-si-blurry"
+    ARCHIVES["imagenet-r-si-blurry"](root)
+    found = ImageFolder(root / "imagenet-r").samples
+    drawn = torch.randperm(len(found), generator=torch.Generator().manual_seed(0))
+    source = load_source("imagenet-r-si-blurry@4", str(tmp_path / "data"))
+    for rows, split in ((drawn[:800], "train"), (drawn[800:], "test")):
+        theirs = [found[row] for row in rows.sort().values.tolist()]
+        assert [str(root / file) for file in getattr(source, f"{split}_factors")["file"]] == [
+            f for f, _ in theirs
+        ]
+        assert getattr(source, f"{split}_labels").tolist() == [label for _, label in theirs]
 
 
 def test_a_set_of_another_number_of_classes_is_not_it(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 
 import streamlab
 from streamlab.augmentation.geometry import resized_crop_box
-from streamlab.augmentation.operations import Flip, ResizedCrop
+from streamlab.augmentation.operations import Crop, Flip, ResizedCrop
 from streamlab.augmentation.views import Views, view
 from streamlab.batch import Batch, EpisodeBatch
 from streamlab.data import pictures as module
@@ -94,6 +94,17 @@ def test_a_part_of_a_whole_is_torchvisions_resized_crop() -> None:
         middle = (max(whole.shape[1:]) - min(whole.shape[1:])) // 2
         beyond += (left if whole.shape[2] > whole.shape[1] else top) < middle
     assert beyond
+
+
+def test_a_crop_of_a_whole_lies_anywhere_in_it() -> None:
+    """Each of its places is as likely; a border is black; what is cut is the picture's own pixels."""
+    whole = torch.arange(1, 21, dtype=torch.uint8).expand(3, 4, 20).contiguous()
+    uniforms = (torch.arange(170) / 170).repeat(2, 1).T.contiguous()
+    made = Crop(size=4, padding=0).of_wholes([whole] * 170, uniforms, (4, 4))
+    assert made[:, 0, 0, 0].tolist() == [1 + n // 10 for n in range(170)]
+    assert torch.equal(made[:, :, 0] - made[:, :, :1, 0], torch.arange(4).expand(170, 3, 4).to(torch.uint8))
+    bordered = Crop(padding=2).of_wholes([whole], torch.zeros(1, 2), (4, 4))
+    assert bordered[0, 0].tolist() == [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 1, 2], [0, 0, 1, 2]]
 
 
 def test_a_view_of_a_whole_depends_on_nothing_beside_it() -> None:
@@ -238,7 +249,7 @@ def test_runs_learn_from_parts_of_wholes(
     [
         ({"augment": {}}, "class-incremental", "only an augmentation that begins with resized-crop"),
         (
-            {"augment": {"pipeline": "crop-flip"}},
+            {"augment": {"operations": [{"name": "flip"}, {"name": "crop"}]}},
             "class-incremental",
             "or leave out whole",
         ),
