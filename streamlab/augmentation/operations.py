@@ -79,9 +79,8 @@ class ResizedCrop(Plain):
     """A part of `scale` of the area and `ratio` of width to height, brought to `size` pixels a side, or with
     size 0 to the image's.
 
-    Drawn as torchvision's RandomResizedCrop: ten tries, then the largest part in the middle. Without
-    antialias: images more than twice as large as their views are refused. Of whole pictures with it, each
-    part as torchvision's resized_crop of a tensor makes it.
+    Drawn as torchvision's RandomResizedCrop: ten tries, then the largest part in the middle; with antialias,
+    as its resized_crop of a tensor. Of whole pictures, wherever in them.
     """
 
     scale: tuple[float, float] = (0.08, 1.0)
@@ -109,12 +108,7 @@ class ResizedCrop(Plain):
         return resized_parts(pictures, self.scale, self.ratio, uniforms, wanted)
 
     def check(self, size: tuple[int, int]) -> tuple[int, int]:
-        """A square of `size`, or the image's own size; raises StreamlabError for images twice as large."""
-        if self.size and max(size) > 2 * self.size:
-            raise StreamlabError(
-                f"augment: resized-crop makes {self.size} x {self.size} of images of {size[0]} x {size[1]}, "
-                f"more than twice as large; resize them first"
-            )
+        """A square of `size`, or the image's own size."""
         return (self.size, self.size) if self.size else size
 
 

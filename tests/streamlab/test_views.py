@@ -19,7 +19,13 @@ from torchvision.transforms.v2 import functional as their_v2
 
 from streamlab import plugins
 from streamlab.augmentation.colour import blended, turned
-from streamlab.augmentation.geometry import erasing_box, resized, resized_crop_box
+from streamlab.augmentation.geometry import (
+    erasing_box,
+    parts_resized,
+    resized,
+    resized_by_matrices,
+    resized_crop_box,
+)
 from streamlab.augmentation.operations import Crop, Erasing, Flip, Grey, Jitter, ResizedCrop
 from streamlab.augmentation.pipelines import CROP_FLIP, AugmentConfig
 from streamlab.augmentation.views import Views, view
@@ -106,14 +112,23 @@ def test_a_flip_is_of_half_of_the_images() -> None:
 def test_a_resized_crop_is_torchvisions_of_the_same_box(size: tuple[int, int]) -> None:
     images = COLOURED[:, :, : size[0]].repeat(1, 1, 1, 2)[..., : size[1]]
     boxes = resized_crop_box(ResizedCrop.scale, ResizedCrop.ratio, size, uniforms(64, 40))
-    made = resized(images, boxes)
-    for image, mine, (top, left, high, wide) in zip(images, made, boxes.tolist(), strict=True):
-        theirs = their.resized_crop(image, top, left, high, wide, list(size), antialias=False)
-        assert int((mine.int() - theirs.int()).abs().max()) <= 1
+    made, elsewhere = resized(images, boxes), resized_by_matrices(images, boxes, size)
+    for number, (image, (top, left, high, wide)) in enumerate(zip(images, boxes.tolist(), strict=True)):
+        theirs = their.resized_crop(image, top, left, high, wide, list(size), antialias=True)
+        assert int((made[number].int() - theirs.int()).abs().max()) <= 1
+        assert int((elsewhere[number].int() - theirs.int()).abs().max()) <= 1
         assert top >= 0
         assert left >= 0
         assert top + high <= size[0]
         assert left + wide <= size[1]
+
+
+@pytest.mark.parametrize("size", [(7, 50), (64, 9), (224, 224)])
+def test_other_devices_resize_as_a_cpu_does(size: tuple[int, int]) -> None:
+    """By matrices and by torch's kernel, to within one level, whether sides grow or shrink."""
+    boxes = resized_crop_box((0.05, 1.0), ResizedCrop.ratio, COLOURED.shape[2:], uniforms(64, 40))
+    made = parts_resized(COLOURED, boxes.tolist(), size).int()
+    assert int((resized_by_matrices(COLOURED, boxes, size).int() - made).abs().max()) <= 1
 
 
 def test_boxes_are_drawn_as_torchvisions() -> None:
