@@ -123,7 +123,7 @@ def _shares(first: Tensor, count: Tensor, whole: int, size: int) -> Tensor:
 def parts_resized(
     pictures: Sequence[Tensor] | Tensor, boxes: Sequence[Sequence[int]], size: tuple[int, int]
 ) -> Tensor:
-    """The box of each picture (C, H, W) on the host, whatever its shape, brought to (H', W') with antialias."""
+    """The box of each picture (C, H, W) on the host, whatever its shape -> (n, C, H', W'), with antialias."""
     made = []
     for picture, (top, left, high, wide) in zip(pictures, boxes, strict=True):
         part = picture[None, :, top : top + high, left : left + wide]
