@@ -36,6 +36,8 @@ SHORT = {
     "optimizer": {"milestones": [], "schedule": "constant"},
     "first": {"epochs": 1, "milestones": []},
     "foster": {"compression_epochs": 1, "optimizer": {"schedule": "constant"}}, "gdumb": {"passes": 1}, "mos": {"alignment_epochs": 1},
+    "podnet": {"tuning_epochs": 1, "optimizer": {"schedule": "constant"}},
+    "coil": {"optimizer": {"schedule": "constant", "milestones": []}},
     "ewc": {"samples": 4}, "der++": {"optimizer": {"schedule": "constant", "milestones": []}},
     "er-ace": {"optimizer": {"schedule": "constant", "milestones": []}},
 }  # fmt: skip
