@@ -87,10 +87,7 @@ class PrototypicalNetwork(Strategy):
     default_optimizer: ClassVar[Mapping[str, Any]] = {"name": "adam", "lr": 0.001}
 
     def episode_losses(self, episodes: EpisodeBatch) -> dict[str, Tensor]:
-        features = self.net.features(episodes.images)
-        count, cut = len(episodes), episodes.support_labels.numel()
-        support = features[:cut].view(count, -1, features.shape[1])
-        query = features[cut:].view(count, -1, features.shape[1])
+        support, query = episodes.parted(self.net.features(episodes.images))
         prototypes = prototypes_of(support, episodes.support_labels, episodes.way)
         names, answers = self.options.losses, episodes.query_labels
         weights = self.options.weights or (1 / len(names),) * len(names)

@@ -113,6 +113,14 @@ class EpisodeBatch:
         support, query = (part.view(len(self), -1, *part.shape[1:]) for part in shown)
         return replace(self, support=support, query=query)
 
+    def parted(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(E · (S + Q), D) features of `images` -> (E, S, D) of supports, (E, Q, D) of queries."""
+        cut = self.support_labels.numel()
+        support, query = (
+            part.view(len(self), -1, part.shape[1]) for part in (features[:cut], features[cut:])
+        )
+        return support, query
+
     @property
     def images(self) -> Tensor:
         """(E · (S + Q), C, H, W): all images, the supports first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -112,6 +113,21 @@ def put(net: Any, z: dict[str, Any], prefix: str = "") -> None:
         rows = slice(0, len(z[f"{prefix}w2"]))
         net.head.weight[rows] = z[f"{prefix}w2"]
         net.head.bias[rows] = z[f"{prefix}b2"]
+
+
+def fill(parameter: Tensor, value: Tensor) -> None:
+    with torch.no_grad():
+        parameter.copy_(value)
+
+
+def one_hidden_layer(net: Any, z: dict[str, Any], start: str = "init.backbone.layers.") -> None:
+    """Give an mlp the vector's weights, and how it scales pixels."""
+    config = json.loads(z["config"]) if "config" in z else z
+    net.entry = Entry((config["pixel_scale"],), (config["pixel_shift"],))
+    names = sorted(name for name in z if name.startswith(start))
+    hidden = net.backbone.layers[1]
+    for name in names:
+        fill(getattr(hidden, name.rsplit(".", 1)[1]), z[name])
 
 
 def layers(net: Any) -> dict[str, Tensor]:

@@ -20,6 +20,10 @@ ROOT = Path(__file__).parent.parent
 METHODS = ["tests/strategies"]
 KERNEL = [f"tests/streamlab/test_{name}.py" for name in ("memory", "schedules", "views", "mended", "compare")]
 DATA = [f"tests/streamlab/test_{name}.py" for name in ("pictures", "arrays", "sources")]
+EPISODES = ["tests/strategies/test_authors_episodes.py"]
+VIEWS = ["tests/streamlab/test_views.py", "-k", "resized or resize"]
+WHOLES = ["tests/streamlab/test_wholes.py"]
+PICTURES = ["tests/streamlab/test_pictures.py", "-k", "si_blurry"]
 DEVICE = ["tests/streamlab/test_device.py"]
 ISOLATION = ["tests/streamlab/test_isolation.py"]
 PILOTS = ["tests/strategies/test_authors_pretrained.py"]
@@ -202,6 +206,17 @@ MUTANTS = {
     "cub's splits are exchanged": ("streamlab/data/picture_sets.py", 'trains[number] == "1"', 'trains[number] == "0"', DATA),
     "core50's sessions": ("streamlab/data/picture_sets.py", "_TEST_SESSIONS = (3, 7, 10)", "_TEST_SESSIONS = (3, 7, 9)", DATA),
     "labels in the order of text": ("streamlab/data/npz.py", "list(in_natural_order(values.tolist()))", "values.tolist()", DATA),
+    "supports are passed once": ("strategies/matchingnet.py", "_passed(support.flip(1), back).flip(1)", "_passed(support, back)", EPISODES),
+    "cosines below 0 count": ("strategies/matchingnet.py", "cosines.relu()", "cosines", EPISODES),
+    "relations forget slowly": ("strategies/relationnet.py", "momentum=1.0", "momentum=0.1", EPISODES),
+    "attention without a residual": ("strategies/feat.py", "self.normed(found + points)", "self.normed(found)", EPISODES),
+    "the contrast of classes mixed": ("strategies/feat.py", "labels.argsort(dim=1, stable=True)", "labels.argsort(dim=1, descending=True)", EPISODES),
+    "the machine has no identity": ("streamlab/parts/svm.py", "kernel = kernel + torch.eye", "kernel = kernel + 0 * torch.eye", EPISODES),
+    "the machine stops at once": ("streamlab/parts/svm.py", "iterations: int = 150", "iterations: int = 3", EPISODES),
+    "ridge by half": ("strategies/metaoptnet.py", "2 * members", "members", EPISODES),
+    "other devices without antialias": ("streamlab/augmentation/geometry.py", "step.clamp(min=1)", "1.0", VIEWS),
+    "crops of wholes lie in the middle": ("streamlab/augmentation/operations.py", "uniforms[number : number + 1]", "0.5 + 0 * uniforms[number : number + 1]", WHOLES),
+    "si-blurry's part by another seed": ("streamlab/data/picture_sets.py", "manual_seed(0)", "manual_seed(1)", PICTURES),
     "floats are cut": ("streamlab/data/npz.py", "np.floor(array * scale + 0.5)", "np.floor(array * scale)", DATA),
 }  # fmt: skip
 

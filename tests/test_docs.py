@@ -178,7 +178,7 @@ PUBLIC = {
     "parts.md": ("Parts for strategies", """
 streamlab.parts.losses streamlab.parts.heads streamlab.parts.teacher streamlab.parts.gradients
 streamlab.parts.regulariser streamlab.parts.prototypes streamlab.evaluation.features streamlab.parts.expansion
-streamlab.parts.rehearsal streamlab.parts.current_batch streamlab.parts.presets streamlab.parts.adapted streamlab.parts.mixing streamlab.parts.passes streamlab.parts.first_session streamlab.parts.gaussians streamlab.nets.adapters streamlab.augmentation.views streamlab.augmentation.operations streamlab.memory.buffer streamlab.memory.policies streamlab.nets.network
+streamlab.parts.rehearsal streamlab.parts.current_batch streamlab.parts.presets streamlab.parts.adapted streamlab.parts.mixing streamlab.parts.passes streamlab.parts.first_session streamlab.parts.gaussians streamlab.parts.svm streamlab.nets.adapters streamlab.augmentation.views streamlab.augmentation.operations streamlab.memory.buffer streamlab.memory.policies streamlab.nets.network
 streamlab.nets.optimizer streamlab.schedules streamlab.randomness""".split()),
     "api.md": ("Classes and functions", """
 streamlab.api streamlab.trained streamlab.strategy streamlab.learner streamlab.needs streamlab.account streamlab.setting streamlab.base_training streamlab.batch streamlab.config streamlab.training streamlab.augmentation.pipelines streamlab.preprocess streamlab.plans.stream streamlab.planning streamlab.data.source

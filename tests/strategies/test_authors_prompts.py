@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from authors import Experience, cases, close, each, float64, load, make, total
+from authors import Experience, close, each, fill, float64, load, make, one_hidden_layer, total
 from torch import Tensor, nn
 
-from streamlab.batch import Batch, EpisodeBatch
+from streamlab.batch import Batch
 from streamlab.nets.network import Backbone, CosineHead, Entry, Network
 from streamlab.nets.transformer import Prefixed, PromptedTransformer, PromptRows, cosine_distances
 from streamlab.schedules import Moment, rate_factor
 from streamlab.simulator.fit import FitConfig, FitData, Samples, fit
-from streamlab.strategies import baseline_plus_plus, fact
+from streamlab.strategies import fact
 from streamlab.strategy import Strategy
 from streamlab.training import BaseConfig
 
@@ -67,11 +67,6 @@ def prompting(name: str, z: dict[str, Any], options: dict[str, Any], **setting: 
 def by_class(z: dict[str, Any]) -> Tensor:
     """(classes,) which of the authors' rows is a class's: theirs are in the order of first appearance."""
     return z["class_of_row"].argsort()
-
-
-def fill(parameter: Tensor, value: Tensor) -> None:
-    with torch.no_grad():
-        parameter.copy_(value)
 
 
 def follow(strategy: Strategy, z: dict[str, Any], updates: int, offset: float = 0.0) -> None:
@@ -237,16 +232,6 @@ def test_a_tasks_expert_begins_as_the_tasks_before() -> None:
         assert (strategy.optimizer is optimizer) is not expected  # whose state begins anew
 
 
-def one_hidden_layer(net: Network, z: dict[str, Any], start: str = "init.backbone.layers.") -> None:
-    """Give an mlp the vector's weights, and how it scales pixels."""
-    config = json.loads(z["config"]) if "config" in z else z
-    net.entry = Entry((config["pixel_scale"],), (config["pixel_shift"],))
-    names = sorted(name for name in z if name.startswith(start))
-    hidden = net.backbone.layers[1]
-    for name in names:
-        fill(getattr(hidden, name.rsplit(".", 1)[1]), z[name])
-
-
 @each("(teen_base_and_sessions|proto_cosine)")
 def test_a_base_session_and_those_after_it_are_the_authors(file: str) -> None:
     name = "teen" if "teen" in file else "proto-cosine"
@@ -381,140 +366,3 @@ def test_facts_prediction_is_its_authors(file: str) -> None:
         strategy.session = 0  # the base session is judged by cosine alone
         cosine = (z["temperature"] * F.normalize(z["features"]) @ F.normalize(z["prototypes"]).T).softmax(1)
         close(strategy.score(z["features"], z["features"])[:, :seen], cosine)
-
-
-@each("simpleshot_cl2n")
-def test_simpleshot_predicts_as_its_authors(file: str) -> None:
-    z = load(file)
-    strategy = make("simpleshot", 10, (1, 1, 96), backbone={"name": "pixels"}, kind="episodes")
-    strategy.mean = z["base_mean"]
-    for number in range(sum(name.endswith(".support") for name in z)):
-        support, query = z[f"ep{number}.support"], z[f"ep{number}.query"]
-        labels = z[f"ep{number}.support_labels"]
-        scores = strategy.classify_episodes(support[None], labels[None], query[None])[0]
-        assert scores.argmax(1).tolist() == z[f"ep{number}.predicted"].tolist()
-    images = torch.randn(7, 96)
-    strategy.begin_experience(Experience(images, torch.arange(7)))
-    close(strategy.mean, images.mean(0) / 255)
-
-
-@each("laplacianshot")
-def test_laplacianshot_predicts_as_its_authors(file: str) -> None:
-    """Alone and beside other episodes, which end their updates at other times."""
-    z = load(file)
-    found: dict[tuple[float, bool, int], list[int]] = {}
-    for number in range(sum(name.endswith(".support") for name in z)):
-        made = (
-            float(z[f"ep{number}.strength"]),
-            bool(z[f"ep{number}.rectify"]),
-            len(z[f"ep{number}.support"]),
-        )
-        found.setdefault(made, []).append(number)
-    for (strength, rectify, _), numbers in found.items():
-        options = {"strength": strength, "rectify": rectify}
-        strategy = make(
-            "laplacianshot", 10, (1, 1, 24), options, backbone={"name": "pixels"}, kind="episodes"
-        )
-        strategy.mean = z["mean"]
-        parts = ("support", "support_labels", "query")
-        beside = [torch.stack([z[f"ep{number}.{part}"] for number in numbers]) for part in parts]
-        together = strategy.classify_episodes(*beside)
-        for row, number in enumerate(numbers):
-            assert together[row].argmax(1).tolist() == z[f"ep{number}.predicted"].tolist()
-            alone = strategy.classify_episodes(*(part[row : row + 1] for part in beside))[0]
-            close(alone, together[row])
-
-
-@each("pt_map")
-def test_pt_map_transports_as_its_authors(file: str) -> None:
-    z = load(file)
-    for number in range(sum(name.endswith(".support") for name in z)):
-        support, query = z[f"ep{number}.support"], z[f"ep{number}.query"]
-        size = support.shape[1]
-        strategy = make("pt-map", 10, (1, 1, size), backbone={"name": "pixels"}, kind="episodes")
-        labels = z[f"ep{number}.support_labels"]
-        scores = strategy.classify_episodes(support[None], labels[None], query[None])[0]
-        close(scores, z[f"ep{number}.scores"], 1e-5)
-        assert scores.argmax(1).tolist() == z[f"ep{number}.scores"].argmax(1).tolist()
-
-
-@each("baselinepp_fit")
-def test_baseline_plus_plus_fits_a_support_as_its_authors(file: str) -> None:
-    z = load(file)
-    labels = torch.arange(z["way"]).repeat_interleave(z["shot"])[None]
-    lengths, directions = z["init.L.weight_g"][None], z["init.L.weight_v"][None]
-    options = baseline_plus_plus.Options()
-    fitted = baseline_plus_plus.fit(
-        z["support"][None], labels, lengths, directions, z["orders"][None], options
-    )
-    close(baseline_plus_plus.cosine_logits(z["query"][None], *fitted, float(z["scale"]))[0], z["scores"])
-
-
-def episodes_of(
-    z: dict[str, Any], start: str, support: Tensor, query: Tensor, config: dict[str, Any]
-) -> EpisodeBatch:
-    """A vector's episodes: class by class, `shot` supports and `queries` queries of each."""
-    way = config["way"]
-    count = support.shape[0]
-    labels = z.get(
-        f"{start}support_labels", torch.arange(way).repeat_interleave(config["shot"]).expand(count, -1)
-    )
-    answers = z.get(
-        f"{start}query_labels", torch.arange(way).repeat_interleave(config["queries"]).expand(count, -1)
-    )
-    return EpisodeBatch(support, labels, query, answers, way)
-
-
-@pytest.mark.parametrize("kind", ["maml", "anil", "metasgd"])
-def test_maml_and_its_kin_learn_as_learn2learn(kind: str) -> None:
-    pytest.importorskip("learn2learn")
-    for file in cases(kind):
-        z = load(file)
-        config = json.loads(z["config"])
-        options = {name: config[name] for name in ("inner_lr", "inner_steps", "test_steps", "first_order")}
-        strategy = make(
-            {"metasgd": "meta-sgd"}.get(kind, kind), 10, (1, 8, 8), options,
-            {"name": "adam", "lr": float(config["meta"].split()[1])}, {"name": "mlp", "widths": (16,)},
-            way=config["way"], kind="episodes",
-        )  # fmt: skip
-        one_hidden_layer(strategy.net, z)
-        fill(strategy.net.head.weight, z["init.head.weight"])
-        fill(strategy.net.head.bias, z["init.head.bias"])
-        for step, expected in enumerate(z["losses"]):
-            episodes = episodes_of(
-                z, f"step{step}.", z[f"step{step}.support"], z[f"step{step}.query"], config
-            )
-            close(total(strategy.observe_episodes(episodes)), expected)
-        close(strategy.net.head.weight, z["end.head.weight"])
-        (theirs,) = (n for n in z if n.startswith("end.backbone.layers.") and n.endswith("weight"))
-        close(strategy.net.backbone.layers[1].weight, z[theirs])
-        tested = episodes_of(z, "test.", z["test.support"], z["test.query"], config)
-        logits = strategy.predict_episodes(tested.support, tested.support_labels, tested.query)
-        close(logits, z["test.logits"])
-
-
-VARIANTS = {"fullicnn": "icnn-all", "suppicnn": "icnn-support", "queryicnn": "icnn-query-support",
-            "protoicnn": "icnn-query-prototypes", "cross": "cross-entropy", "prototriplet": "proto-triplet"}  # fmt: skip
-
-
-@each("protonet_(cross|all|query_support)")
-def test_protonet_learns_as_its_authors(file: str) -> None:
-    z = load(file)
-    config = json.loads(z["config"])
-    losses = "+".join(VARIANTS[name] for name in config["losses"].split(","))
-    strategy = make(
-        "protonet", 10, (1, 8, 8), {"loss": losses}, {"name": "adam", "lr": config["adam"]},
-        {"name": "mlp", "widths": (16,)}, way=config["way"], kind="episodes",
-    )  # fmt: skip
-    one_hidden_layer(strategy.net, z)
-    for step, expected in enumerate(z["losses"]):
-        episodes = episodes_of(
-            z, f"step{step}.", z[f"step{step}.support"][None], z[f"step{step}.query"][None], config
-        )
-        close(total(strategy.observe_episodes(episodes)), expected)
-    (theirs,) = (n for n in z if n.startswith("end.backbone.layers.") and n.endswith("weight"))
-    close(strategy.net.backbone.layers[1].weight, z[theirs])
-    tested = episodes_of(z, "test.", z["test.support"][None], z["test.query"][None], config)
-    with torch.no_grad():
-        scores = strategy.predict_episodes(tested.support, tested.support_labels, tested.query)[0]
-    close(scores.log_softmax(1), z["test.logits"].log_softmax(1))
