@@ -113,13 +113,15 @@ class Study:
     def _tasks(self) -> list[str]:
         """Mean accuracies after each task."""
         lines = ["| | 1 | 2 | 3 | 4 | 5 |", "| --- | ---: | ---: | ---: | ---: | ---: |"]
+        told = set[str]()
         for pair in self.pairs:
             both = (
                 (f"`{pair.ours}`", self.ours(pair.ours)),
                 (f"{pair.theirs}, {self.library}", self.theirs(pair.theirs, pair.figure)),
             )
             for name, found in both:
-                if found:
+                if found and name not in told:
+                    told.add(name)
                     means = [f"{100 * sum(column) / len(column):.1f}" for column in zip(*found, strict=True)]
                     lines.append(f"| {name} | " + " | ".join(means) + " |")
         return lines

@@ -22,6 +22,7 @@ STUDY = Study(
     (
         Pair("finetune", "finetune", "network"), Pair("er", "replay", "network"),
         Pair("icarl", "icarl", "means"), Pair("wa", "wa", "network"), Pair("bic", "bic", "network"),
+        Pair("bic", "bic-once", "network"), Pair("bic", "bic-long", "network"),
         Pair("expandable-der", "der", "network"), Pair("foster", "foster", "network"),
         Pair("memo", "memo", "network"),
     ),
