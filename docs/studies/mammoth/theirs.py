@@ -107,7 +107,7 @@ def _accuracy(model: Any, normalise: Any, images: Any, classes: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkout", type=Path)
-    parser.add_argument("--seeds", default="0,1,2,3,4")
+    parser.add_argument("--seeds", default="0,1,2,3,4,5,6,7,8,9")
     given = parser.parse_args()
     sys.path.insert(0, str(given.checkout))
     for folder in ("models", "datasets"):

@@ -1,14 +1,14 @@
 """Runs PyCIL by its own code on the study's images, and keeps its accuracies in theirs.json.
 
-    python docs/studies/pycil/theirs.py CHECKOUT [--methods er,wa] [--seeds 0,1,2]
+    python docs/studies/pycil/theirs.py CHECKOUT [--methods er,wa] [--seeds 0,1]
 
 CHECKOUT: a clone of github.com/G-U-N/PyCIL. Its models, networks, memory and evaluation are its own; what
 this file settles are the numbers that PyCIL writes at the top of each model's file, which images its data
 manager finds, and the seeds of torch and numpy, which PyCIL leaves at 1. One repair: FOSTER asks how many
 images a class has, and PyCIL answers with 500 for CIFAR-100 and with a sum of positions for other sets;
 here it is told the true number. BiC is also run with its correction repaired: PyCIL hands cross-entropy the
-softmax of the outputs, whose softmax it takes again (`bic-once`: taken once; `bic-long`: also for 200 epochs
-in place of the 6). A run that is in the file already is not repeated. Needs torchvision, tqdm.
+softmax of the outputs, whose softmax it takes again (`bic-once`: taken once). A run that is in the file already is not repeated. Needs
+torchvision, tqdm.
 """
 
 from __future__ import annotations
@@ -34,9 +34,8 @@ COUNT, TESTED = 200, 50  # images of a class
 KEPT = HERE / "theirs.json"
 METHODS = {
     "finetune": "Finetune", "replay": "Replay", "icarl": "iCaRL", "wa": "WA", "bic": "BiC", "der": "DER",
-    "foster": "FOSTER", "memo": "MEMO", "bic-once": "BiC", "bic-long": "BiC",
+    "foster": "FOSTER", "memo": "MEMO", "bic-once": "BiC",
 }  # fmt: skip
-OF_BIC = {"bic-once": 6, "bic-long": 200}  # epochs of the correction
 # The protocol: what the heads of the models' files and their configs are set to.
 CONSTANTS = {
     "init_epoch": 6, "epochs": 6, "init_lr": 0.1, "lrate": 0.1, "init_milestones": [4, 5],
@@ -65,7 +64,7 @@ def run(name: str, seed: int) -> dict[str, Any]:
         importlib.import_module("utils.data_manager"),
         importlib.import_module("utils.factory"),
     )
-    variant, name = name, "bic" if name in OF_BIC else name
+    variant, name = name, name.removesuffix("-once")
     module = importlib.import_module(f"models.{name}")
     for constant, value in CONSTANTS.items():
         if hasattr(module, constant):
@@ -81,7 +80,7 @@ def run(name: str, seed: int) -> dict[str, Any]:
     if name == "foster":
         model.samples_new_class = lambda index: COUNT
     if name == "bic":
-        _repair(module, model, variant)
+        _repair(module, variant)
     began, network, means = time.perf_counter(), [], []
     for _ in range(manager.nb_tasks):
         model.incremental_train(manager)
@@ -94,20 +93,11 @@ def run(name: str, seed: int) -> dict[str, Any]:
     return {"method": variant, "seed": seed, "network": network, "means": means, "seconds": seconds}
 
 
-def _repair(module: Any, model: Any, variant: str) -> None:
-    """BiC's correction as the variant has it: one softmax, and its own number of epochs."""
-    module.torch, module.epochs = torch, CONSTANTS["epochs"]
-    if variant not in OF_BIC:
-        return
-    module.torch = SimpleNamespace(softmax=lambda logits, dim: logits, mean=torch.mean, sum=torch.sum)
-    correct = model._stage2_bias_correction
-
-    def corrected(*loaders: Any) -> None:
-        module.epochs = OF_BIC[variant]
-        correct(*loaders)
-        module.epochs = CONSTANTS["epochs"]
-
-    model._stage2_bias_correction = corrected
+def _repair(module: Any, variant: str) -> None:
+    """BiC's correction with one softmax, where the variant says so."""
+    module.torch = torch
+    if variant == "bic-once":
+        module.torch = SimpleNamespace(softmax=lambda logits, dim: logits, mean=torch.mean, sum=torch.sum)
 
 
 def _top_two(model: Any) -> None:
@@ -141,7 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkout", type=Path)
     parser.add_argument("--methods", default=",".join(METHODS))
-    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--seeds", default="0,1,2,3,4,5")
     parser.add_argument("--keep", type=Path, default=KEPT)
     given = parser.parse_args()
     sys.path.insert(0, str(given.checkout))
