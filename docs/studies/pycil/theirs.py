@@ -7,8 +7,8 @@ this file settles are the numbers that PyCIL writes at the top of each model's f
 manager finds, and the seeds of torch and numpy, which PyCIL leaves at 1. One repair: FOSTER asks how many
 images a class has, and PyCIL answers with 500 for CIFAR-100 and with a sum of positions for other sets;
 here it is told the true number. BiC is also run with its correction repaired: PyCIL hands cross-entropy the
-softmax of the outputs, whose softmax it takes again (`bic-once`: taken once). A run that is in the file already is not repeated. Needs
-torchvision, tqdm.
+softmax of the outputs, whose softmax it takes again (`bic-once`: taken once). A run that is in the file
+already is not repeated. Needs torchvision, tqdm.
 """
 
 from __future__ import annotations
