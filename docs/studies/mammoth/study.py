@@ -4,8 +4,8 @@
     python docs/studies/mammoth/study.py
 
 About twenty minutes on two cores; what is done is not run again (runs/mammoth), and a killed study goes
-on where it was. Mammoth's accuracies are in theirs.json, which theirs.py made by Mammoth's own code. `--page` only
-writes the page, from what is complete.
+on where it was. Mammoth's accuracies are in theirs.json, which theirs.py made by Mammoth's own code.
+`--page` only writes the page, from what is complete.
 """
 
 from __future__ import annotations
