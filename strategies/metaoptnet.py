@@ -5,7 +5,7 @@ Crammer and Singer (eq. 10 and 11), or ridge regression; its scores of the queri
 12), are compared by cross-entropy, and gradients pass through the solution.
 
 Equal to the authors' code, losses and steps included (tests/vectors/method_metaoptnet_*), which solves the
-same problems by interior points (qpth, whose 15 iterations leave some 1e-6). Differs: the machine is solved
+same problems by interior points (qpth; to what 40 of its iterations leave). Differs: the machine is solved
 by `streamlab.parts.svm`, since qpth is no longer kept up. The authors train on 15 shots, 8 episodes a step,
 whatever is tested (scenario.train_shot, stream.batch_size), and drop the rate 0.1 at epochs 20, 40 and 50 of
 1,000 steps.

@@ -21,7 +21,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from streamlab.config import at_least
 from streamlab.needs import EPISODES, Needs
 from streamlab.parts.metric_losses import prototypes_of
 from streamlab.strategy import EpisodeBatch, Strategy
@@ -36,19 +35,14 @@ CITATION = """
 }
 """
 _PADDED = 10  # maps smaller than this are padded
+_HIDDEN = 8  # units between the two linear layers
 
 
 @dataclass(frozen=True)
 class Options:
-    """loss: of relation scores; mse, as the paper's, or cross-entropy, of scores without bounds. hidden:
-    units between the two linear layers.
-    """
+    """loss: of relation scores; mse, as the paper's, or cross-entropy, of scores without bounds."""
 
     loss: Literal["mse", "cross-entropy"] = "mse"
-    hidden: int = 8
-
-    def __post_init__(self) -> None:
-        at_least("relationnet", "hidden", self.hidden, 1)
 
 
 class RelationNetwork(Strategy):
@@ -67,7 +61,7 @@ class RelationNetwork(Strategy):
             maps = self.net.eval().staged(torch.zeros((1, *shape), dtype=torch.uint8, device=device))[1][-1]
         self.net.train()
         self.shape = tuple(maps.shape[1:])
-        self.relation = relation_module(self.shape, self.options.hidden).to(device)
+        self.relation = relation_module(self.shape).to(device)
         self.optimizer = self.make_optimizer([*self.net.parameters(), *self.relation.parameters()])
 
     def train_mode(self, training: bool) -> None:
@@ -99,7 +93,7 @@ class RelationNetwork(Strategy):
         return cast(Tensor, self.relation(maps)).view(*query.shape[:2], way)
 
 
-def relation_module(shape: tuple[int, ...], hidden: int) -> nn.Sequential:
+def relation_module(shape: tuple[int, ...]) -> nn.Sequential:
     """(N, 2 C, H, W) pairs of maps -> (N, 1), for maps of shape (C, H, W)."""
     channels, height, width = shape
     padding = int(min(height, width) < _PADDED)
@@ -113,4 +107,4 @@ def relation_module(shape: tuple[int, ...], hidden: int) -> nn.Sequential:
             layers.append(nn.MaxPool2d(2))
             height, width = height // 2, width // 2
     size = channels * height * width
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(size, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(size, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, 1))

@@ -106,6 +106,20 @@ def episodes_of(
     return EpisodeBatch(support, labels, query, answers, way)
 
 
+def follow(strategy: Strategy, z: dict[str, Any], within: float = 1e-9) -> Tensor:
+    """Serve the vector's steps, and compare every loss; the scores of its test afterwards."""
+    config = json.loads(z["config"])
+    for step, expected in enumerate(z["losses"]):
+        start = f"step{step}."
+        episodes = episodes_of(z, start, z[f"{start}support"][None], z[f"{start}query"][None], config)
+        close(total(strategy.observe_episodes(episodes)), expected, within)
+    tested = episodes_of(z, "test.", z["test.support"][None], z["test.query"][None], config)
+    strategy.train_mode(False)
+    with torch.no_grad():
+        scores: Tensor = strategy.predict_episodes(tested.support, tested.support_labels, tested.query)[0]
+    return scores
+
+
 @pytest.mark.parametrize("kind", ["maml", "anil", "metasgd"])
 def test_maml_and_its_kin_learn_as_learn2learn(kind: str) -> None:
     pytest.importorskip("learn2learn")
@@ -148,34 +162,10 @@ def test_protonet_learns_as_its_authors(file: str) -> None:
         {"name": "mlp", "widths": (16,)}, way=config["way"], kind="episodes",
     )  # fmt: skip
     one_hidden_layer(strategy.net, z)
-    for step, expected in enumerate(z["losses"]):
-        episodes = episodes_of(
-            z, f"step{step}.", z[f"step{step}.support"][None], z[f"step{step}.query"][None], config
-        )
-        close(total(strategy.observe_episodes(episodes)), expected)
+    scores = follow(strategy, z)
     (theirs,) = (n for n in z if n.startswith("end.backbone.layers.") and n.endswith("weight"))
     close(strategy.net.backbone.layers[1].weight, z[theirs])
-    tested = episodes_of(z, "test.", z["test.support"][None], z["test.query"][None], config)
-    with torch.no_grad():
-        scores = strategy.predict_episodes(tested.support, tested.support_labels, tested.query)[0]
     close(scores.log_softmax(1), z["test.logits"].log_softmax(1))
-
-
-def follow(strategy: Strategy, z: dict[str, Any], within: float = 1e-9) -> None:
-    """Serve the vector's steps and its test, and compare every loss and the scores."""
-    config = json.loads(z["config"])
-    for step, expected in enumerate(z["losses"]):
-        start = f"step{step}."
-        episodes = episodes_of(z, start, z[f"{start}support"][None], z[f"{start}query"][None], config)
-        close(total(strategy.observe_episodes(episodes)), expected, within)
-    tested = episodes_of(z, "test.", z["test.support"][None], z["test.query"][None], config)
-    strategy.train_mode(False)
-    with torch.no_grad():
-        close(
-            strategy.predict_episodes(tested.support, tested.support_labels, tested.query)[0],
-            z["test.logits"],
-            within,
-        )
 
 
 def of_hidden_layer(name: str, z: dict[str, Any], start: str, optimizer: dict[str, Any]) -> Strategy:
@@ -209,7 +199,7 @@ def test_matching_networks_learn_as_chen_et_al(file: str) -> None:
     for way, end in (("forth", ""), ("back", "_reverse")):
         given(getattr(strategy.contexts, way), z, {name: f"init.G_encoder.{name}_l0{end}" for name in cell})
     given(strategy.contexts.query, z, {name: f"init.FCE.lstmcell.{name}" for name in cell})
-    follow(strategy, z)
+    close(follow(strategy, z), z["test.logits"])
     close(strategy.contexts.query.weight_ih, z["end.FCE.lstmcell.weight_ih"])
     close(strategy.net.backbone.layers[1].weight, z["end.feature.l.weight"])
 
@@ -232,17 +222,10 @@ def test_relation_networks_learn_as_chen_et_al(file: str) -> None:
         for end in ends.get(theirs.rpartition(".")[2], ("weight", "bias"))
     }
     given(strategy.relation, z, {ours: f"init.relation_module.{theirs}" for ours, theirs in module.items()})
-    for step, expected in enumerate(z["losses"]):
-        start = f"step{step}."
-        episodes = episodes_of(z, start, z[f"{start}support"][None], z[f"{start}query"][None], config)
-        close(total(strategy.observe_episodes(episodes)), expected)
+    scores = follow(strategy, z)
     state = strategy.relation.state_dict()
     for ours, theirs in module.items():
         close(state[ours], z[f"end.relation_module.{theirs}"])
-    tested = episodes_of(z, "test.", z["test.support"][None], z["test.query"][None], config)
-    strategy.train_mode(False)
-    with torch.no_grad():
-        scores = strategy.predict_episodes(tested.support, tested.support_labels, tested.query)[0]
     close(scores.sigmoid() if config["loss"] == "mse" else scores, z["test.logits"])
 
 
@@ -254,7 +237,7 @@ def test_feat_learns_as_its_authors(file: str) -> None:
              "normed.weight": "layer_norm.weight", "normed.bias": "layer_norm.bias", "mixed.weight": "fc.weight",
              "mixed.bias": "fc.bias"}  # fmt: skip
     given(strategy.attention, z, {ours: f"init.slf_attn.{theirs}" for ours, theirs in names.items()})
-    follow(strategy, z)
+    close(follow(strategy, z), z["test.logits"])
     for ours, theirs in names.items():
         close(strategy.attention.state_dict()[ours], z[f"end.slf_attn.{theirs}"])
 
@@ -265,7 +248,7 @@ def test_metaoptnet_learns_as_its_authors(file: str) -> None:
     z = load(file)
     optimizer = {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": True}
     strategy = of_hidden_layer("metaoptnet", z, "init.l.", optimizer)
-    follow(strategy, z, 1e-6)
+    close(follow(strategy, z, 1e-6), z["test.logits"], 1e-6)
     close(strategy.net.backbone.layers[1].weight, z["end.l.weight"], 1e-6)
     close(strategy.scale, z["end.scale"][0], 1e-6)
 
