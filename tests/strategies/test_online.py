@@ -1,8 +1,9 @@
-"""SCR, PCR and CLS-ER against numbers of their authors' code."""
+"""Online methods against numbers of their authors' code."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from authors import Given, close, each, float64, layers, load, make, put, total, with_layers
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from streamlab.batch import Batch
 from streamlab.parts.contrastive import proxy_contrastive_loss, second_views, supervised_contrastive_loss
+from streamlab.strategies.aser import knn_shapley
 
 
 @pytest.fixture
@@ -124,6 +128,105 @@ def test_cls_er_learns_as_its_authors(file: str, monkeypatch: pytest.MonkeyPatch
     found: Tensor = strategy.predict(images)
     close(found, strategy.slow(images))
     assert not torch.equal(found, strategy.net(images))
+
+
+class Listed:
+    """Draws that are given: permutations cut short, and rows of numbers."""
+
+    def __init__(self, permutation: Tensor, *rows: Tensor) -> None:
+        self.permutation, self.rows = permutation.tolist(), [row.tolist() for row in rows]
+
+    def choose(self, count: int, among: int) -> list[int]:
+        assert sum(place >= 0 for place in self.permutation) == among
+        return self.permutation[:count]
+
+    def take(self, count: int) -> list[float]:
+        row = self.rows.pop(0)
+        assert len(row) == count
+        return row
+
+
+@pytest.mark.usefixtures("double")
+@each("gss")
+def test_gss_learns_and_chooses_as_the_surveys_code(file: str) -> None:
+    """The weights after all steps, and after each the scores and the samples that are held; draws are given."""
+    z = load(file)
+    strategy: Any = with_layers(
+        "gss", z | {"images": z["images"][0]}, options={"groups": z["groups"], "group_size": z["group_size"]},
+        optimizer={"lr": z["lr"]},
+    )  # fmt: skip
+    strategy.buffer.keep([], z["capacity"])
+    draw = strategy.buffer.draw
+    for number, (images, labels) in enumerate(zip(z["images"], z["labels"], strict=True)):
+        batch = Batch(images.view(-1, 1, 1, images.shape[-1]), labels)
+        count = len(strategy.buffer)
+        strategy.buffer.draw = lambda size, count=count: strategy.buffer.at(range(min(3, count)))
+        strategy.observe(batch)
+        strategy.buffer.draw = draw
+        rows = z["draws"][number], z["events"][number]
+        strategy.buffer.write_draws = Listed(z["permutations"][number], *rows)
+        strategy.remember(batch)
+        close(strategy.buffer.extras["score"], z["scores"][number])
+        held = z["held"][number]
+        assert strategy.buffer.labels[: len(strategy.buffer)].tolist() == held[held >= 0].tolist()
+        expected = z["held_images"][number][held >= 0]
+        assert torch.equal(strategy.buffer.everything().images.flatten(1), expected)
+    for name, weights in layers(strategy.net).items():
+        close(weights, z[f"end_{name}"])
+
+
+@pytest.mark.usefixtures("double")
+@each("aser")
+def test_aser_replays_and_keeps_as_its_authors(file: str) -> None:
+    """Each step's loss and what is held after it; which exemplars are candidates and judges is given."""
+    z = load(file)
+    options = {name: z[name] for name in ("value", "neighbours", "per_class", "replay_size")}
+    strategy: Any = with_layers(
+        "aser", z | {"images": z["images"][0]}, options=options, optimizer={"lr": z["lr"]}
+    )
+    buffer = strategy.buffer
+    buffer.keep([], z["capacity"])
+    buffer.draw = lambda size: buffer.at(range(min(size, len(buffer))))
+    queue: list[list[int]] = []
+    buffer.of_each_class = buffer.others = lambda *given, **without: queue.pop(0)
+    for number, (images, labels) in enumerate(zip(z["images"], z["labels"], strict=True)):
+        batch = Batch(images.view(-1, 1, 1, images.shape[-1]), labels)
+        first, second, *later = ([slot for slot in row if slot >= 0] for row in z["drawn"][number].tolist())
+        queue[:] = [first, second] if second else [first]
+        close(total(strategy.observe(batch)), z["losses"][number])
+        queue[:] = later
+        buffer.write_draws = Listed(torch.tensor([]), z["thresholds"][number][None])
+        strategy.remember(batch)
+        held = z["held"][number]
+        assert buffer.labels[: len(buffer)].tolist() == held[held >= 0].tolist()
+        expected = z["held_images"][number][held >= 0]
+        assert torch.equal(buffer.everything().images.flatten(1), expected)
+        slots = sorted(slot for slots in buffer.slots_of.values() for slot in slots)
+        assert slots == list(range(len(buffer)))
+    for name, weights in layers(strategy.net).items():
+        close(weights, z[f"end_{name}"])
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 1000))
+def test_worths_share_out_what_a_nearest_neighbour_classifier_gets_right(n: int, k: int, seed: int) -> None:
+    """Shapley values by their definition: over all orders, the mean of what a sample adds."""
+    draw = torch.Generator().manual_seed(seed)
+    k = min(k, n)
+    features, judge = torch.rand(n, 2, generator=draw), torch.rand(1, 2, generator=draw)
+    labels = torch.randint(0, 2, (n,), generator=draw)
+    near = (features - judge).square().sum(1)
+
+    def right(coalition: tuple[int, ...]) -> float:
+        nearest = sorted(coalition, key=lambda one: float(near[one]))[:k]
+        return sum(int(labels[one]) for one in nearest) / k
+
+    expected = torch.zeros(n)
+    orders = list(permutations(range(n)))
+    for order in orders:
+        for place, one in enumerate(order):
+            expected[one] += (right(order[: place + 1]) - right(order[:place])) / len(orders)
+    close(knn_shapley(features, labels, judge, torch.tensor([1]), k)[0], expected, 1e-5)
 
 
 @each("clib")

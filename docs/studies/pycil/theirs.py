@@ -1,6 +1,6 @@
 """Runs PyCIL by its own code on the study's images, and keeps its accuracies in theirs.json.
 
-    python docs/studies/pycil/theirs.py CHECKOUT [--methods er,wa] [--seeds 0,1]
+    python docs/studies/pycil/theirs.py CHECKOUT [--methods er,wa] [--seeds 6] [--classes 10]
 
 CHECKOUT: a clone of github.com/G-U-N/PyCIL. Its models, networks, memory and evaluation are its own; what
 this file settles are the numbers that PyCIL writes at the top of each model's file, which images its data
@@ -131,7 +131,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkout", type=Path)
     parser.add_argument("--methods", default=",".join(METHODS))
-    parser.add_argument("--seeds", default="0,1,2,3,4,5")
+    parser.add_argument("--seeds", type=int, default=6)
+    parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--keep", type=Path, default=KEPT)
     given = parser.parse_args()
     sys.path.insert(0, str(given.checkout))
@@ -141,13 +142,14 @@ def main() -> None:
     data = importlib.import_module("utils.data")
 
     def found(self: Any) -> None:
-        images = arrays(COUNT, TESTED)
+        images = arrays(COUNT, TESTED, given.classes)
         self.train_data, self.train_targets = images["train_images"], images["train_labels"]
         self.test_data, self.test_targets = images["test_images"], images["test_labels"]
 
     data.iCIFAR10.download_data = found
+    data.iCIFAR10.class_order = list(range(given.classes))
     torch.set_num_threads(1)
-    for seed in map(int, given.seeds.split(",")):
+    for seed in range(given.seeds):
         for name in given.methods.split(","):
             kept = (
                 json.loads(given.keep.read_text()) if given.keep.exists() else {"commit": commit, "runs": []}
