@@ -36,8 +36,8 @@ CITATION = """
 @dataclass(frozen=True)
 class Options:
     """replay_size: exemplars replayed beside each batch; neighbours: k of the classifier; per_class:
-    candidates of each class, and as many that judge; value: of both worths the means (mean: ASER-mu), the largest and
-    the least (extreme: ASER), or the batch's alone (adversarial).
+    candidates of each class, and as many that judge; value: of both worths the means (mean: ASER-mu), the
+    largest and the least (extreme: ASER), or the batch's alone (adversarial).
     """
 
     replay_size: int = 10

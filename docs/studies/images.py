@@ -11,7 +11,7 @@ Part = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
 def arrays(count: int, tested: int, classes: int = 10) -> dict[str, NDArray[np.uint8] | NDArray[np.int64]]:
-    """train_images, train_labels, test_images, test_labels: `count` and `tested` of each of the first classes.
+    """train_images, train_labels, test_images, test_labels: so many of each of the first classes.
 
     Images are (N, 32, 32, 3).
     """

@@ -1,6 +1,7 @@
 """Ours and PyCIL's first session alone, at sixty seeds: writes docs/studies/pycil-first.md.
 
-    python docs/studies/pycil/theirs.py CHECKOUT --classes 2 --methods finetune --seeds 60 --keep docs/studies/pycil/first.json
+    python docs/studies/pycil/theirs.py CHECKOUT --classes 2 --methods finetune --seeds 60 \\
+        --keep docs/studies/pycil/first.json
     python docs/studies/pycil/first.py
 
 About fifteen minutes each on two cores. What is done is not run again (runs/pycil-first). The recipe is the
@@ -39,8 +40,9 @@ def main() -> None:
     pages = [
         "# PyCIL's first session, at sixty seeds",
         "",
-        "Made by `python docs/studies/pycil/first.py`; do not edit. The first session of [the study](pycil.md) alone,",
-        f"ours beside PyCIL's (commit {kept['commit'][:7]}): finetune, two classes, accuracy in percent, mean ± 95 % over seeds.",
+        "Made by `python docs/studies/pycil/first.py`; do not edit. The first session of",
+        f"[the study](pycil.md) alone, ours beside PyCIL's (commit {kept['commit'][:7]}): finetune, two classes,",
+        "accuracy in percent, mean ± 95 % over seeds.",
         "",
         "| | accuracy | seeds |",
         "| --- | ---: | ---: |",
@@ -49,8 +51,8 @@ def main() -> None:
             for name, found in (("ours", ours), ("PyCIL", theirs))
         ),
         "",
-        f"Welch's t test: p = {ttest_ind(ours, theirs, equal_var=False).pvalue:.2f}. A seed's standard deviation is",
-        f"{100 * np.std(ours, ddof=1):.1f} points (ours) and {100 * np.std(theirs, ddof=1):.1f} (PyCIL's).",
+        f"Welch's t test: p = {ttest_ind(ours, theirs, equal_var=False).pvalue:.2f}. A seed's standard deviation",
+        f"is {100 * np.std(ours, ddof=1):.1f} points (ours) and {100 * np.std(theirs, ddof=1):.1f} (PyCIL's).",
         "",
     ]
     (HERE.parent / "pycil-first.md").write_text("\n".join(pages), encoding="utf-8")
