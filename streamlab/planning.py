@@ -14,7 +14,7 @@ from .errors import StreamlabError, unknown
 from .noise import Noise
 from .plans.episodes import EpisodePlan
 from .plans.stream import Experience, Labels, Plan, Scenario, labels_at
-from .stream_options import Corruption, Distribution, Part
+from .stream_options import Corruption, Distribution, Part, Subgroups
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 def make_plan(scenario: str, labels: Labels, seed: int, options: Mapping[str, Any]) -> Plan:
     """The plan that an installed scenario makes of these labels and this seed.
 
-    options: the scenario's, and those of `Distribution`, `Corruption`, `Noise` and `Part`. Raises
-    StreamlabError for an unknown scenario, an unknown or mistyped option, or options that the labels cannot
-    meet.
+    options: the scenario's, and those of `Distribution`, `Corruption`, `Noise`, `Part` and `Subgroups`.
+    Raises StreamlabError for an unknown scenario, an unknown or mistyped option, or options that the labels
+    cannot meet.
     """
     plugin = plugins.load("scenarios", scenario)
-    parts = [_names(part) for part in (Distribution, Corruption, Noise, Part, plugin)]
+    parts = [_names(part) for part in (Distribution, Corruption, Noise, Part, Subgroups, plugin)]
     known = set().union(*parts)
     for name in options:
         if name not in known:
@@ -37,7 +37,8 @@ def make_plan(scenario: str, labels: Labels, seed: int, options: Mapping[str, An
     shape, corruption = configure(Distribution, given[0], scenario), configure(Corruption, given[1], scenario)
     noise = configure(Noise, given[2], scenario)
     part = configure(Part, given[3], scenario)
-    chosen: Scenario = configure(plugin, given[4], scenario)
+    subgroups = configure(Subgroups, given[4], scenario)
+    chosen: Scenario = configure(plugin, given[5], scenario)
     if shape == Distribution():
         plan = chosen.plan(labels, seed)
     else:
@@ -47,13 +48,18 @@ def make_plan(scenario: str, labels: Labels, seed: int, options: Mapping[str, An
     if isinstance(plan, EpisodePlan):
         if corruption.environment:
             raise StreamlabError(f"{scenario}: environment is of streams; set scenario.environments")
-        if noise.noise != "none" or part.part:
-            asked = "part" if part.part else "noise"
-            raise StreamlabError(f"{scenario}: {asked} is of streams, and these are episodes")
+        asked = {
+            "part": part.part, "noise": noise.noise != "none", "subgroups": subgroups.subgroups,
+            "imbalance_over": shape.imbalance_over == "tasks",
+        }  # fmt: skip
+        for name in filter(asked.__getitem__, asked):
+            raise StreamlabError(f"{scenario}: {name} is of streams, and these are episodes")
         return plan
+    plan = shape.of_tasks(plan, labels.train)
     plan = part.applied(plan, labels.train)
     plan = noise.applied(plan, labels.train)
     plan = corruption.applied(plan, len(labels.test))
+    plan = subgroups.applied(plan, labels)
     _, place = plan._test_owners
     if len(place) != len(np.unique(place)):
         raise StreamlabError(f"scenario {scenario} judges two experiences on one test sample")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from .config import at_least
-from .errors import StreamlabError
+from .errors import StreamlabError, unknown
 from .plans.environments import parse_environment
-from .plans.stream import Experience, StreamPlan, labels_at
+from .plans.stream import Experience, Labels, StreamPlan, labels_at
 from .randomness import Draws
 
 if TYPE_CHECKING:
@@ -85,19 +85,48 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Subgroups:
+    """What accuracy is told apart by within classes: an option that every stream takes.
+
+    subgroups: a factor of the source's test split (font, style, domain; empty: none).
+    """
+
+    subgroups: str = ""
+
+    def applied(self, plan: StreamPlan, labels: Labels) -> StreamPlan:
+        """The plan with each test sample's subgroup, counted in the order of the factor's values."""
+        if not self.subgroups:
+            return plan
+        if self.subgroups not in labels.test_factors:
+            raise unknown("factor of the source's test split, for scenario.subgroups", self.subgroups,
+                          labels.test_factors)  # fmt: skip
+        _, groups = np.unique(labels.test_factors[self.subgroups], return_inverse=True)
+        options = {**plan.options, "subgroups": self.subgroups}
+        return dataclasses.replace(plan, subgroups=groups.astype(np.int64), options=options)
+
+
+@dataclass(frozen=True)
 class Distribution:
     """How many training samples each class has: options that every scenario takes.
 
     samples_per_class: at most so many of each class (None: all). imbalance: a long tail over the
-    classes in a drawn order: exponential (Cui et al., CVPR 2019), or step or linear (Buda et al. 2018).
-    imbalance_ratio: the most frequent class's samples over the rarest's.
+    classes in a drawn order: exponential (Cui et al., CVPR 2019), step or linear (Buda et al. 2018), or
+    pareto, a power of the rank (Zipf's law, whose sizes follow Pareto's). imbalance_ratio: the most frequent
+    class's samples over the rarest's. imbalance_over: one tail over the stream, or one over each experience's
+    classes in an order of its own (tasks), so that a class may be rare here and frequent there.
     """
 
     samples_per_class: int | None = None
-    imbalance: Literal["none", "exponential", "step", "linear"] = "none"
+    imbalance: Literal["none", "exponential", "step", "linear", "pareto"] = "none"
     imbalance_ratio: float = 100.0
+    imbalance_over: Literal["stream", "tasks"] = "stream"
 
     def __post_init__(self) -> None:
+        if self.imbalance_over == "tasks" and self.imbalance == "none":
+            raise StreamlabError(
+                "scenario: imbalance_over is tasks, and imbalance, which it is of, is none; set "
+                "scenario.imbalance to exponential, step, linear or pareto"
+            )
         at_least("scenario", "imbalance_ratio", self.imbalance_ratio, 1)
         if self.samples_per_class is not None:
             at_least("scenario", "samples_per_class", self.samples_per_class, 1)
@@ -105,14 +134,9 @@ class Distribution:
     def keep(self, labels: NDArray[np.int64], num_classes: int, seed: int) -> NDArray[np.int64]:
         """The training samples that stay, ascending: which ones of a class is drawn from the seed."""
         draws = Draws(seed, "plan", "distribution")
-        place = np.empty(num_classes)
-        place[draws.permutation(num_classes)] = np.arange(num_classes) / max(1, num_classes - 1)
-        shares = {
-            "none": np.ones(num_classes),
-            "exponential": self.imbalance_ratio**-place,
-            "step": np.where(place < 0.5, 1.0, 1 / self.imbalance_ratio),
-            "linear": 1 - place * (1 - 1 / self.imbalance_ratio),
-        }[self.imbalance]
+        rank = np.empty(num_classes)
+        rank[draws.permutation(num_classes)] = np.arange(num_classes)
+        shares = self._shares(rank) if self.imbalance_over == "stream" else np.ones(num_classes)
         kept = []
         for number in range(num_classes):
             members = np.flatnonzero(labels == number)
@@ -121,3 +145,42 @@ class Distribution:
             )
             kept.append(members[draws.permutation(len(members))[: max(1, round(most * shares[number]))]])
         return np.sort(np.concatenate(kept)).astype(np.int64)
+
+    def of_tasks(self, plan: StreamPlan, labels: NDArray[np.int64]) -> StreamPlan:
+        """The plan with a tail over each experience's classes, where that is asked; the order stays.
+
+        labels: (N,) of the training split.
+        """
+        if self.imbalance_over != "tasks":
+            return plan
+        experiences = tuple(
+            self._thinned(experience, labels_at(labels, experience.indices), plan.seed, number)
+            for number, experience in enumerate(plan.experiences)
+        )
+        return dataclasses.replace(plan, experiences=experiences)
+
+    def _thinned(
+        self, experience: Experience, labels: NDArray[np.int64], seed: int, number: int
+    ) -> Experience:
+        draws = Draws(seed, "plan", "distribution", number)
+        classes = np.unique(labels)
+        rank = np.empty(len(classes))
+        rank[draws.permutation(len(classes))] = np.arange(len(classes))
+        stays = np.zeros(len(labels), bool)
+        for label, share in zip(classes, self._shares(rank), strict=True):
+            members = np.flatnonzero(labels == label)
+            stays[members[draws.permutation(len(members))[: max(1, round(len(members) * share))]]] = True
+        return dataclasses.replace(experience, indices=experience.indices[stays])
+
+    def _shares(self, rank: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(K,) ranks from 0, the most frequent, -> (K,) the shares of its samples that a class keeps."""
+        last = max(1, len(rank) - 1)
+        place = rank / last
+        kinds: dict[str, NDArray[np.float64]] = {
+            "none": np.ones(len(rank)),
+            "exponential": self.imbalance_ratio**-place,
+            "step": np.where(place < 0.5, 1.0, 1 / self.imbalance_ratio),
+            "linear": 1 - place * (1 - 1 / self.imbalance_ratio),
+            "pareto": (1 + rank) ** (-np.log(self.imbalance_ratio) / np.log(1 + last)),
+        }
+        return kinds[self.imbalance]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..plans.stream import labels_at
 from .metrics import CEILING, NotDefined, Value, lower_is_better
 from .record import accuracy_matrix, shares
 
@@ -105,6 +106,50 @@ def rare_accuracy(record: Record) -> Value:
         if np.isfinite(accuracies).any()
         else NotDefined("no rare class was tested")
     )
+
+
+def subgroup_accuracy(record: Record) -> tuple[NDArray[np.float64], NDArray[np.float64]] | NotDefined:
+    """(classes, groups) accuracy of each class in each subgroup at the last task end (NaN: not tested), and
+    how many samples each is of.
+    """
+    groups = record.plan.subgroups
+    if groups is None:
+        return NotDefined("the stream has no subgroups; --set scenario.subgroups=FACTOR names them")
+    ends = [e for e in record.at_task_ends if len(e.labels)]
+    if not ends:
+        return _NO_END
+    last, count = ends[-1], int(groups.max()) + 1
+    cells = last.labels * count + labels_at(groups, last.test_indices)
+    shape = (record.plan.num_classes, count)
+    sizes = np.bincount(cells, minlength=shape[0] * count).astype(np.float64)
+    return shares(cells, last.correct, len(sizes)).reshape(shape), sizes.reshape(shape)
+
+
+@lower_is_better
+def macro_std(record: Record) -> Value:
+    """Mean over classes of the weighted standard deviation of their subgroups' accuracies.
+
+    Weights are the subgroups' shares of the class's test samples. Chiu et al. (ICCV 2023) describe it in
+    words; the formula is our reading of them.
+    """
+    found = subgroup_accuracy(record)
+    if isinstance(found, NotDefined):
+        return found
+    accuracy, sizes = found
+    tested = sizes.sum(1) > 0
+    weights = sizes[tested] / sizes[tested].sum(1, keepdims=True)
+    accuracy = np.nan_to_num(accuracy[tested])
+    mean = (weights * accuracy).sum(1, keepdims=True)
+    return float(np.sqrt((weights * (accuracy - mean) ** 2).sum(1)).mean())
+
+
+def worst_group_accuracy(record: Record) -> Value:
+    """The least accuracy of a class in a subgroup, at the last task end (Sagawa et al., ICLR 2020).
+
+    Pairs without a test sample are left out.
+    """
+    found = subgroup_accuracy(record)
+    return found if isinstance(found, NotDefined) else float(np.nanmin(found[0]))
 
 
 def old_new_harmonic_mean(record: Record) -> Value:

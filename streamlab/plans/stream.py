@@ -99,7 +99,8 @@ class StreamPlan:
     evaluation is taken at the first batch end at or past a multiple ("at"), or strictly past it ("past", as
     the Si-Blurry authors' trainer: then there is none at the stream's very end). clock: what the stream
     grants with each sample, and how late labels are. wrong_labels: (k, 3) int64, training samples, the labels
-    that they are given, and their own.
+    that they are given, and their own. subgroups: (M,) int64, the subgroup of each sample of the test split,
+    where accuracy is told apart by one.
     """
 
     scenario: str
@@ -115,19 +116,22 @@ class StreamPlan:
     points: Literal["at", "past"] = "at"
     clock: Clock = field(default_factory=Clock)
     wrong_labels: NDArray[np.int64] | None = None
+    subgroups: NDArray[np.int64] | None = None
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the content: kind, boundaries, clock, transforms, every index and wrong label."""
+        """SHA-256 of the content: kind, boundaries, clock, transforms, every index, wrong label, subgroup."""
         digest = hashlib.sha256()
         head = ["streamlab plan 1", self.kind, self.num_classes, self.shows_boundaries]
         head += ["base"] if self.has_base else []
         head += ["wrong labels"] if self.wrong_labels is not None else []
+        head += ["subgroups"] if self.subgroups is not None else []
         head += ["evaluated past points"] if self.points == "past" else []
         head += [dataclasses.asdict(self.clock)] if self.clock != Clock() else []
         head += self.transforms
         digest.update(json.dumps([*head, len(self.experiences)]).encode())
-        parts: list[ArrayLike] = [] if self.wrong_labels is None else [self.wrong_labels]
+        columns = (self.wrong_labels, self.subgroups)
+        parts: list[ArrayLike] = [column for column in columns if column is not None]
         for experience in self.experiences:
             parts += [experience.indices, experience.test_indices, experience.classes]
         for part in parts:
@@ -212,6 +216,8 @@ class StreamPlan:
         head = {name: getattr(self, name) for name in _HEAD}
         if self.wrong_labels is not None:
             arrays["wrong_labels"] = np.ascontiguousarray(self.wrong_labels)
+        if self.subgroups is not None:
+            arrays["subgroups"] = np.ascontiguousarray(self.subgroups)
         head["fingerprint"] = self.fingerprint
         head["clock"] = dataclasses.asdict(self.clock)
         write_bytes(Path(path), save(arrays, metadata={"plan": json.dumps(head)}))
@@ -223,11 +229,11 @@ class StreamPlan:
         try:
             fingerprint = head.pop("fingerprint")
             head |= {name: tuple(head[name]) for name in ("transforms", "class_counts")}
-            wrong = arrays.pop("wrong_labels", None)
+            columns = {name: arrays.pop(name, None) for name in ("wrong_labels", "subgroups")}
             count = len({name.split(".")[0] for name in arrays})
             plan = StreamPlan(
                 clock=Clock(**head.pop("clock", {})),
-                wrong_labels=wrong,
+                **columns,
                 **head,
                 experiences=tuple(
                     Experience(

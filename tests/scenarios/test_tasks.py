@@ -216,16 +216,17 @@ COUNTS = st.lists(st.integers(1, 60), min_size=2, max_size=12)
 @settings(max_examples=60, deadline=None)
 @given(
     counts=COUNTS,
-    imbalance=st.sampled_from(["exponential", "step", "linear"]),
+    imbalance=st.sampled_from(["exponential", "step", "linear", "pareto"]),
+    over=st.sampled_from(["stream", "tasks"]),
     ratio=st.floats(1, 200),
     seed=st.integers(0, 2**31),
     scenario=st.sampled_from(["class-incremental", "si-blurry", "permuted"]),
 )
 def test_a_long_tail_keeps_every_class_and_serves_only_what_is_there(
-    counts: list[int], imbalance: str, ratio: float, seed: int, scenario: str
+    counts: list[int], imbalance: str, over: str, ratio: float, seed: int, scenario: str
 ) -> None:
     labels = np.repeat(np.arange(len(counts)), counts)
-    options = {"imbalance": imbalance, "imbalance_ratio": ratio, "tasks": 2}
+    options = {"imbalance": imbalance, "imbalance_over": over, "imbalance_ratio": ratio, "tasks": 2}
     plan = streamlab.plan(scenario, labels, seed, **options)
     repeats = 2 if scenario == "permuted" else 1
     assert len(np.unique(plan.stream)) == len(plan.stream)
@@ -242,12 +243,65 @@ def test_a_long_tail_keeps_every_class_and_serves_only_what_is_there(
         ("exponential", [100, 46, 22, 10]),
         ("step", [100, 100, 10, 10]),
         ("linear", [100, 70, 40, 10]),
+        ("pareto", [100, 32, 16, 10]),
     ],
 )
 def test_the_tails_have_their_shapes(imbalance: str, expected: list[int]) -> None:
     labels = np.repeat(np.arange(4), 100)
     plan = streamlab.plan("class-incremental", labels, tasks=2, imbalance=imbalance, imbalance_ratio=10)
     assert sorted(plan.class_counts, reverse=True) == expected
+
+
+def test_a_tail_over_tasks_has_an_order_of_its_own_in_each() -> None:
+    """All classes come in each of four tasks: in every one the shape is the same, and the order drawn anew;
+    what stays keeps its place in the stream.
+    """
+    labels = np.repeat(np.arange(4), 50)
+    options = {"tasks": 4, "seed": 1}
+    whole = streamlab.plan("permuted", labels, **options)
+    plan = streamlab.plan(
+        "permuted", labels, imbalance="step", imbalance_ratio=5, imbalance_over="tasks", **options
+    )
+    frequent = []
+    for experience, full in zip(plan.experiences, whole.experiences, strict=True):
+        counts = np.bincount(labels_at(labels, experience.indices), minlength=4)
+        assert sorted(counts.tolist()) == [10, 10, 50, 50]
+        frequent.append(tuple(np.flatnonzero(counts == 50)))
+        places = [full.indices.tolist().index(one) for one in experience.indices.tolist()]
+        assert places == sorted(places)
+    assert len(set(frequent)) > 1
+
+
+def test_subgroups_are_the_factors_values() -> None:
+    source = load_glyphs(Path())
+    plan = streamlab.plan("class-incremental", source, subgroups="style")
+    styles = np.asarray(source.test_factors["style"])
+    for group in np.unique(plan.subgroups):
+        assert len(np.unique(styles[plan.subgroups == group])) == 1
+    assert len(np.unique(plan.subgroups)) == len(np.unique(styles))
+    plain = streamlab.plan("class-incremental", source)
+    assert plain.fingerprint != plan.fingerprint
+    np.testing.assert_array_equal(plan.stream, plain.stream)
+
+
+def test_a_plan_keeps_its_subgroups(tmp_path: Path) -> None:
+    plan = streamlab.plan("class-incremental", load_glyphs(Path()), subgroups="style")
+    plan.save(tmp_path / "plan.safetensors")
+    loaded = StreamPlan.load(tmp_path / "plan.safetensors")
+    assert loaded == plan
+    np.testing.assert_array_equal(loaded.subgroups, plan.subgroups)
+
+
+def test_what_tails_and_subgroups_cannot_be_of() -> None:
+    source = load_glyphs(Path())
+    for scenario, options, sentence in (
+        ("class-incremental", {"imbalance_over": "tasks"}, "imbalance, which it is of, is none"),
+        ("class-incremental", {"subgroups": "stile"}, "unknown factor .* 'stile'; did you mean 'style'"),
+        ("episodes", {"subgroups": "style"}, "episodes: subgroups is of streams"),
+        ("episodes", {"imbalance": "step", "imbalance_over": "tasks"}, "imbalance_over is of streams"),
+    ):
+        with pytest.raises(StreamlabError, match=sentence):
+            streamlab.plan(scenario, source, **options)
 
 
 def test_a_plan_with_transforms_is_saved_whole(tmp_path) -> None:

@@ -117,6 +117,7 @@ def test_what_is_not_defined_says_why(tiny: Source) -> None:
         "trained once on everything and evaluated at the end: it has no curve",
         "the run is of a stream",
         "the run did not record it; --record geometry does",
+        "the stream has no subgroups; --set scenario.subgroups=FACTOR names them",
     }
     short = simulate(tiny, "finetune", settings={"scenario": {"tasks": 1}}).record()
     _, reasons = measure(short)
@@ -214,6 +215,23 @@ def test_accuracies_by_class_and_calibration_by_hand() -> None:
     assert values["macro_accuracy"] == pytest.approx((1 + 0.5 + 1) / 3)
     assert values["rare_accuracy"] == 1.0  # class 0 has one training sample, the fewest
     assert values["expected_calibration_error"] == pytest.approx(0.5 * 0.45 + 0.5 * 0.45, abs=1e-6)
+
+
+def test_subgroups_are_told_apart_within_classes() -> None:
+    """By hand: class 0 is 2 of 3 right in one subgroup and 0 of 1 in the other; class 1 always right."""
+    source = Labels(
+        np.array([0, 1, 2]), np.array([0, 0, 0, 0, 1, 1]), ("a", "b", "c"),
+        test_factors={"font": np.array(["x", "x", "x", "y", "y", "x"])},
+    )  # fmt: skip
+    plan = make_plan("class-incremental", source, 0, {"tasks": 1, "subgroups": "font"})
+    columns = np.arange(6), source.test, np.array([0, 0, 1, 1, 1, 1])
+    record = Record(plan, (Evaluation(3, (0,), True, np.ones(3, bool), *columns),))
+    values, _ = measure(record)
+    mean = 0.5
+    spread = math.sqrt(3 / 4 * (2 / 3 - mean) ** 2 + 1 / 4 * (0 - mean) ** 2)
+    assert values["macro_std"] == pytest.approx((spread + 0) / 2)
+    assert values["worst_group_accuracy"] == 0
+    assert measure(made([0], [0]))[1]["macro_std"].startswith("the stream has no subgroups")
 
 
 def test_the_harmonic_mean_weighs_old_and_new(record: Record) -> None:

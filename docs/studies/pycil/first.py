@@ -41,8 +41,8 @@ def main() -> None:
         "# PyCIL's first session, at sixty seeds",
         "",
         "Made by `python docs/studies/pycil/first.py`; do not edit. The first session of",
-        f"[the study](pycil.md) alone, ours beside PyCIL's (commit {kept['commit'][:7]}): finetune, two classes,",
-        "accuracy in percent, mean ± 95 % over seeds.",
+        f"[the study](pycil.md) alone, ours beside PyCIL's (commit {kept['commit'][:7]}):",
+        "finetune, two classes, accuracy in percent, mean ± 95 % over seeds.",
         "",
         "| | accuracy | seeds |",
         "| --- | ---: | ---: |",
@@ -51,8 +51,8 @@ def main() -> None:
             for name, found in (("ours", ours), ("PyCIL", theirs))
         ),
         "",
-        f"Welch's t test: p = {ttest_ind(ours, theirs, equal_var=False).pvalue:.2f}. A seed's standard deviation",
-        f"is {100 * np.std(ours, ddof=1):.1f} points (ours) and {100 * np.std(theirs, ddof=1):.1f} (PyCIL's).",
+        f"Welch's t test: p = {ttest_ind(ours, theirs, equal_var=False).pvalue:.2f}. A seed's deviation: "
+        f"{100 * np.std(ours, ddof=1):.1f} points (ours), {100 * np.std(theirs, ddof=1):.1f} (PyCIL's).",
         "",
     ]
     (HERE.parent / "pycil-first.md").write_text("\n".join(pages), encoding="utf-8")
