@@ -16,7 +16,11 @@ from .training import BaseConfig
 
 
 class BaseTraining(Protocol):
-    """What is trained in a base session. name: strategies that name the same one share its network."""
+    """What is trained in a base session. name: strategies that name the same one share its network.
+
+    views, if it has it: how many views of each image a loss is given, all of one after all of another (else
+    one).
+    """
 
     @property
     def name(self) -> str: ...
@@ -26,7 +30,9 @@ class BaseTraining(Protocol):
         ...
 
     def loss(self, network: Network, images: Tensor, labels: Tensor, among: Tensor) -> Tensor:
-        """The loss of a batch, uint8 images; among: (classes,) bool, the base classes."""
+        """The loss of a batch, uint8 images (views · B, C, H, W), labels (B,); among: (classes,) bool, the
+        base classes.
+        """
         ...
 
 

@@ -104,9 +104,8 @@ def train_base(
             def loss(net: Network, images: Tensor, labels: Tensor) -> Tensor:
                 return training.loss(net, images, labels, among)
 
-            history = _fit_into(
-                place, network, FitData(kept, judged, loss, among, operations), config, seed, hear
-            )
+            data = FitData(kept, judged, loss, among, operations, getattr(training, "views", 1))
+            history = _fit_into(place, network, data, config, seed, hear)
             about = {"training": training.name, "config": dataclasses.asdict(config), "seed": seed}
             about |= {"backbone": backbone, "history": history}
             write_bytes(place / "about.json", json.dumps(about, indent=1).encode())

@@ -112,7 +112,8 @@ class FitData:
     """What is learned from, and how it is judged.
 
     loss_of: the loss of a batch by network, images and labels (None: cross-entropy). among: (classes,) bool,
-    those that compete on held-out images (None: all). operations: how images are augmented.
+    those that compete on held-out images (None: all). operations: how images are augmented. views: of each
+    image in a batch, one batch after another.
     """
 
     train: Samples
@@ -120,6 +121,7 @@ class FitData:
     loss_of: Callable[[Network, Tensor, Tensor], Tensor] | None = None
     among: Tensor | None = None
     operations: Sequence[Operation] = ()
+    views: int = 1
 
 
 def fit(
@@ -190,7 +192,9 @@ def _steps(
         images, wholes = split.images_at(rows), split.wholes_at(rows) if data.operations else None
         if number + 1 < per_epoch:
             split.ahead(order[(number + 1) * batch : (number + 2) * batch])
-        shown = view(images, data.operations, key(seed, "fit", "view"), state.step * batch, wholes)
+        names = [key(seed, "fit", "view", *([again] if again else [])) for again in range(data.views)]
+        views = [view(images, data.operations, name, state.step * batch, wholes) for name in names]
+        shown = views[0] if data.views == 1 else torch.cat(views)
         loss = loss_of(state.network, shown, split.labels_at(rows))
         state.optimizer.zero_grad()
         torch.autograd.backward(loss)

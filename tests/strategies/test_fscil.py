@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from authors import close, each, fill, float64, load, make
 from making import VECTORS, make_source, simulate, write_cifar
+from torch import Tensor
 
 from streamlab.data.load import load_source
 from streamlab.data.source import Source
 from streamlab.errors import StreamlabError
 from streamlab.files import cache_folder
-from streamlab.nets.network import CosineHead
+from streamlab.nets.network import CosineHead, Entry
 from streamlab.nets.optimizer import build_optimizer
 from streamlab.simulator import events
+from streamlab.strategies import alice
 from streamlab.strategies.teen import calibrate_prototypes
-from streamlab.training import OptimizerConfig
+from streamlab.training import BaseConfig, OptimizerConfig
 
 SESSIONS = {"base_classes": 6, "sessions": 2, "way": 2, "shot": 3}
 BASE = {"epochs": 3, "batch_size": 32}
@@ -25,6 +31,12 @@ BASE = {"epochs": 3, "batch_size": 32}
 
 def settings(**more: object) -> dict[str, object]:
     return {"scenario": SESSIONS, "base": BASE, "backbone": {"name": "mlp", "widths": "16"}, **more}
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    with float64():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -201,3 +213,91 @@ def test_the_papers_path_runs_on_an_archive_in_cifar_100s_format(tmp_path: Path)
     assert run.plan.experiences[3].indices.tolist()[:6] == [70, 170, 270, 370, 470, 71]
     assert run.progress.base is not None
     assert run.progress.base["chosen_on"] == "test images (paper_compat)"
+
+
+def _alice(head: Any, z: dict[str, Any], prefix: str) -> dict[str, Tensor]:
+    """Our parameters and buffers beside theirs, whose mixtures come right after the base classes."""
+    base, classes = z["base"], z["classes"]
+    pairs = base * (base - 1) // 2
+    rows = z[f"{prefix}.w.weight"]
+    ordered = torch.cat([rows[:base], rows[base + pairs : pairs + classes], rows[base : base + pairs]])
+    ours = {"weight": torch.cat([ordered, rows[pairs + classes :]])}
+    layers = (("0", "layer1.0"), ("1", "layer1.1"), ("3", "layer3.0"), ("4", "layer3.1"))
+    for mine, theirs in layers:
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            if f"{prefix}.proj.{theirs}.{name}" in z:
+                ours[f"projection.{mine}.{name}"] = z[f"{prefix}.proj.{theirs}.{name}"]
+    return ours
+
+
+@pytest.mark.usefixtures("double")
+@each("alice")
+def test_alice_learns_its_base_as_its_authors(file: str) -> None:
+    """Losses, parameters and running statistics over five steps of Nesterov's; mixtures are given."""
+    z = load(file)
+    among = torch.arange(z["classes"]) < z["base"]
+    strategy = make("alice", z["classes"], (1, 1, 6), backbone={"name": "mlp", "widths": (5,)})
+    training = alice.AngularBase(30.0, 0.4, z["projection"], 4, z["spare"])
+    net = strategy.net
+    net.entry = Entry((z["scale"],), (z["shift"],))
+    net.head = head = training.head(5, among, BaseConfig())
+    hidden = net.backbone.layers[1]
+    fill(hidden.weight, z["init.body.l.weight"])
+    fill(hidden.bias, z["init.body.l.bias"])
+    head.load_state_dict({**head.state_dict(), **_alice(head, z, "init")})
+    given = OptimizerConfig(lr=z["lr"], momentum=0.9, nesterov=True, weight_decay=5e-4)
+    optimizer = build_optimizer(given, [*net.backbone.parameters(), *head.parameters()])
+    for images, labels, orders, shares, loss in zip(
+        z["images"], z["labels"], z["orders"], z["shares"], z["losses"], strict=True
+    ):
+        found = training.loss_of(net, images.flatten(0, 1), labels, list(orders), list(shares))
+        close(found, loss)
+        optimizer.zero_grad()
+        found.backward()
+        optimizer.step()
+    close(hidden.weight, z["end.body.l.weight"])
+    state = head.state_dict()
+    for name, value in _alice(head, z, "end").items():
+        close(state[name], value)
+
+
+def test_alices_mixtures_have_a_row_each() -> None:
+    """Of base classes that are not the first ones: all pairs, both ways, after the classes."""
+    among = torch.tensor([False, True, True, False, True, True])
+    head = alice.AngularHead(3, among, 30.0, 4, 2)
+    base = among.nonzero().flatten().tolist()
+    rows = {
+        frozenset((a, b)): int(head.of_pairs(torch.tensor([a]), torch.tensor([b])))
+        for a in base for b in base if a != b
+    }  # fmt: skip
+    assert sorted(rows.values()) == list(range(6, 12))
+    assert len(head.weight) == 6 + 6 + 2
+
+
+def test_alices_means_are_of_the_nearest_samples() -> None:
+    torch.manual_seed(0)
+    features = torch.rand(9, 4)
+    mean = F.normalize(features.mean(0), dim=0)
+    nearest = sorted(range(9), key=lambda row: -float(F.normalize(features[row], dim=0) @ mean))[:3]
+    assert alice.nearest_to_mean(features, 3).tolist() == nearest
+    assert len(alice.nearest_to_mean(features, 20)) == 9
+
+
+def test_a_base_training_may_ask_for_two_views(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each image of a batch comes twice, in views that differ where there is augmentation."""
+    seen: list[Tensor] = []
+    loss_of = alice.AngularBase.loss_of
+
+    def look(self: Any, network: Any, images: Tensor, labels: Tensor, *rest: Any) -> Tensor:
+        seen.append(images)
+        assert len(images) == 2 * len(labels)
+        return loss_of(self, network, images, labels, *rest)
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(alice.AngularBase, "loss_of", look)
+    simulation = simulate(
+        make_source(classes=10, train=12, test=4, size=8), "alice", scenario="fscil", settings=settings()
+    )
+    first, second = seen[0].chunk(2)
+    assert not torch.equal(first, second)
+    assert simulation.record().at_task_ends[0].accuracy > 0.3

@@ -20,9 +20,9 @@ from streamlab.evaluation.intervals import interval
 HERE, RUNS = Path(__file__).parent, Path("runs/imbalance")
 METRICS = {
     "A_last": "a_last",
-    "classes alike": "macro_accuracy",
     "rare third": "rare_accuracy",
     "A_avg": "a_avg",
+    "forgetting": "average_forgetting",
 }
 
 
