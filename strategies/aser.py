@@ -20,6 +20,7 @@ from torch import Tensor
 
 from streamlab.config import Choice, Range, Searched, at_least
 from streamlab.memory import Buffer
+from streamlab.parts.metric_losses import MetricTerms
 from streamlab.strategy import Batch, Strategy
 
 CITATION = """
@@ -34,10 +35,11 @@ CITATION = """
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(MetricTerms):
     """replay_size: exemplars replayed beside each batch; neighbours: k of the classifier; per_class:
     candidates of each class, and as many that judge; value: of both worths the means (mean: ASER-mu), the
-    largest and the least (extreme: ASER), or the batch's alone (adversarial).
+    largest and the least (extreme: ASER), or the batch's alone (adversarial). icnn, proto_triplet, margin:
+    metric losses on new and replayed features (`streamlab.parts.metric_losses`).
     """
 
     replay_size: int = 10
@@ -46,6 +48,7 @@ class Options:
     value: Literal["mean", "extreme", "adversarial"] = "mean"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("replay_size", "neighbours", "per_class"):
             at_least("aser", name, getattr(self, name), 1)
 
@@ -122,7 +125,9 @@ class AdversarialShapleyReplay(Strategy):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         replayed = self.buffer.draw(self.options.replay_size) if self.fills else self.worth_most(batch)
         combined = replayed.joined(batch)
-        return {"task": self.cross_entropy(self.net(combined.images), combined.labels)}
+        features = self.net.features(combined.images)
+        task = self.cross_entropy(self.net.head(features), combined.labels)
+        return {"task": task, **self.options.of(features, combined.labels)}
 
     @property
     def fills(self) -> bool:

@@ -25,6 +25,7 @@ from torch import Tensor
 from streamlab.config import Choice, Range, Searched, at_least, within
 from streamlab.needs import SESSIONS, Needs
 from streamlab.parts.losses import distillation
+from streamlab.parts.metric_losses import MetricTerms
 from streamlab.parts.rehearsal import Rehearsal
 from streamlab.parts.teacher import Teacher
 from streamlab.randomness import hashed, key
@@ -43,10 +44,11 @@ Penalty = Literal["ridge", "authors", "none"]
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(MetricTerms):
     """replay_size: exemplars replayed beside each batch (0: their share of the data); temperature: of the
     distillation; validation: share of an old class's exemplars that only the correction learns from;
-    penalty: see above.
+    penalty: see above. icnn, proto_triplet, margin: metric losses on new and replayed features
+    (`streamlab.parts.metric_losses`).
     """
 
     replay_size: int = 0
@@ -55,6 +57,7 @@ class Options:
     penalty: Penalty = "ridge"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least("bic", "replay_size", self.replay_size, 0)
         at_least("bic", "temperature", self.temperature, 0.01)
         within("bic", "validation", self.validation, 0.01, 0.5)
@@ -156,15 +159,16 @@ class BiasCorrection(Strategy):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Eq. 1 to 3, of samples that are not held out."""
-        logits = self.corrected(self.net(batch.images))
+        features = self.net.features(batch.images)
+        logits, terms = self.corrected(self.net.head(features)), self.options.of(features, batch.labels)
         task = self.cross_entropy(logits, batch.labels, self.exposed | self.current_classes)
         if not self.teacher:
-            return {"task": task}
+            return {"task": task, **terms}
         old = self.teacher.classes
         teacher_logits = self.corrected(self.teacher.logits(batch.images))
         kd_loss = distillation(logits, teacher_logits, self.options.temperature, old)
         lambda_ = old.sum() / (old | self.current_classes).sum()
-        return {"task": (1 - lambda_) * task, "distillation": lambda_ * kd_loss}
+        return {"task": (1 - lambda_) * task, "distillation": lambda_ * kd_loss, **terms}
 
     def end_experience(self, view: ExperienceView) -> None:
         """Eq. 4 and 5, on what was held out; then exemplars and the teacher."""

@@ -20,6 +20,7 @@ from torch import Tensor
 from streamlab.config import Choice, Range, Searched, at_least, within
 from streamlab.needs import Needs
 from streamlab.nets.network import Network, frozen_copy
+from streamlab.parts.metric_losses import MetricTerms
 from streamlab.strategy import Batch, Strategy
 
 CITATION = """
@@ -34,9 +35,10 @@ CITATION = """
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(MetricTerms):
     """replay_size: exemplars replayed beside each batch; weight: of the distance to what the averages say;
-    plastic, stable: the chance that each moves after a step; decay: what it keeps of itself at most.
+    plastic, stable: the chance that each moves after a step; decay: what it keeps of itself at most. icnn,
+    proto_triplet, margin: metric losses on new and replayed features (`streamlab.parts.metric_losses`).
     """
 
     replay_size: int = 10
@@ -46,6 +48,7 @@ class Options:
     decay: float = 0.999
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least("cls-er", "replay_size", self.replay_size, 1)
         at_least("cls-er", "weight", self.weight, 0)
         for name in ("plastic", "stable", "decay"):
@@ -82,8 +85,9 @@ class ComplementaryLearning(Strategy):
             change = (self.net(replayed.images) - wanted).square().mean()
             losses["consistency"] = self.options.weight * change
         combined = batch.joined(replayed)
-        losses["task"] = self.cross_entropy(self.net(combined.images), combined.labels)
-        return losses
+        features = self.net.features(combined.images)
+        losses["task"] = self.cross_entropy(self.net.head(features), combined.labels)
+        return {**losses, **self.options.of(features, combined.labels)}
 
     @torch.no_grad()
     def said(self, batch: Batch) -> Tensor:

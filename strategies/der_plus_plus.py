@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from streamlab.config import at_least
+from streamlab.parts.metric_losses import MetricTerms
 from streamlab.parts.passes import outputs_apart
 from streamlab.strategy import Batch, Strategy
 
@@ -30,14 +32,17 @@ CITATION = """
 
 
 @dataclass(frozen=True)
-class Options:
-    """replay_size: exemplars of each draw; alpha, beta: weights of eq. 6 (logits, labels)."""
+class Options(MetricTerms):
+    """replay_size: exemplars of each draw; alpha, beta: weights of eq. 6 (logits, labels). icnn,
+    proto_triplet, margin: metric losses on new and replayed features (`streamlab.parts.metric_losses`).
+    """
 
     replay_size: int = 10
     alpha: float = 0.5
     beta: float = 0.5
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least("der++", "replay_size", self.replay_size, 1)
         at_least("der++", "alpha", self.alpha, 0)
         at_least("der++", "beta", self.beta, 0)
@@ -56,12 +61,16 @@ class DarkExperienceReplay(Strategy):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         dark, plain = (self.buffer.draw(self.options.replay_size) for _ in range(2))
         parts = (batch.images, dark.images, plain.images)
-        new, dark_logits, plain_logits = outputs_apart(self.net, self.net, *parts)
+        features = outputs_apart(self.net, self.net.features, *parts)
+        new, dark_logits, plain_logits = map(self.net.head, features)
         self.fresh_logits = new.detach()
         losses = {"task": self.cross_entropy(new, batch.labels)}
         if len(dark):
             losses["logits"] = self.options.alpha * F.mse_loss(dark_logits, dark.extras["logits"])
             losses["replay"] = self.options.beta * self.cross_entropy(plain_logits, plain.labels)
+        if self.options.wanted:
+            labels = torch.cat([batch.labels, dark.labels, plain.labels])
+            losses |= self.options.of(torch.cat(features), labels)
         return losses
 
     def remember(self, batch: Batch) -> None:

@@ -23,6 +23,7 @@ from torch import Tensor
 from streamlab.config import at_least
 from streamlab.memory import Buffer
 from streamlab.parts.gradients import flat_gradient
+from streamlab.parts.metric_losses import MetricTerms
 from streamlab.parts.passes import outputs_apart
 from streamlab.strategy import Batch, Strategy
 
@@ -39,9 +40,10 @@ _FIRST_SCORE = 0.1  # of the samples that come when there is nothing to be like
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(MetricTerms):
     """replay_size: exemplars replayed beside each batch; groups, group_size: of the memory's samples, whose
-    gradients new ones are compared with.
+    gradients new ones are compared with. icnn, proto_triplet, margin: metric losses on new and replayed
+    features (`streamlab.parts.metric_losses`).
     """
 
     replay_size: int = 10
@@ -49,6 +51,7 @@ class Options:
     group_size: int = 10
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("replay_size", "groups", "group_size"):
             at_least("gss", name, getattr(self, name), 1)
 
@@ -103,13 +106,13 @@ class GradientSampleSelection(Strategy):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         replayed = self.buffer.draw(self.options.replay_size)
-        if not len(replayed):
-            return {"task": self.cross_entropy(self.net(batch.images), batch.labels)}
-        new, old = outputs_apart(self.net, self.net, batch.images, replayed.images)
-        return {
-            "task": self.cross_entropy(new, batch.labels),
-            "replay": self.cross_entropy(old, replayed.labels),
-        }
+        parts = outputs_apart(self.net, self.net.features, batch.images, replayed.images)
+        new, old = map(self.net.head, parts)
+        losses = {"task": self.cross_entropy(new, batch.labels)}
+        if len(replayed):
+            losses["replay"] = self.cross_entropy(old, replayed.labels)
+        labels = torch.cat([batch.labels, replayed.labels])
+        return {**losses, **self.options.of(torch.cat(parts), labels)}
 
     def remember(self, batch: Batch) -> None:
         self.train_mode(False)

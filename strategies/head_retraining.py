@@ -22,6 +22,7 @@ from torch import Tensor
 from streamlab.config import Choice, Range, Searched, at_least
 from streamlab.needs import Needs
 from streamlab.nets.optimizer import SGD
+from streamlab.parts.metric_losses import MetricTerms
 from streamlab.parts.resampling import oversampled, shuffled, smote, undersampled
 from streamlab.strategy import Batch, Strategy
 
@@ -44,10 +45,11 @@ CITATION = """
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(MetricTerms):
     """replay_size: exemplars replayed beside each batch; selection: how the buffer chooses; balance: of the
     classifier's features; ratio: the most frequent class over the rarest then; neighbours: of smote; epochs,
-    batch_size, rate: the classifier's.
+    batch_size, rate: the classifier's. icnn, proto_triplet, margin: metric losses on new and replayed
+    features (`streamlab.parts.metric_losses`).
     """
 
     replay_size: int = 10
@@ -60,6 +62,7 @@ class Options:
     rate: float = 0.1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("replay_size", "ratio", "neighbours", "epochs", "batch_size"):
             at_least("head-retraining", name, getattr(self, name), 1)
 
@@ -81,7 +84,9 @@ class HeadRetraining(Strategy):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         combined = batch.joined(self.buffer.draw(self.options.replay_size))
-        return {"task": self.cross_entropy(self.net(combined.images), combined.labels)}
+        features = self.net.features(combined.images)
+        task = self.cross_entropy(self.net.head(features), combined.labels)
+        return {"task": task, **self.options.of(features, combined.labels)}
 
     def remember(self, batch: Batch) -> None:
         self.buffer.add(batch)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from streamlab.config import at_least
 from streamlab.needs import SESSIONS, Needs
+from streamlab.parts.metric_losses import MetricTerms
 from streamlab.parts.prototypes import nearest_of_length_one, unit_means
 from streamlab.parts.rehearsal import Rehearsal
 from streamlab.parts.teacher import Teacher
@@ -35,12 +36,15 @@ CITATION = """
 
 
 @dataclass(frozen=True)
-class Options:
-    """replay_size: exemplars replayed beside each batch (0: their share of the data, as the paper)."""
+class Options(MetricTerms):
+    """replay_size: exemplars replayed beside each batch (0: their share of the data, as the paper). icnn,
+    proto_triplet, margin: metric losses on new and replayed features (`streamlab.parts.metric_losses`).
+    """
 
     replay_size: int = 32
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least("icarl", "replay_size", self.replay_size, 0)
 
 
@@ -65,11 +69,13 @@ class ICaRL(Strategy):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Algorithm 3: new classes learn their labels, old ones what the teacher says of each image."""
         combined = batch.joined(self.buffer.draw(self.rehearsal.beside(batch)))
-        logits = self.net(combined.images)
+        features = self.net.features(combined.images)
+        logits = self.net.head(features)
         targets = F.one_hot(combined.labels, self.setting.num_classes).to(logits.dtype)
         bce = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
         new = self.exposed & ~self.teacher.classes
         losses = {"task": bce.masked_fill(~new, 0).sum(1).mean()}
+        losses |= self.options.of(features, combined.labels)
         if self.teacher:
             teacher_outputs = self.teacher.logits(combined.images).sigmoid()
             kd = F.binary_cross_entropy_with_logits(logits, teacher_outputs, reduction="none")

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from streamlab.config import Choice, Range, Searched, at_least
+from streamlab.parts.metric_losses import MetricTerms
 from streamlab.strategy import Batch, Strategy
 
 CITATION = """
@@ -49,9 +50,10 @@ CITATION = """
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(MetricTerms):
     """where: the prior is taken out of the loss or of the scores; strength: how often (tau); replay_size:
     exemplars replayed beside each batch (0: none); window: updates that priors are counted over (0: all).
+    icnn, proto_triplet, margin: metric losses on new and replayed features (`streamlab.parts.metric_losses`).
     """
 
     where: Literal["loss", "scores"] = "loss"
@@ -60,6 +62,7 @@ class Options:
     window: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("strength", "replay_size", "window"):
             at_least("logit-adjustment", name, getattr(self, name), 0)
 
@@ -82,13 +85,16 @@ class LogitAdjustment(Strategy):
         self.updates = 0
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        combined = batch.joined(self.buffer.draw(self.options.replay_size)) if self.buffer else batch
+        combined = batch
+        if self.buffer is not None:
+            combined = batch.joined(self.buffer.draw(self.options.replay_size))
         self.count(combined.labels)
-        logits = self.net(combined.images)
+        features = self.net.features(combined.images)
+        logits, terms = self.net.head(features), self.options.of(features, combined.labels)
         if self.options.where == "scores":
-            return {"task": self.cross_entropy(logits, combined.labels)}
+            return {"task": self.cross_entropy(logits, combined.labels), **terms}
         adjusted = logits + self.options.strength * log_priors(self.counts)
-        return {"task": self.cross_entropy(adjusted, combined.labels, self.counts > 0)}
+        return {"task": self.cross_entropy(adjusted, combined.labels, self.counts > 0), **terms}
 
     def count(self, labels: Tensor) -> None:
         """Take the labels of an update into the shares, and those that leave the window out."""

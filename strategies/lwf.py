@@ -21,6 +21,7 @@ from streamlab.config import at_least
 from streamlab.needs import Needs
 from streamlab.parts.heads import Heads, competing
 from streamlab.parts.losses import distillation
+from streamlab.parts.metric_losses import MetricTerms
 from streamlab.parts.teacher import Teacher
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
@@ -35,11 +36,12 @@ CITATION = """
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(MetricTerms):
     """weight: lambda_o of the paper's eq. 1; temperature: T of its eq. 3; heads: as in `finetune`.
 
     among: the student's softened outputs run over the old classes, as the paper's, or over all classes
-    seen, the teacher giving new ones nothing.
+    seen, the teacher giving new ones nothing. icnn, proto_triplet, margin: metric losses on the batch's
+    features (`streamlab.parts.metric_losses`).
     """
 
     weight: float = 3.0
@@ -48,6 +50,7 @@ class Options:
     heads: Heads = "own"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least("lwf", "weight", self.weight, 0)
         at_least("lwf", "temperature", self.temperature, 0.01)
 
@@ -63,7 +66,8 @@ class LearningWithoutForgetting(Strategy):
         self.teacher = Teacher(self.exposed)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        logits = self.net(batch.images)
+        features = self.net.features(batch.images)
+        logits = self.net.head(features)
         losses = {
             "task": self.cross_entropy(
                 logits, batch.labels, competing(self.current_classes, self.options.heads)
@@ -77,7 +81,7 @@ class LearningWithoutForgetting(Strategy):
                 logits, teacher_logits, self.options.temperature, student_classes
             )
             losses["distillation"] = self.options.weight * kd_loss
-        return losses
+        return {**losses, **self.options.of(features, batch.labels)}
 
     def end_experience(self, view: ExperienceView) -> None:
         self.teacher.take(self.net, self.exposed)

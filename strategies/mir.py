@@ -19,6 +19,7 @@ from torch import Tensor
 from streamlab.config import at_least
 from streamlab.errors import StreamlabError
 from streamlab.parts.gradients import after_a_step
+from streamlab.parts.metric_losses import MetricTerms
 from streamlab.strategy import Batch, Strategy
 
 CITATION = """
@@ -33,9 +34,10 @@ CITATION = """
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(MetricTerms):
     """replay_size: exemplars replayed beside each batch; candidates: drawn to choose them from; combine: one
-    mean over both (joint: the paper's), or the sum of two means (sum: the authors' code).
+    mean over both (joint: the paper's), or the sum of two means (sum: the authors' code). icnn,
+    proto_triplet, margin: metric losses on new and replayed features (`streamlab.parts.metric_losses`).
     """
 
     replay_size: int = 10
@@ -43,6 +45,7 @@ class Options:
     combine: Literal["joint", "sum"] = "joint"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least("mir", "replay_size", self.replay_size, 1)
         if self.candidates < self.replay_size:
             raise StreamlabError(
@@ -65,13 +68,15 @@ class MaximallyInterferedRetrieval(Strategy):
         if len(drawn) > self.options.replay_size:
             drawn = drawn.at(self.most_interfered(batch, drawn))
         combined = batch.joined(drawn)
-        logits = self.net(combined.images)
+        features = self.net.features(combined.images)
+        logits, terms = self.net.head(features), self.options.of(features, combined.labels)
         if self.options.combine == "joint" or not len(drawn):
-            return {"task": self.cross_entropy(logits, combined.labels)}
+            return {"task": self.cross_entropy(logits, combined.labels), **terms}
         new, replayed = logits.split([len(batch), len(drawn)])
         return {
             "task": self.cross_entropy(new, batch.labels),
             "replay": self.cross_entropy(replayed, drawn.labels),
+            **terms,
         }  # fmt: skip
 
     def most_interfered(self, batch: Batch, drawn: Batch) -> Tensor:

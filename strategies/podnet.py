@@ -28,6 +28,7 @@ from streamlab.config import Choice, Range, Searched, at_least
 from streamlab.needs import SESSIONS, Needs
 from streamlab.nets.network import Network, frozen_copy
 from streamlab.nets.optimizer import build_optimizer, scale_rate
+from streamlab.parts.metric_losses import MetricTerms
 from streamlab.parts.rehearsal import Rehearsal
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
@@ -42,10 +43,11 @@ CITATION = """
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(MetricTerms):
     """proxies: of a class; spatial, flat: weights of both distillations; replay_size: exemplars replayed
     beside each batch (0: their share of the data); tuning_epochs, tuning_lr, tuning_batch: of the stage on
-    exemplars alone.
+    exemplars alone. icnn, proto_triplet, margin: metric losses on new and replayed features
+    (`streamlab.parts.metric_losses`).
     """
 
     proxies: int = 10
@@ -57,6 +59,7 @@ class Options:
     tuning_batch: int = 128
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least("podnet", "proxies", self.proxies, 1)
         for name in ("spatial", "flat", "replay_size", "tuning_epochs"):
             at_least("podnet", name, getattr(self, name), 0)
@@ -173,7 +176,7 @@ class PooledOutputsDistillation(Strategy):
             flat = (1 - F.cosine_similarity(features, old_features)).mean()
             losses["flat"] = self.options.flat * factor * flat
             losses["spatial"] = self.options.spatial * factor * spatial_loss(maps, old_maps)
-        return losses
+        return {**losses, **self.options.of(features, batch.labels)}
 
     def end_experience(self, view: ExperienceView) -> None:
         self.buffer.herd(view, self.features_of)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from streamlab.config import at_least, within
 from streamlab.nets.network import frozen_copy
+from streamlab.parts.metric_losses import MetricTerms
 from streamlab.parts.presets import settled
 from streamlab.parts.prototypes import Prototypes
 from streamlab.strategy import Batch, ExperienceView, Strategy
@@ -66,12 +67,13 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(MetricTerms):
     """preset: pass (where boundaries are shown) or online (where they are hidden); auto: by the stream.
     What is not given is the preset's: replay_size: features drawn beside each batch (0: as many as it has
     samples); prototype_weight, feature_weight: of eq. 7; temperature: that logits are divided by while
     learning; distance: of features, the length of a batch's difference or the mean of each sample's;
-    spread: the first experience's or each class's own. decay, teacher_decay: see above.
+    spread: the first experience's or each class's own. decay, teacher_decay: see above. icnn, proto_triplet,
+    margin: metric losses on features of the batch and of drawn prototypes (`streamlab.parts.metric_losses`).
     """
 
     preset: Literal["auto", "pass", "online"] = "auto"
@@ -85,6 +87,7 @@ class Options:
     teacher_decay: float = 0.999
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         within("prototype-replay", "decay", self.decay, 0, 1)
         within("prototype-replay", "teacher_decay", self.teacher_decay, 0, 1)
         details_of(self, True)  # refused here, not later
@@ -127,6 +130,8 @@ class PrototypeReplay(Strategy):
         if len(labels):
             replay = self.cross_entropy(self.net.head(drawn) / details.temperature, labels, self.exposed)
             losses["prototypes"] = details.prototype_weight * replay
+        if self.options.wanted:
+            losses |= self.options.of(torch.cat([features, drawn]), torch.cat([batch.labels, labels]))
         if self.teacher is not None:
             with torch.no_grad():
                 teacher_features = self.teacher(self.net.scaled(batch.images))

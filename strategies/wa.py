@@ -20,6 +20,7 @@ from streamlab.config import Choice, Range, Searched, at_least
 from streamlab.needs import SESSIONS, Needs
 from streamlab.parts.expansion import Alignment, align_weights
 from streamlab.parts.losses import distillation
+from streamlab.parts.metric_losses import MetricTerms
 from streamlab.parts.rehearsal import Rehearsal
 from streamlab.parts.teacher import Teacher
 from streamlab.strategy import Batch, ExperienceView, Strategy
@@ -35,9 +36,10 @@ CITATION = """
 
 
 @dataclass(frozen=True)
-class Options:
-    """replay_size: exemplars replayed beside each batch (0: their share of the data); temperature: of
-    the distillation; alignment: how new classes' weights are scaled (shrink, paper, none).
+class Options(MetricTerms):
+    """replay_size: exemplars replayed beside each batch (0: their share of the data); temperature: of the
+    distillation; alignment: how new classes' weights are scaled (shrink, paper, none). icnn, proto_triplet,
+    margin: metric losses on new and replayed features (`streamlab.parts.metric_losses`).
     """
 
     replay_size: int = 0
@@ -45,6 +47,7 @@ class Options:
     temperature: float = 2.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least("wa", "replay_size", self.replay_size, 0)
         at_least("wa", "temperature", self.temperature, 0.01)
 
@@ -69,15 +72,16 @@ class WeightAligning(Strategy):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         combined = batch.joined(self.buffer.draw(self.rehearsal.beside(batch)))
-        logits, seen = self.net(combined.images), self.exposed | self.current_classes
+        features, seen = self.net.features(combined.images), self.exposed | self.current_classes
+        logits, terms = self.net.head(features), self.options.of(features, combined.labels)
         task = self.cross_entropy(logits, combined.labels, seen)
         if not self.teacher:
-            return {"task": task}
+            return {"task": task, **terms}
         old = self.teacher.classes
         teacher_logits = self.teacher.logits(combined.images)
         kd_loss = distillation(logits, teacher_logits, self.options.temperature, old)
         lambda_ = old.sum() / (old | self.current_classes).sum()
-        return {"task": (1 - lambda_) * task, "distillation": lambda_ * kd_loss}
+        return {"task": (1 - lambda_) * task, "distillation": lambda_ * kd_loss, **terms}
 
     def end_experience(self, view: ExperienceView) -> None:
         old = self.teacher.classes

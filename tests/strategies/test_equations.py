@@ -11,9 +11,12 @@ from authors import Experience, Given, close, float64, make
 from making import make_source, simulate
 from torch import nn
 
+from streamlab import plugins
 from streamlab.batch import Batch
 from streamlab.config import Budget
 from streamlab.nets.network import CosineHead
+from streamlab.parts.metric_losses import MetricTerms
+from streamlab.parts.teacher import Teacher
 from streamlab.strategies import gdumb
 from streamlab.strategies.lwf import LearningWithoutForgetting
 from streamlab.strategy import Strategy
@@ -403,3 +406,46 @@ def test_new_and_replayed_images_pass_apart_where_a_network_normalises_by_batch(
     assert found.keys() == expected.keys()
     for key, value in expected.items():
         torch.testing.assert_close(found[key], value)
+
+
+REPLAYING = (
+    "aser", "bic", "cls-er", "der++", "er", "er-ace", "gss", "head-retraining", "icarl", "logit-adjustment", "mir",
+    "podnet", "wa",
+)  # fmt: skip
+ALONE = ("finetune", "lwf", "prototype-replay")
+
+
+def _with_metric_options() -> set[str]:
+    found = {name: plugins.load("strategies", name).options_type() for name in plugins.names("strategies")}
+    return {name for name, options in found.items() if issubclass(options, MetricTerms)}
+
+
+def test_every_strategy_with_metric_terms_is_tested_here() -> None:
+    assert _with_metric_options() == {*REPLAYING, *ALONE}
+
+
+@pytest.mark.parametrize("name", [*REPLAYING, *ALONE])
+def test_metric_terms_are_of_new_and_replayed_features(name: str) -> None:
+    """Beside each method's own losses, which stay what they are: of the batch and of all that is replayed."""
+    backbone = {"name": "convnet", "width": 4, "blocks": 1} if name == "podnet" else MLP
+    terms = {"icnn": 0.5, "proto_triplet": 2.0, "margin": 1.0}
+    plain, mixed = (make(name, 4, SHAPE, given, backbone=backbone) for given in ({}, terms))
+    new, old = drawn(0, 1, 2, 0, 1, 2, 3, 3), drawn(0, 0, 1, 2)
+    old = old.with_extras(logits=torch.zeros(4, 4), score=torch.zeros(4))
+    replayed = [] if name in ALONE or name == "bic" else [old] * (2 if name == "der++" else 1)
+    losses = []
+    for strategy in (plain, mixed):
+        if name in REPLAYING:
+            strategy.buffer.draw = lambda size, queue=list(replayed): queue.pop(0)
+        if isinstance(getattr(strategy, "teacher", None), Teacher):
+            strategy.teacher.take(strategy.net, torch.arange(4) < 2)
+        losses.append(strategy.losses(new))
+    for key, value in losses[0].items():
+        assert torch.equal(losses[1][key], value)
+    everything = [*replayed, new] if name == "aser" else [new, *replayed]  # ties go to whom comes first
+    features = mixed.net.features(torch.cat([batch.images for batch in everything]))
+    labels = torch.cat([batch.labels for batch in everything])
+    expected = MetricTerms(**terms).of(features, labels)
+    assert set(losses[1]) - set(losses[0]) == set(expected) == {"icnn", "proto_triplet"}
+    for key, value in expected.items():
+        close(losses[1][key], value, 1e-5)
