@@ -13,14 +13,20 @@ from streamlab.evaluation.geometry import curve
 
 from .episode_results import records_of
 
-_MEASURES = ("icnn_score", "intra_inter_ratio", "nc1", "nc2", "nc3", "nc4")
+_MEASURES = ("icnn_score", "intra_inter_ratio", "nc1", "nc2", "nc3", "nc4", "uniformity", "tolerance")
+_GROUPS = tuple(f"{group} {name}" for group in ("base", "novel") for name in ("nc1", "nc2", "nc3"))
 
 
 def print_geometry(folder: Path, picture: Path | None) -> None:
     """Feature space over the stream, a line a measure: means over seeds, first to last point."""
     console, rows = Console(), records_of(folder)
     curves = {
-        label: {name: [points for record in records if (points := curve(record, name))] for name in _MEASURES}
+        label: {
+            name: found
+            for name in (*_MEASURES, *_GROUPS)
+            if (found := [points for record in records if (points := curve(record, name))])
+            or name in _MEASURES
+        }
         for label, records in rows.items()
     }
     if not any(found for row in curves.values() for found in row.values()):
@@ -49,7 +55,7 @@ def print_geometry(folder: Path, picture: Path | None) -> None:
 def _draw_geometry(curves: dict[str, dict[str, list[list[tuple[int, float]]]]], path: Path) -> None:
     from streamlab.report.canvas import Canvas
 
-    canvas = Canvas("geometry", 10, 5, nrows=2, ncols=3)
+    canvas = Canvas("geometry", 12, 5, nrows=2, ncols=4)
     axes = canvas.axes
     for axis, name in zip(axes.flat, _MEASURES, strict=True):
         for number, (label, row) in enumerate(curves.items()):

@@ -15,7 +15,7 @@ from ..errors import StreamlabError
 from ..plans.stream import StreamPlan, labels_at
 from ..strategy import Strategy, embeds_features, embeds_the_same
 from .features import FeatureCache, features_file
-from .geometry import chosen, measure_geometry
+from .geometry import chosen, measure_geometry, measure_groups
 from .record import Evaluation, Unexposed
 
 if TYPE_CHECKING:
@@ -194,7 +194,10 @@ class _Take:
             weights = None
         labels = torch.from_numpy(evaluator.labels[rows]).to(device)
         taken = torch.from_numpy(predictions[some]).to(device)
-        return measure_geometry(features, labels, weights, taken)
+        found = measure_geometry(features, labels, weights, taken)
+        if evaluator.plan.has_base:
+            found |= measure_groups(features, labels, evaluator.task_classes[0], weights)
+        return found
 
     @torch.no_grad()
     def _columns(self, places: NDArray[np.int64]) -> dict[str, Tensor]:

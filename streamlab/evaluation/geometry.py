@@ -1,8 +1,9 @@
 """The geometry of features: how classes lie in feature space, as a diagnostic (`--record geometry`).
 
-icnn_score (Mendez-Ruiz et al. 2023), the ratio of distances within and between classes, and neural
-collapse NC1 to NC4 (Papyan, Han and Donoho 2020; NC2 and NC3 as distances in the form of Zhu et al.
-2021). Features are those of test images of the classes seen so far; of episodes, of the phase's classes.
+icnn_score (Mendez-Ruiz et al. 2023), the ratio of distances within and between classes, neural collapse NC1
+to NC4 (Papyan, Han and Donoho 2020; NC2 and NC3 as distances in the form of Zhu et al. 2021), uniformity
+(Wang and Isola 2020) and tolerance (Wang and Liu 2021). Features are those of test images of the classes
+seen so far; of episodes, of the phase's classes.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ def measure_geometry(
         "intra_inter_ratio": _ratio(inside, means),
         "nc1": float((within @ torch.linalg.pinv(between, hermitian=True)).trace()) / len(present),
         "nc2": _gap(centred @ centred.T, _simplex(centred)),
+        **_on_the_sphere(points, places),
     }
     if weights is not None:
         values["nc3"] = _gap(weights[present].double() - weights[present].double().mean(0), centred)
@@ -62,6 +64,29 @@ def measure_geometry(
         nearest = present[torch.cdist(points, means).argmin(1)]
         values["nc4"] = float((nearest != predictions).double().mean())
     return {name: value for name, value in values.items() if np.isfinite(value)}
+
+
+def measure_groups(
+    features: Tensor, labels: Tensor, in_base: Tensor, weights: Tensor | None = None
+) -> dict[str, float]:
+    """NC1 to NC3 of base and of novel classes apart, as `base nc1`, …; in_base: (classes,) bool."""
+    found: dict[str, float] = {}
+    for group, members in (("base", in_base[labels]), ("novel", ~in_base[labels])):
+        own = measure_geometry(features[members], labels[members], weights)
+        found |= {f"{group} {name}": own[name] for name in ("nc1", "nc2", "nc3") if name in own}
+    return found
+
+
+def _on_the_sphere(points: Tensor, places: Tensor) -> dict[str, float]:
+    """uniformity: log of the mean of exp(-2 · squared distance) over pairs; tolerance: mean cosine of two
+    samples of a class. Of features of length 1; no sample is paired with itself.
+    """
+    cosines = torch.nn.functional.normalize(points) @ torch.nn.functional.normalize(points).T
+    pairs = ~torch.eye(len(points), dtype=torch.bool, device=points.device)
+    alike = pairs & (places[:, None] == places)
+    near = (-2 * (2 - 2 * cosines)).exp()
+    found = {"uniformity": float(near[pairs].mean().log())}
+    return found | ({"tolerance": float(cosines[alike].mean())} if bool(alike.any()) else {})
 
 
 def _ratio(inside: Tensor, means: Tensor) -> float:
@@ -98,6 +123,8 @@ def _last(record: Record | EpisodeRecord, name: str) -> Value:
         return kept[-1][name]
     if name in ("nc3", "nc4"):
         return NotDefined("the strategy has no linear classifier over these classes")
+    if name == "tolerance":
+        return NotDefined("no class has two samples among those that are looked at")
     return NotDefined("fewer than two classes were judged")
 
 
@@ -144,3 +171,18 @@ def nc3(record: Record | EpisodeRecord) -> Value:
 def nc4(record: Record | EpisodeRecord) -> Value:
     """NC4: share of samples that the classifier decides otherwise than the nearest class mean."""
     return _last(record, "nc4")
+
+
+@of_any
+@lower_is_better
+@plain_number
+def uniformity(record: Record | EpisodeRecord) -> Value:
+    """Log of the mean over pairs of exp(-2 · squared distance) of features of length 1; at most 0."""
+    return _last(record, "uniformity")
+
+
+@of_any
+@plain_number
+def tolerance(record: Record | EpisodeRecord) -> Value:
+    """Mean cosine of the features of two samples of a class, -1 to 1."""
+    return _last(record, "tolerance")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ from streamlab.data.source import Source
 from streamlab.errors import StreamlabError
 from streamlab.evaluation.episode_metrics import by_condition
 from streamlab.evaluation.episode_record import EpisodeRecord
-from streamlab.evaluation.geometry import curve, measure_geometry
+from streamlab.evaluation.geometry import curve, measure_geometry, measure_groups
 from streamlab.evaluation.intervals import bootstrap, normal_interval
 from streamlab.experiments.request import Request
 from streamlab.experiments.run import run_experiment
@@ -408,6 +409,43 @@ def test_collapsed_features_have_no_neural_collapse_left_to_do() -> None:
     spread = measure_geometry(torch.randn(40, 4), labels, torch.randn(4, 4), torch.zeros(40).long())
     assert spread["nc1"] > 1
     assert min(spread[name] for name in ("nc2", "nc3", "nc4")) > 0.1
+
+
+def test_uniformity_and_tolerance_are_of_pairs() -> None:
+    labels = torch.tensor([0, 0, 0, 1, 1, 2])
+    points = torch.randn(6, 3, dtype=torch.float64)
+    found = measure_geometry(points, labels)
+    unit = [row / row.norm() for row in points]
+    pairs = [(i, j) for i in range(6) for j in range(6) if i != j]
+    near = [math.exp(-2 * float((unit[i] - unit[j]).square().sum())) for i, j in pairs]
+    assert found["uniformity"] == pytest.approx(math.log(sum(near) / len(near)))
+    alike = [float(unit[i] @ unit[j]) for i, j in pairs if labels[i] == labels[j]]
+    assert found["tolerance"] == pytest.approx(sum(alike) / len(alike))
+    assert "tolerance" not in measure_geometry(points[[0, 3, 5]], labels[[0, 3, 5]])
+
+
+def test_base_and_novel_classes_collapse_apart() -> None:
+    """Base classes are collapsed, novel ones are not; each is measured among its own."""
+    labels = torch.arange(5).repeat_interleave(10)
+    features = 3 * torch.eye(5, dtype=torch.float64)[labels]
+    features[30:] += torch.randn(20, 5, dtype=torch.float64)
+    found = measure_groups(features, labels, torch.arange(5) < 3)
+    assert found["base nc1"] == pytest.approx(0, abs=1e-9)
+    assert found["novel nc1"] > 0.01
+    alone = measure_geometry(features[30:], labels[30:])
+    assert [found[f"novel {name}"] for name in ("nc1", "nc2")] == [alone["nc1"], alone["nc2"]]
+
+
+def test_few_shot_sessions_keep_both_groups_curves(source: Source, tmp_path: Path) -> None:
+    done = streamlab.run(
+        "fscil", source, ["proto-cosine"], seeds=1, out=tmp_path / "r", show=False, workers=0,
+        settings={"scenario": {"base_classes": 14, "sessions": 3, "way": 2, "shot": 3}, "backbone": {"name": "pixels"}},
+        record=["geometry"],
+    )  # fmt: skip
+    record = done.runs[0].record
+    assert len(curve(record, "base nc1")) == 4
+    assert len(curve(record, "novel nc1")) == 3
+    assert {"uniformity", "tolerance"} <= done.runs[0].metrics.keys()
 
 
 def test_intervals_over_episodes_and_bootstrap_over_seeds() -> None:
