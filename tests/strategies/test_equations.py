@@ -410,7 +410,7 @@ def test_new_and_replayed_images_pass_apart_where_a_network_normalises_by_batch(
 
 REPLAYING = (
     "aser", "bic", "cls-er", "der++", "er", "er-ace", "gss", "head-retraining", "icarl", "logit-adjustment", "mir",
-    "podnet", "wa",
+    "podnet", "wa", "wise-ft",
 )  # fmt: skip
 ALONE = ("finetune", "lwf", "prototype-replay")
 
@@ -449,3 +449,33 @@ def test_metric_terms_are_of_new_and_replayed_features(name: str) -> None:
     assert set(losses[1]) - set(losses[0]) == set(expected) == {"icnn", "proto_triplet"}
     for key, value in expected.items():
         close(losses[1][key], value, 1e-5)
+
+
+def test_weights_are_mixed_from_the_second_experience_on() -> None:
+    """(1 - alpha) · before + alpha · after; rows of classes that are new stay as they were learned."""
+    strategy = make("wise-ft", 4, SHAPE, {"alpha": 0.25, "replay_size": 0}, backbone=MLP)
+    strategy.exposed[2:] = False
+
+    def seen(*labels: int) -> Experience:
+        batch = drawn(*labels)
+        return Experience(batch.images, batch.labels)
+
+    first = {name: value.clone() for name, value in strategy.net.state_dict().items()}
+    strategy.begin_experience(seen(0, 1))
+    strategy.observe(drawn(0, 1, 1, 0))
+    one = {name: value.clone() for name, value in strategy.net.state_dict().items()}
+    strategy.end_experience(seen(0, 1))
+    assert all(torch.equal(value, one[name]) for name, value in strategy.net.state_dict().items())
+    assert not torch.equal(one["head.weight"], first["head.weight"])
+    strategy.begin_experience(seen(2))
+    assert strategy.before is not None
+    strategy.exposed[2] = True
+    strategy.observe(drawn(2, 2, 2, 2))
+    two = {name: value.clone() for name, value in strategy.net.state_dict().items()}
+    strategy.end_experience(seen(2))
+    assert strategy.before is None
+    for name, value in strategy.net.state_dict().items():
+        expected = 0.75 * one[name] + 0.25 * two[name]
+        if name.startswith("head."):
+            expected[2:] = two[name][2:]
+        close(value, expected, 1e-6)
