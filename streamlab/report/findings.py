@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ..evaluation.intervals import interval
 from .panel import Gathered, Panel
-from .statistics import areas, by_row, ranked, standings
+from .statistics import areas, by_row, granted, ranked, standings
 from .tables import budget_text
 
 
@@ -33,6 +33,7 @@ def _best(gathered: Gathered) -> str:
         values = {row: by_seed for row, by_seed in by_row(panel, budget, metric).items() if by_seed}
         found = standings(values, False)
         where = f"on {panel.label} at {budget_text(panel, budget)}"
+        where += " and equal compute" if granted(panel) else ""
         if not found:
             parts.append(f"{where} nothing is complete")
             continue

@@ -50,8 +50,13 @@ def lower_is_better(metric: str) -> bool:
     return metric in _COSTS or (metric not in _AREAS and is_better_lower(metric))
 
 
-_COSTS = ("train_seconds", "flops", "held_bytes", "survey_bytes")
+_COSTS = ("train_seconds", "flops", "held_bytes", "survey_bytes", "samples_lost")
 _AREAS = ("auc_a", "auc_l")
+
+
+def granted(panel: Panel) -> float:
+    """Operations that the stream grants with each sample, to every row alike; 0 where it waits."""
+    return max((r.resources.get("granted_flops_per_sample", 0.0) for r in panel.complete_runs), default=0.0)
 
 
 def areas(panel: Panel, row: str, metric: str) -> dict[int, float]:

@@ -10,7 +10,7 @@ from ..config import readable_bytes
 from ..evaluation.intervals import Interval, interval, t_quantile
 from ..memory.ledger import KINDS
 from .panel import Gathered, Panel, Result
-from .statistics import BySeed, against, areas, lower_is_better, ranked, reference_of, standings
+from .statistics import BySeed, against, areas, granted, lower_is_better, ranked, reference_of, standings
 
 Mark = Literal["", "best", "tied", "failed"]
 
@@ -66,6 +66,7 @@ _COSTS = (
     _Column("train s ↓", "train_seconds", _seconds),
     _Column("train TFLOP ↓", "flops", _tera),
 )
+_LOST = _Column("lost ↓", "samples_lost", lambda value: f"{value:,.0f}")
 
 
 def tables_of(gathered: Gathered) -> list[Table]:
@@ -87,9 +88,10 @@ def main_table(gathered: Gathered, panel: Panel, budget: str) -> Table:
     """Accuracy, forgetting, memory and cost of every row at one budget."""
     rows = [row for row in panel.rows if (budget, row) in panel.results]
     columns = [c for c in _COLUMNS if any(panel.values(budget, row, c.metric) for row in rows)]
-    columns += _COSTS
+    costs = (*_COSTS, *((_LOST,) if granted(panel) else ()))
+    columns += costs
     marks = {c.metric: _standings(panel, budget, rows, c.metric) for c in columns}
-    headings = ("strategy", *(c.heading for c in columns[: -len(_COSTS)]), "exemplars", "held", "survey")
+    headings = ("strategy", *(c.heading for c in columns[: -len(costs)]), "exemplars", "held", "survey")
     body = []
     seeds = max(len(panel.results[budget, row]) for row in rows)
     for row in rows:
@@ -100,10 +102,10 @@ def main_table(gathered: Gathered, panel: Panel, budget: str) -> Table:
         for column in columns:
             values = panel.values(budget, row, column.metric)
             cells.append(_entry(values, column.shown, marks[column.metric].get(row, ""), results))
-        costs, cells = cells[-len(_COSTS) :], cells[: -len(_COSTS)]
+        spent, cells = cells[-len(costs) :], cells[: -len(costs)]
         cells += [_exemplars(done)]
         cells += [_most(done, name, readable_bytes) for name in ("held_bytes", "survey_bytes")]
-        body.append((*cells, *costs))
+        body.append((*cells, *spent))
     notes = [
         f"Mean ± 95 % (Student's t) over {seeds} seed{'s' if seeds > 1 else ''}, in percent. Bold: the best; "
         "italic: not told apart from it (paired by seed, Holm-corrected, 5 %). F_last: how far classes fell "
@@ -114,12 +116,17 @@ def main_table(gathered: Gathered, panel: Panel, budget: str) -> Table:
             f"Two seeds: ± is {t_quantile(0.95, 1):.1f} standard errors, so wide that it says little; of "
             f"three seeds it is {t_quantile(0.95, 2):.1f}."
         )
+    if granted(panel):
+        notes.append(
+            f"At equal compute: the stream grants {granted(panel) / 1e6:,.2f} MFLOP with each sample. Lost: "
+            "samples that no update was taken on, since a row had not finished."
+        )
     notes += failures(panel, budget)
-    title = f"{panel.label} at {budget_text(panel, budget)}"
+    title = f"{panel.label} at {budget_text(panel, budget)}{', at equal compute' if granted(panel) else ''}"
     return Table(
         _key("main", panel, budget),
         title,
-        (*headings, *(c.heading for c in _COSTS)),
+        (*headings, *(c.heading for c in costs)),
         tuple(body),
         tuple(notes),
     )

@@ -468,6 +468,34 @@ def test_the_findings_name_the_best_and_what_is_not_told_apart() -> None:
     assert third.endswith("all of it rests on 3 seeds, differences paired by seed and Holm-corrected.")
 
 
+def test_a_clock_ranks_at_equal_compute() -> None:
+    """What the stream grants is said of the table, which counts what passed unseen, and of the first finding."""
+    panel = made_up({"slow": {"1MB": [0.4, 0.5]}, "quick": {"1MB": [0.6, 0.7]}}, {"1MB": 10**6})
+    clocked = {
+        (budget, row): tuple(
+            dataclasses.replace(
+                own,
+                resources={
+                    "granted_flops_per_sample": 2.5e6,
+                    "samples_lost": 1200.0 if row == "slow" else 0.0,
+                },
+            )
+            for own in results
+        )
+        for (budget, row), results in panel.results.items()
+    }
+    whole = Gathered((dataclasses.replace(panel, results=clocked),), "held", True, None, ("x",))
+    assert findings(whole)[0].startswith("On made up at 1MB and equal compute quick has the best")
+    (table,) = (one for one in tables_of(whole) if one.key.startswith("main"))
+    assert table.title.endswith(", at equal compute")
+    assert any("2.50 MFLOP with each sample" in note for note in table.notes)
+    place = table.columns.index("lost ↓")
+    assert [row[place].text for row in table.rows] == ["1,200", "0"]
+    waits = Gathered((panel,), "held", True, None, ("x",))
+    assert all("equal compute" not in one.title for one in tables_of(waits))
+    assert "lost ↓" not in tables_of(waits)[0].columns
+
+
 def test_the_findings_say_what_the_best_row_costs_beside_the_cheapest() -> None:
     values = {"dear": {"1MB": [0.9, 0.9]}, "middle": {"1MB": [0.2, 0.2]}, "cheap": {"1MB": [0.1, 0.1]}}
     flops = {"dear": 600.0, "middle": 300.0, "cheap": 200.0}
