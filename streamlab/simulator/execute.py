@@ -121,9 +121,7 @@ def _finish(simulation: StreamSimulation | EpisodeSimulation, folder: RunFolder)
         "survey_bytes": float(progress.survey_bytes),
         "exemplars": float(progress.exemplars),
         "samples_lost": float(simulation.lost),
-        "granted_flops_per_sample": (
-            simulation.plan.clock.operations if isinstance(simulation, StreamSimulation) else 0.0
-        ),
+        "granted_flops_per_sample": record.plan.clock.operations if isinstance(record, Record) else 0.0,
     }
     if "network" in folder.spec.record:
         from ..trained import write_network
