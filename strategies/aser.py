@@ -61,7 +61,8 @@ def knn_shapley(features: Tensor, labels: Tensor, judges: Tensor, their_labels: 
     min(k, i) / i more, i its place. Over all samples it sums to the share of the nearest k that are right,
     where k <= n. Source: Jia et al. 2019, theorem 1 (arXiv 1908.08619); Shim et al. 2021, eq. 4 and 5.
     """
-    order = (judges[:, None] - features[None]).square().sum(2).argsort(dim=1, stable=True)
+    apart = torch.cdist(judges, features, compute_mode="donot_use_mm_for_euclid_dist")
+    order = apart.argsort(dim=1, stable=True)
     right = (labels[order] == their_labels[:, None]).to(features.dtype)
     n = len(features)
     place = torch.arange(1, n + 1, device=features.device, dtype=features.dtype)
@@ -83,20 +84,19 @@ class WorthBuffer(Buffer):
         return {slot: row for row, slot in enumerate(slots)}
 
     def of_each_class(self, count: int, without: Sequence[int] = ()) -> list[int]:
-        """The slots of up to `count` exemplars of each class, at random."""
-        apart = set(without)
-        free = [[slot for slot in slots if slot not in apart] for slots in self.slots_of.values()]
-        return [
-            slots[place]
-            for slots in free
-            for place in self.read_draws.choose(min(count, len(slots)), len(slots))
-        ]
+        """The slots of up to `count` exemplars of each class, at random; without: at most as many of one."""
+        apart, chosen = set(without), []
+        for slots in self.slots_of.values():
+            enough = min(2 * count if apart else count, len(slots))
+            drawn = [slots[place] for place in self.read_draws.choose(enough, len(slots))]
+            chosen += [slot for slot in drawn if slot not in apart][:count]
+        return chosen
 
     def others(self, count: int, without: Sequence[int]) -> list[int]:
         """Up to `count` slots at random, but for those."""
         apart = set(without)
-        free = [slot for slot in range(self.count) if slot not in apart]
-        return [free[place] for place in self.read_draws.choose(min(count, len(free)), len(free))]
+        drawn = self.read_draws.choose(min(count + len(apart), self.count), self.count)
+        return [slot for slot in drawn if slot not in apart][:count]
 
     def exchange(self, batch: Batch, taken: dict[int, int]) -> None:
         """Rows of a batch in the place of exemplars: slot -> row."""
@@ -159,11 +159,13 @@ class AdversarialShapleyReplay(Strategy):
 
     def remember(self, batch: Batch) -> None:
         room = self.buffer.capacity - len(self.buffer)
-        rows = torch.arange(len(batch), device=batch.labels.device)
-        if room > 0:
-            self.buffer.add(batch.at(rows[:room]))
-        if len(batch) > room and self.buffer.capacity:
-            self.exchange_least(batch.at(rows[room:]))
+        if room >= len(batch):
+            self.buffer.add(batch)
+        elif self.buffer.capacity:
+            rows = torch.arange(len(batch), device=batch.labels.device)
+            if room:
+                self.buffer.add(batch.at(rows[:room]))
+            self.exchange_least(batch.at(rows[room:]) if room else batch)
 
     def exchange_least(self, batch: Batch) -> None:
         """Of some exemplars and the batch, as many as were exemplars stay: those worth most.

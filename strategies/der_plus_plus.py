@@ -61,8 +61,9 @@ class DarkExperienceReplay(Strategy):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         dark, plain = (self.buffer.draw(self.options.replay_size) for _ in range(2))
         parts = (batch.images, dark.images, plain.images)
-        features = outputs_apart(self.net, self.net.features, *parts)
-        new, dark_logits, plain_logits = map(self.net.head, features)
+        features = torch.cat(outputs_apart(self.net, self.net.features, *parts))
+        logits = self.net.head(features)
+        new, dark_logits, plain_logits = logits.split([len(batch), len(dark), len(plain)])
         self.fresh_logits = new.detach()
         losses = {"task": self.cross_entropy(new, batch.labels)}
         if len(dark):
@@ -70,7 +71,7 @@ class DarkExperienceReplay(Strategy):
             losses["replay"] = self.options.beta * self.cross_entropy(plain_logits, plain.labels)
         if self.options.wanted:
             labels = torch.cat([batch.labels, dark.labels, plain.labels])
-            losses |= self.options.of(torch.cat(features), labels)
+            losses |= self.options.of(features, labels)
         return losses
 
     def remember(self, batch: Batch) -> None:

@@ -106,13 +106,14 @@ class GradientSampleSelection(Strategy):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         replayed = self.buffer.draw(self.options.replay_size)
-        parts = outputs_apart(self.net, self.net.features, batch.images, replayed.images)
-        new, old = map(self.net.head, parts)
+        parts = batch.images, replayed.images
+        features = torch.cat(outputs_apart(self.net, self.net.features, *parts))
+        new, old = self.net.head(features).split([len(batch), len(replayed)])
         losses = {"task": self.cross_entropy(new, batch.labels)}
         if len(replayed):
             losses["replay"] = self.cross_entropy(old, replayed.labels)
         labels = torch.cat([batch.labels, replayed.labels])
-        return {**losses, **self.options.of(torch.cat(parts), labels)}
+        return {**losses, **self.options.of(features, labels)}
 
     def remember(self, batch: Batch) -> None:
         self.train_mode(False)

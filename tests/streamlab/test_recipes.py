@@ -28,7 +28,7 @@ from streamlab.simulator import events
 NAMES = recipes.shipped()
 # Networks and lengths that a miniature bears; what they replace is the recipe's.
 SMALL: dict[str, dict[str, Any]] = {
-    "convnet": {"width": 4}, "resnet18": {"width": 4}, "resnet20": {"width": 4}, "resnet32": {"width": 4},
+    "convnet": {"width": 8}, "resnet18": {"width": 8}, "resnet20": {"width": 8}, "resnet32": {"width": 8},
     "timm": {"name": "vit", "patch_size": 16, "width": 16, "depth": 6, "heads": 2, "image_size": 32},
 }  # fmt: skip
 SHORT = {
@@ -159,7 +159,7 @@ def test_recipes_are_listed_and_one_is_told_whole(miniatures: Path) -> None:
 
 
 def test_a_run_of_a_recipe_ends_with_what_was_published(miniatures: Path, tmp_path: Path) -> None:
-    short = ["--set", "stream.epochs=1", "--set", "backbone.width=4", "--data", miniatures, "--seeds", "1"]
+    short = ["--set", "stream.epochs=1", "--set", "backbone.width=8", "--data", miniatures, "--seeds", "1"]
     ran = told(
         "run",
         "recipe:mammoth/s-cifar-10-200",
@@ -195,7 +195,7 @@ def test_a_source_of_another_number_of_classes_is_refused(miniatures: Path, tmp_
 
 
 def test_runs_at_several_budgets_stand_in_lines_of_their_own(miniatures: Path, tmp_path: Path) -> None:
-    short = ("--set", "stream.epochs=1", "--set", "backbone.width=4", "--seeds", "1", "--workers", "0")
+    short = ("--set", "stream.epochs=1", "--set", "backbone.width=8", "--seeds", "1", "--workers", "0")
     at = ("--budget", "20ex", "--budget", "200ex", "--data", miniatures, "--out", tmp_path / "out")
     ran = told("run", "recipe:mammoth/s-cifar-10-200", "--strategy", "er", *short, *at)
     ending = ran.output[ran.output.index("NeurIPS 2020") :]
