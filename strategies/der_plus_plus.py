@@ -61,7 +61,7 @@ class DarkExperienceReplay(Strategy):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         dark, plain = (self.buffer.draw(self.options.replay_size) for _ in range(2))
         parts = (batch.images, dark.images, plain.images)
-        features = torch.cat(outputs_apart(self.net, self.net.features, *parts))
+        features = outputs_apart(self.net, self.net.features, *parts)
         logits = self.net.head(features)
         new, dark_logits, plain_logits = logits.split([len(batch), len(dark), len(plain)])
         self.fresh_logits = new.detach()

@@ -59,8 +59,8 @@ class AsymmetricReplay(Strategy):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         replayed = self.buffer.draw(self.options.replay_size)
-        parts = outputs_apart(self.net, self.net.features, batch.images, replayed.images)
-        features, labels = torch.cat(parts), torch.cat([batch.labels, replayed.labels])
+        features = outputs_apart(self.net, self.net.features, batch.images, replayed.images)
+        labels = torch.cat([batch.labels, replayed.labels])
         logits = self.net.head(features)
         present = torch.zeros_like(self.exposed).index_fill_(0, batch.labels, True)
         losses = {"task": self.cross_entropy(logits[: len(batch)], batch.labels, present)}

@@ -106,8 +106,7 @@ class GradientSampleSelection(Strategy):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         replayed = self.buffer.draw(self.options.replay_size)
-        parts = batch.images, replayed.images
-        features = torch.cat(outputs_apart(self.net, self.net.features, *parts))
+        features = outputs_apart(self.net, self.net.features, batch.images, replayed.images)
         new, old = self.net.head(features).split([len(batch), len(replayed)])
         losses = {"task": self.cross_entropy(new, batch.labels)}
         if len(replayed):

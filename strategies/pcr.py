@@ -66,7 +66,7 @@ class ProxyContrastiveReplay(Strategy):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         replayed = self.buffer.draw(self.options.replay_size)
         both = [torch.cat([part.images, self.second.of(part.images)]) for part in (batch, replayed)]
-        logits = torch.cat(outputs_apart(self.net, self.net, *both))
+        logits = outputs_apart(self.net, self.net, *both)
         labels = torch.cat([batch.labels.repeat(2), replayed.labels.repeat(2)])
         return {"contrastive": proxy_contrastive_loss(logits, labels)}
 

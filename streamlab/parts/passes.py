@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 
-def outputs_apart(network: nn.Module, of: Callable[[Tensor], Tensor], *parts: Tensor) -> list[Tensor]:
-    """of(images) for each part (n, C, H, W), the first not empty, as if each had a pass of its own.
+def outputs_apart(network: nn.Module, of: Callable[[Tensor], Tensor], *parts: Tensor) -> Tensor:
+    """of(images) of all parts (n, C, H, W), the first not empty, joined, as if each had a pass of its own.
 
     of: a function of the network, of images one by one but for batch normalisation. Where the network has
     none, or is not training, one pass gives the same: the mean and deviation of a batch are all that ties an
@@ -17,6 +17,5 @@ def outputs_apart(network: nn.Module, of: Callable[[Tensor], Tensor], *parts: Te
     """
     by_batch = nn.modules.batchnorm._BatchNorm
     if not any(isinstance(module, by_batch) and module.training for module in network.modules()):
-        return list(torch.split(of(torch.cat(parts)), [len(part) for part in parts]))
-    first = of(parts[0])
-    return [first, *(of(part) if len(part) else first[:0] for part in parts[1:])]
+        return of(torch.cat(parts))
+    return torch.cat([of(part) for part in parts if len(part)])
