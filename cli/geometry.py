@@ -15,6 +15,7 @@ from .episode_results import records_of
 
 _MEASURES = ("icnn_score", "intra_inter_ratio", "nc1", "nc2", "nc3", "nc4", "uniformity", "tolerance")
 _GROUPS = tuple(f"{group} {name}" for group in ("base", "novel") for name in ("nc1", "nc2", "nc3"))
+_NAME, _COLUMN = 17, 9  # characters of the longest name, and of a number with the space before it
 
 
 def print_geometry(folder: Path, picture: Path | None) -> None:
@@ -36,9 +37,11 @@ def print_geometry(folder: Path, picture: Path | None) -> None:
         print(f"written: {picture}")
         return
     for label, row in curves.items():
-        table = Table(title=label, title_justify="left", box=None, pad_edge=False, header_style="dim")
-        table.add_column("measure")
-        longest = max((found[0] for found in row.values() if found), key=len, default=[])
+        whole = max((found[0] for found in row.values() if found), key=len, default=[])
+        longest = _that_fit(whole, console.width)
+        title = label if longest == whole else f"{label}, {len(longest)} of {len(whole)} points"
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="dim")
+        table.add_column("measure", no_wrap=True, min_width=_NAME)
         for seen, _ in longest:
             table.add_column(f"{seen:,}", justify="right")
         for name, found in row.items():
@@ -50,6 +53,14 @@ def print_geometry(folder: Path, picture: Path | None) -> None:
             else:
                 table.add_row(name, *("n/a" for _ in longest[:1]))
         console.print(table, "", highlight=False)
+
+
+def _that_fit(points: list[tuple[int, float]], width: int) -> list[tuple[int, float]]:
+    """As many points as a terminal of this width holds, evenly, the first and the last among them."""
+    room = max(2, (width - _NAME) // _COLUMN)
+    if len(points) <= room:
+        return points
+    return [points[place] for place in np.linspace(0, len(points) - 1, room).round().astype(int)]
 
 
 def _draw_geometry(curves: dict[str, dict[str, list[list[tuple[int, float]]]]], path: Path) -> None:

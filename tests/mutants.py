@@ -170,7 +170,7 @@ MUTANTS = {
     "tolerance of all pairs": ("streamlab/evaluation/geometry.py", "alike = pairs & (places[:, None] == places)", "alike = pairs", ["tests/strategies/test_episodes.py"]),
     "base and novel are one group": ("streamlab/evaluation/geometry.py", '("novel", ~in_base[labels])', '("novel", in_base[labels])', ["tests/strategies/test_episodes.py"]),
     "new rows are mixed too": ("strategies/wise_ft.py", "value[~self.learned] = after[name][~self.learned]", "pass", ["tests/strategies/test_equations.py"]),
-    "weights are mixed the other way": ("strategies/wise_ft.py", "1 - alpha)", "alpha)", ["tests/strategies/test_equations.py"]),
+    "weights are mixed the other way": ("strategies/wise_ft.py", "old.to(now.dtype), 1 - alpha)", "old.to(now.dtype), alpha)", ["tests/strategies/test_equations.py"]),
     "a clock is not told in the table": ("streamlab/report/tables.py", "    if granted(panel):\n        notes", "    if False:\n        notes", ["tests/streamlab/test_report.py"]),
     "gss keeps what is alike": ("strategies/gss.py", "if event < chance_to_go", "if event >= chance_to_go", ["tests/strategies/test_online.py"]),
     "gss looks at every batch": ("strategies/gss.py", "self.gradient(batch))) < 0:", "self.gradient(batch))) < 9:", ["tests/strategies/test_online.py"]),
