@@ -216,7 +216,7 @@ def replay(device: torch.device, size: Size) -> list[str]:
 def sessions(device: torch.device, size: Size) -> list[str]:
     """A ResNet-18 that learns a session."""
     source = load_source("glyphs-100")
-    network = {"name": "resnet18", "norm": "batch", "width": 64 if size is WHOLE else 4}
+    network = {"name": "resnet18", "norm": "batch", "width": 64 if size is WHOLE else 8}
     with deterministic(str(device)):
         simulation = simulation_of(
             "finetune",
