@@ -61,11 +61,6 @@ class Panel:
         """A row's complete runs at a budget, seed by seed."""
         return [result for result in self.results.get((budget, row), ()) if result.status == "complete"]
 
-    @property
-    def complete_runs(self) -> list[Result]:
-        """All that are complete."""
-        return [result for budget, row in self.results for result in self.complete(budget, row)]
-
     def is_ceiling(self, row: str) -> bool:
         """Whether a row is trained on everything at once, and not ranked."""
         return any(result.spec.ceiling for result in self.all_of(row))

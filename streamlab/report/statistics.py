@@ -56,7 +56,8 @@ _AREAS = ("auc_a", "auc_l")
 
 def granted(panel: Panel) -> float:
     """Operations that the stream grants with each sample, to every row alike; 0 where it waits."""
-    return max((r.resources.get("granted_flops_per_sample", 0.0) for r in panel.complete_runs), default=0.0)
+    spent = (run.resources for runs in panel.results.values() for run in runs)
+    return max((each.get("granted_flops_per_sample", 0.0) for each in spent), default=0.0)
 
 
 def areas(panel: Panel, row: str, metric: str) -> dict[int, float]:
