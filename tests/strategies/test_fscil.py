@@ -20,8 +20,10 @@ from streamlab.errors import StreamlabError
 from streamlab.files import cache_folder
 from streamlab.nets.network import CosineHead, Entry
 from streamlab.nets.optimizer import build_optimizer
+from streamlab.parts.equiangular import equiangular_frame
+from streamlab.parts.mixing import Mixed
 from streamlab.simulator import events
-from streamlab.strategies import alice
+from streamlab.strategies import alice, nc_fscil
 from streamlab.strategies.teen import calibrate_prototypes
 from streamlab.training import BaseConfig, OptimizerConfig
 
@@ -301,3 +303,115 @@ def test_a_base_training_may_ask_for_two_views(monkeypatch: pytest.MonkeyPatch, 
     first, second = seen[0].chunk(2)
     assert not torch.equal(first, second)
     assert simulation.record().at_task_ends[0].accuracy > 0.3
+
+
+def _equiangular(head: Any, z: dict[str, Any], prefix: str) -> dict[str, Tensor]:
+    """Our projection's state by their names."""
+    layers = {"0": "ln1.linear", "1": "ln1.ln", "3": "ln2.linear", "4": "ln2.ln", "6": "ln3.linear"}
+    ours = {"direct.weight": z[f"{prefix}.neck.ffn.proj.weight"], "rows": z["init.head.etf_vec"].T}
+    for mine, theirs in layers.items():
+        for name in ("weight", "bias"):
+            if f"{prefix}.neck.{theirs}.{name}" in z:
+                ours[f"deep.{mine}.{name}"] = z[f"{prefix}.neck.{theirs}.{name}"]
+    assert set(ours) == set(head.state_dict())
+    return ours
+
+
+@pytest.mark.usefixtures("double")
+@each("nc-fscil")
+def test_nc_fscil_learns_base_and_sessions_as_its_authors(file: str) -> None:
+    """Losses and parameters: base steps on plain and mixed batches, a session's 20 steps with their rates, mixed
+    projections, scores.
+    """
+    z = load(file)
+    strategy = make("nc-fscil", z["classes"], (1, 1, 6), {"width": 7, "steps": (20,), "mixing": 0.0},
+                    backbone={"name": "mlp", "widths": (5,)})  # fmt: skip
+    training, net = strategy.base_training(), strategy.net
+    net.entry = Entry((z["scale"],), (z["shift"],))
+    head = training.head(5, torch.arange(z["classes"]) < 4, BaseConfig())
+    head.load_state_dict(_equiangular(head, z, "init"))
+    strategy.replace_head(head)
+    hidden = net.backbone.layers[1]
+    fill(hidden.weight, z["init.backbone.l.weight"])
+    fill(hidden.bias, z["init.backbone.l.bias"])
+    given = OptimizerConfig(lr=z["lr"], momentum=0.9, weight_decay=z["weight_decay"])
+    optimizer = build_optimizer(given, [*net.backbone.parameters(), *head.parameters()])
+    for images, labels, others, share, loss in zip(
+        z["images"], z["labels"], z["others"], z["shares"].tolist(), z["losses"], strict=True
+    ):
+        plain = share < 0
+        mixed = Mixed(images, labels, labels if plain else others, 0.0 if plain else share)
+        found = training.loss_of(net, mixed, again=0.0 if plain else 1.0)
+        close(found, loss)
+        optimizer.zero_grad()
+        found.backward()
+        optimizer.step()
+    close(hidden.weight, z["base.backbone.l.weight"])
+    for name, value in _equiangular(head, z, "base").items():
+        close(head.state_dict()[name], value)
+
+    features, labels = z["features"], z["feature_labels"]
+    net.backbone.requires_grad_(False)
+    close(torch.tensor([nc_fscil.rate_factor(step, 20) for step in range(1, 21)]) * 0.25, z["rates"])
+    close(strategy.session_loss(features, labels, None), z["session_losses"][0])
+    strategy.learn(features, labels, 1)
+    for name, value in _equiangular(head, z, "session").items():
+        close(head.state_dict()[name], value)
+    close(strategy.session_loss(features, labels, z["orders"][0]), z["mixed_losses"][0])
+    head.load_state_dict(_equiangular(head, z, "mixed"))
+    close(strategy.score(features, features), z["scores"])
+
+
+def test_an_equiangular_frame_is_one() -> None:
+    torch.manual_seed(0)
+    rows = equiangular_frame(6, 9).double()
+    products = rows @ rows.T
+    torch.testing.assert_close(products.diagonal(), torch.ones(6).double(), rtol=0, atol=1e-6)
+    apart = products[~torch.eye(6, dtype=torch.bool)]
+    torch.testing.assert_close(apart, torch.full_like(apart, -1 / 5), rtol=0, atol=1e-6)
+    assert not torch.equal(rows, equiangular_frame(6, 9).double())
+    for classes in (1, 10):
+        with pytest.raises(StreamlabError, match=f"frame of {classes} classes does not fit in 9"):
+            equiangular_frame(classes, 9)
+
+
+def test_nc_fscil_keeps_means_and_trains_on_them_and_the_shots(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Base means once, means of earlier novel classes as often as `copies` says, the session's shots; a frozen
+    backbone, and a projection that moves.
+    """
+    seen: list[tuple[Tensor, Tensor, int]] = []
+    learn = nc_fscil.EquiangularSessions.learn
+
+    def look(self: Any, features: Tensor, labels: Tensor, number: int) -> None:
+        before = [parameter.clone() for parameter in self.net.parameters()]
+        learn(self, features, labels, number)
+        after = list(self.net.parameters())
+        moved = [not torch.equal(one, other) for one, other in zip(before, after, strict=True)]
+        assert not any(moved[: len(list(self.net.backbone.parameters()))])
+        assert all(moved[-7:])
+        seen.append((features, labels, number))
+
+    monkeypatch.setattr(nc_fscil.EquiangularSessions, "learn", look)
+    options = {"nc-fscil": {"width": 16, "steps": [3], "copies": [2, 3], "batch_size": 8}}
+    run = simulate(source, "nc-fscil", scenario="fscil", settings=settings(**options))
+    base, first, second = run.plan.experiences
+    assert [number for _, _, number in seen] == [1, 2]
+    assert seen[0][1].tolist()[6:] == sorted(base.classes)
+    counts = torch.bincount(seen[1][1], minlength=10)
+    assert [int(counts[label]) for label in first.classes] == [3, 3]
+    assert [int(counts[label]) for label in second.classes] == [3, 3]  # its shots
+    assert all(int(counts[label]) == 1 for label in base.classes)
+    rows = run.strategy.features_of(torch.from_numpy(source.train_images[first.indices]))
+    labels = torch.from_numpy(source.train_labels[first.indices])
+    mean = rows[labels == first.classes[0]].mean(0)
+    copies = seen[1][0][seen[1][1] == first.classes[0]]
+    torch.testing.assert_close(copies, mean.expand(3, -1), rtol=1e-4, atol=1e-5)
+
+
+def test_nc_fscil_refuses_what_it_cannot_be(source: Source) -> None:
+    with pytest.raises(StreamlabError, match="width is 4, and must be at least the number of classes"):
+        simulate(source, "nc-fscil:width=4", scenario="fscil", settings=settings())
+    with pytest.raises(StreamlabError, match="steps needs numbers above 0, one for each session"):
+        nc_fscil.Options(steps=(5, 0))

@@ -28,7 +28,7 @@ from streamlab.simulator import events
 NAMES = recipes.shipped()
 # Networks and lengths that a miniature bears; what they replace is the recipe's.
 SMALL: dict[str, dict[str, Any]] = {
-    "convnet": {"width": 8}, "resnet18": {"width": 8}, "resnet20": {"width": 8}, "resnet32": {"width": 8},
+    "convnet": {"width": 8}, "resnet18": {"width": 8}, "resnet12": {"width": 8}, "resnet20": {"width": 8}, "resnet32": {"width": 8},
     "timm": {"name": "vit", "patch_size": 16, "width": 16, "depth": 6, "heads": 2, "image_size": 32},
 }  # fmt: skip
 SHORT = {
@@ -37,6 +37,7 @@ SHORT = {
     "first": {"epochs": 1, "milestones": []},
     "foster": {"compression_epochs": 1, "optimizer": {"schedule": "constant"}}, "gdumb": {"passes": 1}, "mos": {"alignment_epochs": 1},
     "podnet": {"tuning_epochs": 1, "optimizer": {"schedule": "constant"}},
+    "nc-fscil": {"steps": [2]},
     "coil": {"optimizer": {"schedule": "constant", "milestones": []}},
     "ewc": {"samples": 4}, "der++": {"optimizer": {"schedule": "constant", "milestones": []}},
     "er-ace": {"optimizer": {"schedule": "constant", "milestones": []}},
