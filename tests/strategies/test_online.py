@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from itertools import permutations
+from itertools import islice, permutations
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from authors import Given, close, each, float64, layers, load, make, put, total, with_layers
+from authors import Experience, Given, close, each, fill, float64, layers, load, make, put, total, with_layers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from streamlab.batch import Batch
+from streamlab.nets.network import Entry
 from streamlab.parts.contrastive import proxy_contrastive_loss, second_views, supervised_contrastive_loss
 from streamlab.strategies.aser import knn_shapley
 
@@ -205,6 +208,79 @@ def test_aser_replays_and_keeps_as_its_authors(file: str) -> None:
         assert slots == list(range(len(buffer)))
     for name, weights in layers(strategy.net).items():
         close(weights, z[f"end_{name}"])
+
+
+def _x_der(net: Any, z: dict[str, Any], prefix: str) -> dict[str, Tensor]:
+    """Our state by the vector's names."""
+    linear, norm = net.backbone.layers[1], net.backbone.layers[2]
+    ours = {"l": linear, "bn": norm, "h": net.head}
+    return {
+        f"{prefix}.{part}.{name}": value
+        for part, module in ours.items() for name, value in module.state_dict().items() if "tracked" not in name
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("double")
+@each("x-der")
+def test_x_der_learns_keeps_and_renews_as_its_authors(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three experiences: losses, parameters, running statistics, exemplars and their logits; draws are given."""
+    z = load(file)
+    backbone = {"name": "mlp", "widths": (5,), "norm": "batch"}
+    strategy = make("x-der", 6, (1, 1, 6), json.loads(z["options"]), {"lr": z["lr"]}, backbone)
+    net, buffer = strategy.net, strategy.buffer
+    buffer.shrink(10)
+    net.entry = Entry((z["scale"],), (z["shift"],))
+    for name, value in _x_der(net, z, "init").items():
+        fill(value, z[name])
+    shown = iter([z[f"shown{number}"] for number in range(8)])
+    asked = iter([z[f"asked{number}"] for number in range(8)])
+
+    def of(images: Tensor) -> Tensor:
+        assert torch.equal(images, next(asked))
+        return next(shown)
+
+    monkeypatch.setattr(strategy, "second", SimpleNamespace(of=of))
+    chances, orders = iter([z[f"chances{number}"] for number in range(8)]), iter(z["orders"])
+    monkeypatch.setattr(torch, "rand", lambda count: next(chances))
+    monkeypatch.setattr(torch, "randperm", lambda count: next(orders))
+    drawn = iter([slots for step in json.loads(z["draws"]) for slots in step])
+    monkeypatch.setattr(buffer.read_draws, "choose", lambda size, among: next(drawn))
+    steps = zip(z["images"], z["labels"], z["losses"], strict=True)
+    for number, last in enumerate(json.loads(z["end_draws"])):
+        view = Experience(z["data"][number], z["data_labels"][number], number)
+        strategy.begin_experience(view)
+        for images, labels, expected in islice(steps, 4):
+            close(total(strategy.observe(Batch(images, labels))), expected)
+        monkeypatch.setattr(buffer.read_draws, "choose", lambda size, among, last=last: last[0])
+        strategy.end_experience(view)
+        monkeypatch.setattr(buffer.read_draws, "choose", lambda size, among: next(drawn))
+        held = buffer.everything()
+        assert torch.equal(held.images, z[f"held{number}.images"])
+        assert torch.equal(held.labels, z[f"held{number}.labels"])
+        close(held.extras["logits"], z[f"held{number}.logits"])
+    for name, value in _x_der(net, z, "end").items():
+        close(value, z[name])
+
+
+def test_x_der_gives_outputs_to_classes_as_they_come() -> None:
+    """Whatever their numbers are; what it says of a class is what its output says. A class may come again."""
+    torch.manual_seed(0)
+    strategy = make("x-der", 6, (1, 2, 2), {"batch_size": 3}, backbone={"name": "mlp", "widths": (5,)})
+    images = torch.randint(0, 256, (12, 1, 2, 2), dtype=torch.uint8)
+    for number, classes in enumerate([(4, 1), (5,), (4, 0)]):
+        labels = torch.tensor([classes[row % len(classes)] for row in range(12)])
+        view = Experience(images, labels, number)
+        strategy.begin_experience(view)
+        strategy.observe(Batch(images[:4], labels[:4]))
+        strategy.end_experience(view)
+    assert strategy.column[[1, 4, 5, 0]].tolist() == [0, 1, 2, 3]
+    assert sorted(strategy.column.tolist()) == list(range(6))
+    assert strategy.block.tolist() == [0, 0, 1, 2, -1, -1]
+    embedding = strategy.features_of(images)
+    outputs = strategy.net.head(embedding)
+    assert torch.equal(strategy.score(embedding, images)[:, 5], outputs[:, 2])
+    held = strategy.buffer.everything()
+    assert sorted(set(held.labels.tolist())) == [0, 1, 4, 5]
 
 
 @settings(deadline=None, max_examples=30)

@@ -41,6 +41,7 @@ SHORT = {
     "coil": {"optimizer": {"schedule": "constant", "milestones": []}},
     "ewc": {"samples": 4}, "der++": {"optimizer": {"schedule": "constant", "milestones": []}},
     "er-ace": {"optimizer": {"schedule": "constant", "milestones": []}},
+    "x-der": {"optimizer": {"schedule": "constant", "milestones": []}},
 }  # fmt: skip
 
 
