@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from streamlab.batch import Batch
+from streamlab.errors import StreamlabError
 from streamlab.nets.network import Entry
 from streamlab.parts.contrastive import proxy_contrastive_loss, second_views, supervised_contrastive_loss
+from streamlab.parts.mutual_information import half_turned, turned_labels
 from streamlab.strategies.aser import knn_shapley
 
 
@@ -281,6 +283,72 @@ def test_x_der_gives_outputs_to_classes_as_they_come() -> None:
     assert torch.equal(strategy.score(embedding, images)[:, 5], outputs[:, 2])
     held = strategy.buffer.everything()
     assert sorted(set(held.labels.tolist())) == [0, 1, 4, 5]
+
+
+@pytest.mark.usefixtures("double")
+@each("ocm")
+def test_ocm_learns_as_its_authors(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their whole script, on pictures of blocks: losses, parameters, statistics. Second views are mirrored."""
+    z = load(file)
+    optimizer = {"name": "adam", "lr": 0.001, "weight_decay": 1e-4, "options": {"betas": (0.9, 0.99)}}
+    backbone = {"name": "mlp", "widths": (9,), "norm": "batch"}
+    strategy = make("ocm", 10, (3, 8, 8), {"projection": 4}, optimizer, backbone)
+    net, buffer = strategy.net, strategy.buffer
+    net.entry = Entry((z["scale"],), (z["shift"],))
+    parts = {
+        "l": net.backbone.layers[1], "bn": net.backbone.layers[2],
+        "linear": net.head.classes, "simclr": net.head.projection,
+    }  # fmt: skip
+    for name in [name for name in z if name.startswith("init.")]:
+        part, number = name.split(".")[1:]
+        fill(getattr(parts[part], number), z[name])
+    monkeypatch.setattr(strategy, "second", SimpleNamespace(of=lambda images: images.flip(3)))
+    starts, drawn = iter(z["starts"].tolist()), iter(json.loads(z["draws"]))
+    monkeypatch.setattr(strategy, "start", lambda: next(starts))
+    monkeypatch.setattr(buffer.read_draws, "choose", lambda size, among: next(drawn))
+    steps = zip(z["blocks"], z["labels"], z["losses"], strict=True)
+    for classes in ([0, 1], [2, 3]):
+        for images, labels, expected in islice(steps, 3):
+            batch = Batch(images, labels)
+            close(total(strategy.observe(batch)), expected, within=1e-7)  # they add 1e-8 to lengths
+            strategy.remember(batch)
+        strategy.end_experience(Experience(z["blocks"][:1].flatten(0, 1), torch.tensor(classes)))
+    for name in [name for name in z if name.startswith("end.")]:
+        part, number = name.split(".")[1:]
+        close(getattr(parts[part], number), z[name], within=1e-5)
+
+
+def test_images_are_turned_in_sixteen_ways() -> None:
+    """Halves and wholes, each another picture; an odd column stays where it is."""
+    images = torch.arange(24, dtype=torch.uint8).view(1, 1, 4, 6)[..., :4]
+    turned = half_turned(images)
+    assert torch.equal(turned[0], images[0])
+    assert turned[1, 0].tolist() == [[19, 18, 2, 3], [13, 12, 8, 9], [7, 6, 14, 15], [1, 0, 20, 21]]
+    assert turned[3, 0].tolist() == [[0, 1, 21, 20], [6, 7, 15, 14], [12, 13, 9, 8], [18, 19, 3, 2]]
+    assert torch.equal(turned[8:12], turned[:4].rot90(1, (2, 3)))
+    assert len({tuple(picture.flatten().tolist()) for picture in turned}) == 16
+    assert turned_labels(torch.tensor([1, 2]), 5).tolist()[:4] == [1, 2, 6, 7]
+    assert half_turned(torch.zeros(2, 3, 5, 5, dtype=torch.uint8)).shape == (32, 3, 5, 5)
+
+
+def test_ocm_replays_no_more_than_its_classes_are_worth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three classes have come, of two exemplars each at most."""
+    torch.manual_seed(0)
+    images, labels = torch.randint(0, 256, (12, 1, 4, 4), dtype=torch.uint8), torch.arange(12) % 2
+    strategy = make("ocm", 4, (1, 4, 4), {"per_class": 2}, backbone={"name": "mlp", "widths": (9,)})
+    strategy.observe(Batch(images, labels))
+    strategy.remember(Batch(images, labels))
+    strategy.end_experience(Experience(images, labels))
+    sizes: list[int] = []
+    draw = strategy.buffer.draw
+    monkeypatch.setattr(strategy.buffer, "draw", lambda size: draw(sizes.append(size) or size))
+    strategy.observe(Batch(images[:2], torch.tensor([2, 0])))
+    assert sizes == [6]
+
+
+def test_ocm_refuses_pictures_that_are_not_square() -> None:
+    with pytest.raises(StreamlabError, match="ocm turns images, and these are 2x4; they must be square"):
+        make("ocm", 3, (1, 2, 4), backbone={"name": "mlp"})
 
 
 @settings(deadline=None, max_examples=30)
