@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from authors import close, each, fill, float64, load, make
+from authors import Experience, close, each, fill, float64, load, make
 from making import VECTORS, make_source, simulate, write_cifar
 from torch import Tensor
 
@@ -23,7 +23,7 @@ from streamlab.nets.optimizer import build_optimizer
 from streamlab.parts.equiangular import equiangular_frame
 from streamlab.parts.mixing import Mixed
 from streamlab.simulator import events
-from streamlab.strategies import alice, nc_fscil
+from streamlab.strategies import alice, cec, nc_fscil
 from streamlab.strategies.teen import calibrate_prototypes
 from streamlab.training import BaseConfig, OptimizerConfig
 
@@ -415,3 +415,93 @@ def test_nc_fscil_refuses_what_it_cannot_be(source: Source) -> None:
         simulate(source, "nc-fscil:width=4", scenario="fscil", settings=settings())
     with pytest.raises(StreamlabError, match="steps needs numbers above 0, one for each session"):
         nc_fscil.Options(steps=(5, 0))
+
+
+def _evolved(strategy: Any, z: dict[str, Any], prefix: str) -> dict[str, tuple[Tensor, Tensor]]:
+    """Our state beside theirs."""
+    linear, norm = strategy.net.backbone.layers[1], strategy.net.backbone.layers[2]
+    parts = {
+        "encoder.l": linear, "encoder.bn": norm, "slf_attn.w_qs": strategy.graph.query,
+        "slf_attn.w_ks": strategy.graph.key, "slf_attn.w_vs": strategy.graph.value,
+        "slf_attn.fc": strategy.graph.out, "slf_attn.layer_norm": strategy.graph.norm,
+    }  # fmt: skip
+    pairs = {}
+    for name in [name for name in z if name.startswith(f"{prefix}.")]:
+        part, number = name.removeprefix(f"{prefix}.").rsplit(".", 1)
+        pairs[name] = (getattr(parts[part], number), z[name])
+    return pairs
+
+
+@pytest.mark.usefixtures("double")
+@each("cec")
+def test_cec_plays_sessions_as_its_authors(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two epochs of two episodes, the rates halved between: losses, parameters, statistics that stay, scores."""
+    z = load(file)
+    options = {
+        "epochs": 2,
+        "episodes": 2,
+        "step": 1,
+        "shot": 2,
+        "query": 4,
+        "rate": z["rate"],
+        "graph_rate": z["graph_rate"],
+    }
+    backbone = {"name": "mlp", "widths": (7,), "norm": "batch"}
+    strategy = make("cec", 5, (1, 4, 4), options, backbone=backbone)
+    strategy.net.entry = Entry((z["scale"],), (z["shift"],))
+    for ours, theirs in _evolved(strategy, z, "init").values():
+        fill(ours, theirs)
+    episodes = iter(zip(z["images"], z["quarters"], strict=True))
+
+    def drawn(own: Any, query: int) -> tuple[Tensor, Tensor, Tensor]:
+        assert query == 4
+        images, quarters = next(episodes)
+        return images[:2], images[2:], quarters
+
+    losses: list[Tensor] = []
+    loss_of = strategy.episode_loss
+
+    def noted(*given: Tensor) -> Tensor:
+        losses.append(loss_of(*given))
+        return losses[-1]
+
+    monkeypatch.setattr(strategy, "drawn", drawn)
+    monkeypatch.setattr(strategy, "episode_loss", noted)
+    images = torch.zeros(18, 1, 4, 4, dtype=torch.uint8)
+    strategy.play(Experience(images, torch.arange(3).repeat(6)))
+    close(torch.stack(losses), z["losses"])
+    for ours, theirs in _evolved(strategy, z, "end").values():
+        close(ours, theirs)
+    with torch.no_grad():
+        fill(strategy.net.head.weight, z["prototypes"])
+        close(strategy.score(z["queries"], images), z["scores"])
+
+
+def test_cec_draws_classes_and_turns_and_means_are_of_what_it_became(source: Source) -> None:
+    """Classes and turns are drawn; the backbone learns in episodes, and means are of what it became."""
+    strategy = make("cec", 4, (1, 4, 4), {"way": 3, "shot": 2}, backbone={"name": "mlp", "widths": (6,)})
+    own = [torch.full((5, 1, 4, 4), label, dtype=torch.uint8) for label in range(4)]
+    support, queries, quarters = strategy.drawn(own, 3)
+    assert support.shape == (2, 3, 1, 4, 4)
+    assert queries.shape == (3, 3, 1, 4, 4)
+    assert torch.equal(support[0, :, 0, 0, 0], queries[2, :, 0, 0, 0])
+    assert len(set(support[0, :, 0, 0, 0].tolist())) == 3
+    assert len(quarters) == 3
+    picture = torch.arange(16, dtype=torch.uint8).view(1, 1, 4, 4)
+    again = cec.turned(picture.repeat(3, 1, 1, 1), torch.tensor([1, 2, 3]))
+    assert all(torch.equal(again[quarter - 1], picture[0].rot90(quarter, (1, 2))) for quarter in (1, 2, 3))
+    options = {"cec": {"epochs": 2, "episodes": 3, "step": 1, "rate": 0.1, "graph_rate": 0.1}}
+    run = simulate(source, "cec", scenario="fscil", settings=settings(**options))
+    still = simulate(source, "cec:epochs=0", scenario="fscil", settings=settings())
+    moved = run.strategy.net.backbone.state_dict()
+    begun = still.strategy.net.backbone.state_dict()
+    assert any(not torch.equal(moved[name], begun[name]) for name in moved)
+    labels = torch.from_numpy(source.train_labels)
+    base = run.plan.experiences[0]
+    mean = run.strategy.features_of(torch.from_numpy(source.train_images)[labels == base.classes[0]]).mean(0)
+    torch.testing.assert_close(run.strategy.net.head.weight[base.classes[0]], mean, rtol=1e-4, atol=1e-5)
+
+
+def test_cec_refuses_pictures_that_are_not_square() -> None:
+    with pytest.raises(StreamlabError, match="cec turns images, and these are 2x4; they must be square"):
+        make("cec", 3, (1, 2, 4), backbone={"name": "mlp"})

@@ -37,7 +37,7 @@ SHORT = {
     "first": {"epochs": 1, "milestones": []},
     "foster": {"compression_epochs": 1, "optimizer": {"schedule": "constant"}}, "gdumb": {"passes": 1}, "mos": {"alignment_epochs": 1},
     "podnet": {"tuning_epochs": 1, "optimizer": {"schedule": "constant"}},
-    "nc-fscil": {"steps": [2]},
+    "nc-fscil": {"steps": [2]}, "cec": {"epochs": 1, "episodes": 2, "way": 3},
     "coil": {"optimizer": {"schedule": "constant", "milestones": []}},
     "ewc": {"samples": 4}, "der++": {"optimizer": {"schedule": "constant", "milestones": []}},
     "er-ace": {"optimizer": {"schedule": "constant", "milestones": []}},
