@@ -357,16 +357,25 @@ class TrivialAugment(Plain):
 
 @dataclass(frozen=True)
 class AutoAugment(Plain):
-    """A pair of changes out of the 25 that were found for `policy`, as torchvision's."""
+    """A pair of changes out of the 25 that were found for `policy`, as torchvision's, with this chance."""
 
     policy: Literal["cifar-10", "imagenet"] = "imagenet"
-    draws: ClassVar[int] = 5
+    chance: float = 1.0
+
+    def __post_init__(self) -> None:
+        within("augment", "auto-augment's chance", self.chance, 0, 1)
+
+    @property
+    def draws(self) -> int:
+        """Those of a pair, and whether it is at all."""
+        return 5 if self.chance == 1 else 6
 
     def of(self, images: Tensor, uniforms: Tensor) -> Tensor:
         """Each image by a pair of its own."""
         from .policies import auto_augmented
 
-        return auto_augmented(images, self.policy, uniforms)
+        made = auto_augmented(images, self.policy, uniforms)
+        return made if self.chance == 1 else made.where(some(uniforms[:, 5:], self.chance), images)
 
 
 def _check_parts(operation: str, scale: tuple[float, float], ratio: tuple[float, float]) -> None:

@@ -23,7 +23,7 @@ from streamlab.nets.optimizer import build_optimizer
 from streamlab.parts.equiangular import equiangular_frame
 from streamlab.parts.mixing import Mixed
 from streamlab.simulator import events
-from streamlab.strategies import alice, cec, nc_fscil
+from streamlab.strategies import alice, cec, closer, nc_fscil
 from streamlab.strategies.teen import calibrate_prototypes
 from streamlab.training import BaseConfig, OptimizerConfig
 
@@ -505,3 +505,44 @@ def test_cec_draws_classes_and_turns_and_means_are_of_what_it_became(source: Sou
 def test_cec_refuses_pictures_that_are_not_square() -> None:
     with pytest.raises(StreamlabError, match="cec turns images, and these are 2x4; they must be square"):
         make("cec", 3, (1, 2, 4), backbone={"name": "mlp"})
+
+
+@pytest.mark.usefixtures("double")
+@each("closer")
+def test_closer_learns_its_base_as_its_authors(file: str) -> None:
+    """Losses, parameters and running statistics of four steps on three views of each image."""
+    z = load(file)
+    options = {"between": z["between"], "contrastive": z["contrastive"]}
+    backbone = {"name": "mlp", "widths": (6,), "norm": "batch"}
+    strategy = make("closer", 5, (1, 3, 3), options, backbone=backbone)
+    training, net, among = strategy.base_training(), strategy.net, torch.arange(5) < z["base"]
+    assert training.views == 3
+    net.entry = Entry((z["scale"],), (z["shift"],))
+    net.head = training.head(6, among, BaseConfig(temperature=32.0))
+    parts = {
+        "encoder.l": net.backbone.layers[1],
+        "encoder.bn": net.backbone.layers[2],
+        "classifier": net.head,
+    }
+    for name in [name for name in z if name.startswith("init.")]:
+        part, number = name.removeprefix("init.").rsplit(".", 1)
+        fill(getattr(parts[part], number), z[name])
+    given = OptimizerConfig(lr=z["lr"], momentum=0.9, nesterov=True, weight_decay=5e-4)
+    optimizer = build_optimizer(given, [*net.backbone.parameters(), *net.head.parameters()])
+    for images, labels, loss in zip(z["images"], z["labels"], z["losses"], strict=True):
+        found = training.loss(net, images.flatten(0, 1), labels, among)
+        close(found, loss)
+        optimizer.zero_grad()
+        found.backward()
+        optimizer.step()
+    for name in [name for name in z if name.startswith("end.")]:
+        part, number = name.removeprefix("end.").rsplit(".", 1)
+        close(getattr(parts[part], number), z[name])
+
+
+def test_closers_base_is_of_one_class_too() -> None:
+    """No pair is of unlike classes then."""
+    points = F.normalize(torch.rand(4, 3))
+    assert float(closer.mean_cosine_between(points, torch.zeros(4))) == 0
+    found = closer.mean_cosine_between(points, torch.tensor([0, 0, 1, 1]))
+    torch.testing.assert_close(found, (points[:2] @ points[2:].T).mean())

@@ -157,6 +157,19 @@ def _asked_for(operation: Any, row: list[float]) -> list[float]:
     return told
 
 
+def test_auto_augment_leaves_some_images_as_they_are() -> None:
+    """One of them as often as not: those that are changed are changed as ever."""
+    images, drawn = COLOURED.repeat(8, 1, 1, 1), uniforms(8 * len(COLOURED), 6)
+    operation = AutoAugment("cifar-10", chance=0.5)
+    assert operation.draws == 6
+    always = AutoAugment("cifar-10").of(images, drawn[:, :5])
+    expected = torch.where((drawn[:, 5] < 0.5)[:, None, None, None], always, images)
+    assert torch.equal(operation.of(images, drawn), expected)
+    assert not torch.equal(expected, always)
+    with pytest.raises(StreamlabError, match="auto-augment's chance is 2"):
+        AutoAugment(chance=2)
+
+
 @pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
 def test_an_affine_map_is_torchvisions(interpolation: str) -> None:
     columns = uniforms(64, 5) * 2 - 1
