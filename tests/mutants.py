@@ -195,6 +195,8 @@ MUTANTS = {
     "closer's pairs are of any labels": ("strategies/closer.py", 'unlike = (labels[:, None] != labels).triu()', 'unlike = (labels[:, None] == labels[:, None] + 0 * labels).triu()', ["tests/strategies/test_fscil.py"]),
     "closer's contrast knows labels": ("strategies/closer.py", 'supervised_contrastive_loss(views, images_apart, TEMPERATURE)', 'supervised_contrastive_loss(views, labels, TEMPERATURE)', ["tests/strategies/test_fscil.py"]),
     "auto-augment whatever the chance": ("streamlab/augmentation/operations.py", "return made if self.chance == 1 else made.where(some(uniforms[:, 5:], self.chance), images)", "return made", ["tests/streamlab/test_operations.py"]),
+    "precision of novel above known": ("streamlab/evaluation/novelty.py", "(above[0] / (above[0] + above[1]))", "(above[1] / (above[0] + above[1]))", ["tests/streamlab/test_evaluation.py"]),
+    "precision without ties": ("streamlab/evaluation/novelty.py", "np.searchsorted(np.sort(part), known)", "np.searchsorted(np.sort(part), known, 'right')", ["tests/streamlab/test_evaluation.py"]),
     "alice without a margin": ("strategies/alice.py", "cosines - margin * own", "cosines - 0 * own", ["tests/strategies/test_fscil.py"]),
     "alice's mixtures share rows": ("strategies/alice.py", "(2 * self.base - first - 1) * first // 2", "0 * first", ["tests/strategies/test_fscil.py"]),
     "alice mixes by any share": ("strategies/alice.py", "    share = torch.where((share < 0.4) | (share > 0.6), 0.5, share)\n", "", ["tests/strategies/test_fscil.py"]),

@@ -54,6 +54,26 @@ def fpr95_neighbour(record: Record) -> Value:
     return _over_task_ends(record, _neighbour, false_positives_at_95)
 
 
+def auprc_softmax(record: Record) -> Value:
+    """Average precision of known against novel by maximum softmax; chance gives `known_share`."""
+    return _over_task_ends(record, _softmax, average_precision)
+
+
+def auprc_energy(record: Record) -> Value:
+    """Average precision of known against novel by energy; chance gives `known_share`."""
+    return _over_task_ends(record, _energy, average_precision)
+
+
+def auprc_neighbour(record: Record) -> Value:
+    """Average precision of known against novel by nearest neighbour; chance gives `known_share`."""
+    return _over_task_ends(record, _neighbour, average_precision)
+
+
+def known_share(record: Record) -> Value:
+    """Share of test samples whose class was seen at a task end: what average precision is by chance."""
+    return _over_task_ends(record, _any, lambda known, novel: len(known) / (len(known) + len(novel)))
+
+
 def area_under_roc(known: Scores, novel: Scores) -> float:
     """Chance that a known sample scores higher than a novel one, ties by half (Mann and Whitney 1947)."""
     both = np.concatenate([known, novel])
@@ -63,11 +83,25 @@ def area_under_roc(known: Scores, novel: Scores) -> float:
     return float(above / (len(known) * len(novel)))
 
 
+def average_precision(known: Scores, novel: Scores) -> float:
+    """Over known samples the mean share of known ones among all that score as high (Davis and Goadrich 2006).
+
+    1 - P(novel) · the mean of (false positive rate / share that scores as high), where area_under_roc is 1 -
+    the mean of false positive rates: the rarer high scores are, the more a mistake among them counts.
+    """
+    above = [len(part) - np.searchsorted(np.sort(part), known) for part in (known, novel)]
+    return float((above[0] / (above[0] + above[1])).mean())
+
+
 def false_positives_at_95(known: Scores, novel: Scores) -> float:
     """Share of novel samples at or above the highest threshold that keeps 95 % of the known ones."""
     kept = -(-95 * len(known) // 100)
     threshold = np.sort(known)[len(known) - kept]
     return float((novel >= threshold).mean())
+
+
+def _any(evaluation: Evaluation | Unexposed) -> Scores:
+    return evaluation.labels.astype(np.float64)
 
 
 def _softmax(evaluation: Evaluation | Unexposed) -> Scores | None:

@@ -7,6 +7,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from making import simulate
 from scipy import stats
 
@@ -15,7 +17,7 @@ from streamlab.data.source import Source
 from streamlab.evaluation.intervals import holm, interval, paired_differences, t_quantile, t_tails
 from streamlab.evaluation.libraries import LIBRARIES, as_libraries
 from streamlab.evaluation.metrics import NotDefined, measure
-from streamlab.evaluation.novelty import area_under_roc, false_positives_at_95
+from streamlab.evaluation.novelty import area_under_roc, average_precision, false_positives_at_95
 from streamlab.evaluation.record import Evaluation, Record, accuracy_matrix
 from streamlab.planning import make_plan
 from streamlab.plans.stream import Labels
@@ -166,7 +168,7 @@ def test_forward_transfer_is_against_the_untrained_network(full: Record) -> None
 def test_novel_classes_are_told_from_known_ones(full: Record) -> None:
     values, _ = measure(full)
     for score, name in (("confidence", "softmax"), ("energy", "energy"), ("neighbour", "neighbour")):
-        areas, rates = [], []
+        areas, rates, precisions, shares = [], [], [], []
         for evaluation in full.at_task_ends:
             if evaluation.unexposed is None:
                 continue
@@ -176,10 +178,30 @@ def test_novel_classes_are_told_from_known_ones(full: Record) -> None:
             areas.append(sum(pairs) / len(pairs))
             thresholds = [t for t in known if (known >= t).mean() >= 0.95]
             rates.append((novel >= max(thresholds)).mean())
+            above = [(known >= t).sum() / ((known >= t).sum() + (novel >= t).sum()) for t in known]
+            precisions.append(sum(above) / len(known))
+            shares.append(len(known) / (len(known) + len(novel)))
+        assert values[f"auprc_{name}"] == pytest.approx(np.mean(precisions), abs=1e-9)
+        assert values["known_share"] == pytest.approx(np.mean(shares), abs=1e-9)
         assert values[f"auroc_{name}"] == pytest.approx(np.mean(areas), abs=1e-9)
         assert values[f"fpr95_{name}"] == pytest.approx(np.mean(rates), abs=1e-9)
     assert area_under_roc(np.array([1.0, 1.0]), np.array([1.0])) == 0.5
     assert false_positives_at_95(np.arange(100.0), np.array([4.0, 5.0, 6.0, 200.0])) == 0.75
+
+
+@given(
+    st.lists(st.integers(0, 5), min_size=1, max_size=9), st.lists(st.integers(0, 5), min_size=1, max_size=9)
+)
+def test_precision_weighs_false_positives_by_how_rarely_a_score_is_reached(
+    known: list[int], novel: list[int]
+) -> None:
+    """McDermott et al.'s identity (NeurIPS 2024, theorem 1), and chance where all score alike."""
+    k, n = np.array(known, float), np.array(novel, float)
+    share, both = len(n) / (len(k) + len(n)), np.concatenate([k, n])
+    weighted = [(n >= t).mean() / (both >= t).mean() for t in k]
+    assert average_precision(k, n) == pytest.approx(1 - share * np.mean(weighted), abs=1e-12)
+    assert average_precision(0 * k, 0 * n) == pytest.approx(1 - share, abs=1e-12)
+    assert average_precision(k + 6, n) == 1
 
 
 def test_anytime_and_worst_case_accuracy(record: Record) -> None:

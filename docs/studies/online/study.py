@@ -21,16 +21,17 @@ from results import run
 HERE, RUNS = Path(__file__).parent, Path("runs/online")
 COUNT, TESTED = 500, 100  # images of a class
 # Of each method what is not its own or the recipe's default. The rate and what is replayed are the online
-# survey's (Mai et al., 2022), of der++, x-der, er-ace and cls-er
-# Mammoth's, of clib its authors'.
+# survey's (Mai et al., 2022), of der++, x-der, er-ace and cls-er Mammoth's, of clib its authors'.
 METHODS = {
-    "finetune": (), "er": (), "mir": (), "aser": (), "gss": (), "agem": (), "scr": (), "pcr": (),
+    "finetune": (), "er": (), "mir": (), "aser": (), "scr": (), "pcr": (),
     "er-ace": ("er-ace.optimizer.lr=0.03",),
     "der++": ("der++.optimizer.lr=0.03", "der++.alpha=0.1"),
     "x-der": ("x-der.optimizer.lr=0.03", "x-der.replay_size=10", "x-der.contrastive_size=10"),
     "cls-er": ("cls-er.optimizer.lr=0.03",),
+    "agem": ("agem.reference_size=10",),
     "clib": ("clib.optimizer.lr=0.0003",),
     "gdumb": ("gdumb.passes=32",),
+    "gss": (),
 }  # fmt: skip
 SETTINGS = {
     "500ex": ("500 exemplars", "--budget", "500ex"),
