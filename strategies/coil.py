@@ -25,6 +25,7 @@ from torch import Tensor
 from streamlab.config import Choice, Range, Searched, at_least
 from streamlab.needs import SESSIONS, Needs
 from streamlab.nets.network import CosineHead
+from streamlab.parts.metric_losses import MetricTerms
 from streamlab.parts.prototypes import unit_means
 from streamlab.parts.rehearsal import Rehearsal
 from streamlab.parts.teacher import Teacher
@@ -44,9 +45,10 @@ _NEVER = -1e30  # as good as no chance, and a number where no class competes
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(MetricTerms):
     """replay_size: exemplars replayed beside each batch (0: their share of the data); temperature: of all
-    distillations; regularisation: of the transport; weight: of what transport adds to the loss.
+    distillations; regularisation: of the transport; weight: of what transport adds to the loss. icnn,
+    proto_triplet, margin: metric losses on new and replayed features (`streamlab.parts.metric_losses`).
     """
 
     replay_size: int = 0
@@ -55,6 +57,7 @@ class Options:
     weight: float = 1e-3
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least("coil", "replay_size", self.replay_size, 0)
         at_least("coil", "temperature", self.temperature, 0.01)
         at_least("coil", "regularisation", self.regularisation, 0.01)
@@ -173,7 +176,8 @@ class CoTransport(Strategy):
         self.sums.index_add_(0, combined.labels, F.normalize(features.detach()))
         with torch.no_grad():
             said = self.teacher.logits(combined.images) if self.teacher else None
-        return self.losses_of(features, combined.labels, said)
+        terms = self.options.of(features, combined.labels)
+        return self.losses_of(features, combined.labels, said) | terms
 
     def losses_of(self, features: Tensor, labels: Tensor, said: Tensor | None) -> dict[str, Tensor]:
         """Of features (B, D), labels (B,) and what the teacher said (B, K), where there is one."""

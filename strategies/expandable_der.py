@@ -18,6 +18,7 @@ from torch import Tensor
 from streamlab.config import Choice, Range, Searched, at_least
 from streamlab.needs import SESSIONS, Needs
 from streamlab.parts.expansion import Alignment, Extractors
+from streamlab.parts.metric_losses import MetricTerms
 from streamlab.parts.rehearsal import Rehearsal
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
@@ -32,9 +33,10 @@ CITATION = """
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(MetricTerms):
     """replay_size: exemplars replayed beside each batch (0: their share of the data); auxiliary: weight of
-    the auxiliary loss; alignment: how new classes' weights are scaled (as in `wa`).
+    the auxiliary loss; alignment: how new classes' weights are scaled (as in `wa`). icnn, proto_triplet,
+    margin: metric losses on new and replayed features (`streamlab.parts.metric_losses`).
     """
 
     replay_size: int = 0
@@ -42,6 +44,7 @@ class Options:
     auxiliary: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least("expandable-der", "replay_size", self.replay_size, 0)
         at_least("expandable-der", "auxiliary", self.auxiliary, 0)
 
@@ -71,7 +74,8 @@ class ExpandableRepresentation(Strategy):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         combined = batch.joined(self.buffer.draw(self.rehearsal.beside(batch)))
         seen = self.exposed | self.current_classes
-        return self.extractors.losses(combined, self.current_classes, seen, self.options.auxiliary)
+        weight, terms = self.options.auxiliary, self.options
+        return self.extractors.losses(combined, self.current_classes, seen, weight, terms)
 
     def end_experience(self, view: ExperienceView) -> None:
         self.extractors.end(self.exposed, self.options.alignment)

@@ -30,6 +30,7 @@ from streamlab.nets.network import Network, frozen_copy
 from streamlab.nets.optimizer import build_optimizer, scale_rate
 from streamlab.parts.expansion import ExpandingBackbone
 from streamlab.parts.losses import distillation
+from streamlab.parts.metric_losses import MetricTerms
 from streamlab.parts.rehearsal import Rehearsal
 from streamlab.schedules import Moment, rate_factor
 from streamlab.strategy import Batch, ExperienceView, Strategy
@@ -45,10 +46,11 @@ CITATION = """
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(MetricTerms):
     """replay_size: exemplars replayed beside each batch (0: their share of the data); classifier: see above;
     temperature: of both distillations; beta_boost, beta_compress: of the effective numbers;
-    compression_epochs, compression_batch: of the second stage.
+    compression_epochs, compression_batch: of the second stage. icnn, proto_triplet, margin: metric
+    losses on new and replayed features in the first (`streamlab.parts.metric_losses`).
     """
 
     replay_size: int = 0
@@ -60,6 +62,7 @@ class Options:
     compression_batch: int = 32
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least("foster", "replay_size", self.replay_size, 0)
         at_least("foster", "temperature", self.temperature, 0.01)
         at_least("foster", "compression_epochs", self.compression_epochs, 1)
@@ -176,9 +179,9 @@ class FeatureBoosting(Strategy):
         combined = batch.joined(self.buffer.draw(self.rehearsal.beside(batch)))
         seen, labels = self.exposed | self.current_classes, combined.labels
         features = self.net.features(combined.images)
-        logits = self.net.head(features)
+        logits, terms = self.net.head(features), self.options.of(features, labels)
         if self.old_head is None:
-            return {"task": self.cross_entropy(logits, labels, seen)}
+            return {"task": self.cross_entropy(logits, labels, seen), **terms}
         old_features, new_features = torch.split(features, self.feature_size, dim=1)
         old_logits, old = self.old_head(old_features), self.old_classes
         weights = class_weights(self.counts, self.options.beta_boost)
@@ -186,6 +189,7 @@ class FeatureBoosting(Strategy):
             "task": self.cross_entropy(logits / weights, labels, seen),
             "enhancement": self.cross_entropy(self.enhancement(new_features), labels, seen),
             "distillation": distillation(logits, old_logits, self.options.temperature, old),
+            **terms,
         }
 
     def end_experience(self, view: ExperienceView) -> None:

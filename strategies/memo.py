@@ -19,6 +19,7 @@ from torch import Tensor
 from streamlab.config import Choice, Range, Searched, at_least
 from streamlab.needs import SESSIONS, Needs
 from streamlab.parts.expansion import Alignment, Extractors
+from streamlab.parts.metric_losses import MetricTerms
 from streamlab.parts.rehearsal import Rehearsal
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
@@ -33,10 +34,11 @@ CITATION = """
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(MetricTerms):
     """replay_size: exemplars replayed beside each batch (0: their share of the data); auxiliary: weight of
     the auxiliary loss; train_general: whether the shared layers are trained after the first session;
-    alignment: how new classes' weights are scaled (as in `wa`).
+    alignment: how new classes' weights are scaled (as in `wa`). icnn, proto_triplet, margin: metric losses on
+    new and replayed features (`streamlab.parts.metric_losses`).
     """
 
     replay_size: int = 0
@@ -45,6 +47,7 @@ class Options:
     train_general: bool = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least("memo", "replay_size", self.replay_size, 0)
         at_least("memo", "auxiliary", self.auxiliary, 0)
 
@@ -75,7 +78,8 @@ class MemoryEfficientExpansion(Strategy):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         combined = batch.joined(self.buffer.draw(self.rehearsal.beside(batch)))
         seen = self.exposed | self.current_classes
-        return self.extractors.losses(combined, self.current_classes, seen, self.options.auxiliary)
+        weight, terms = self.options.auxiliary, self.options
+        return self.extractors.losses(combined, self.current_classes, seen, weight, terms)
 
     def end_experience(self, view: ExperienceView) -> None:
         self.extractors.end(self.exposed, self.options.alignment)

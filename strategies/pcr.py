@@ -19,6 +19,7 @@ from torch import Tensor
 from streamlab.config import Choice, Range, Searched, at_least
 from streamlab.nets.network import CosineHead
 from streamlab.parts.contrastive import proxy_contrastive_loss, second_views
+from streamlab.parts.metric_losses import MetricTerms
 from streamlab.parts.passes import outputs_apart
 from streamlab.strategy import Batch, Strategy
 
@@ -33,15 +34,17 @@ CITATION = """
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(MetricTerms):
     """replay_size: exemplars replayed beside each batch; temperature: of the loss, and of what is
-    predicted.
+    predicted. icnn, proto_triplet, margin: metric losses on the features of both views, new and replayed
+    (`streamlab.parts.metric_losses`).
     """
 
     replay_size: int = 10
     temperature: float = 0.09
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least("pcr", "replay_size", self.replay_size, 1)
         at_least("pcr", "temperature", self.temperature, 1e-3)
 
@@ -66,9 +69,10 @@ class ProxyContrastiveReplay(Strategy):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         replayed = self.buffer.draw(self.options.replay_size)
         both = [torch.cat([part.images, self.second.of(part.images)]) for part in (batch, replayed)]
-        logits = outputs_apart(self.net, self.net, *both)
+        features = outputs_apart(self.net, self.net.features, *both)
         labels = torch.cat([batch.labels.repeat(2), replayed.labels.repeat(2)])
-        return {"contrastive": proxy_contrastive_loss(logits, labels)}
+        contrastive = proxy_contrastive_loss(self.net.head(features), labels)
+        return {"contrastive": contrastive, **self.options.of(features, labels)}
 
     def remember(self, batch: Batch) -> None:
         self.buffer.add(batch)

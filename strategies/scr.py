@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from streamlab.config import Choice, Range, Searched, at_least
 from streamlab.needs import Needs
 from streamlab.parts.contrastive import second_views, supervised_contrastive_loss
+from streamlab.parts.metric_losses import MetricTerms
 from streamlab.parts.prototypes import nearest_of_length_one, unit_means
 from streamlab.strategy import Batch, Strategy
 
@@ -35,14 +36,18 @@ CITATION = """
 
 
 @dataclass(frozen=True)
-class Options:
-    """replay_size: exemplars replayed beside each batch; temperature: of the loss; projection: its width."""
+class Options(MetricTerms):
+    """replay_size: exemplars replayed beside each batch; temperature: of the loss; projection: its width.
+    icnn, proto_triplet, margin: metric losses on the features of both views, new and replayed
+    (`streamlab.parts.metric_losses`).
+    """
 
     replay_size: int = 100
     temperature: float = 0.07
     projection: int = 128
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least("scr", "replay_size", self.replay_size, 1)
         at_least("scr", "temperature", self.temperature, 1e-3)
         at_least("scr", "projection", self.projection, 1)
@@ -73,13 +78,11 @@ class SupervisedContrastiveReplay(Strategy):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         combined = self.buffer.draw(self.options.replay_size).joined(batch)
-        views = [self.project(combined.images), self.project(self.second.of(combined.images))]
-        loss = supervised_contrastive_loss(torch.stack(views, 1), combined.labels, self.options.temperature)
-        return {"contrastive": loss}
-
-    def project(self, images: Tensor) -> Tensor:
-        """(n, C, H, W) uint8 -> (n, projection) of length 1."""
-        return F.normalize(self.net(images))
+        both = [self.net.features(images) for images in (combined.images, self.second.of(combined.images))]
+        views = torch.stack([F.normalize(self.net.head(features)) for features in both], 1)
+        loss = supervised_contrastive_loss(views, combined.labels, self.options.temperature)
+        terms = self.options.of(torch.cat(both), combined.labels.repeat(2)) if self.options.wanted else {}
+        return {"contrastive": loss, **terms}
 
     def remember(self, batch: Batch) -> None:
         self.buffer.add(batch)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..batch import Batch
 from ..nets.network import Backbone, Network
 from .losses import cross_entropy
+from .metric_losses import MetricTerms
 
 
 class _Earlier(nn.ModuleList):
@@ -164,8 +165,10 @@ class Extractors:
         parts = (*self.net.parameters(), *self.auxiliary.parameters())
         return [parameter for parameter in parts if parameter.requires_grad]
 
-    def losses(self, batch: Batch, new: Tensor, among: Tensor, weight: float) -> dict[str, Tensor]:
-        """Task loss + weight · auxiliary loss.
+    def losses(
+        self, batch: Batch, new: Tensor, among: Tensor, weight: float, terms: MetricTerms
+    ) -> dict[str, Tensor]:
+        """Task loss + weight · auxiliary loss, and metric terms of all features.
 
         new, among: (K,) bool, the current classes, and all that compete.
         """
@@ -174,7 +177,7 @@ class Extractors:
         if len(self.backbone.earlier):
             newest = features[:, -self.backbone.extractor_size :]
             losses["auxiliary"] = weight * self.auxiliary.loss(newest, batch.labels, new)
-        return losses
+        return losses | terms.of(features, batch.labels)
 
     def end(self, exposed: Tensor, alignment: Alignment) -> None:
         """A session ends: the new classes' weights are aligned. exposed: (K,) bool, all classes so far."""

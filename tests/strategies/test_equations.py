@@ -409,8 +409,8 @@ def test_new_and_replayed_images_pass_apart_where_a_network_normalises_by_batch(
 
 
 REPLAYING = (
-    "aser", "bic", "cls-er", "der++", "er", "er-ace", "gss", "head-retraining", "icarl", "logit-adjustment", "mir",
-    "podnet", "wa", "wise-ft",
+    "aser", "bic", "cls-er", "coil", "der++", "er", "er-ace", "expandable-der", "foster", "gss", "head-retraining",
+    "icarl", "logit-adjustment", "memo", "mir", "pcr", "podnet", "scr", "wa", "wise-ft",
 )  # fmt: skip
 ALONE = ("finetune", "lwf", "prototype-replay")
 
@@ -439,12 +439,21 @@ def test_metric_terms_are_of_new_and_replayed_features(name: str) -> None:
             strategy.buffer.draw = lambda size, queue=list(replayed): queue.pop(0)
         if isinstance(getattr(strategy, "teacher", None), Teacher):
             strategy.teacher.take(strategy.net, torch.arange(4) < 2)
+        if name in ("pcr", "scr"):
+            strategy.second.of = lambda images: images.flip(3)
         losses.append(strategy.losses(new))
     for key, value in losses[0].items():
         assert torch.equal(losses[1][key], value)
-    everything = [*replayed, new] if name == "aser" else [new, *replayed]  # ties go to whom comes first
-    features = mixed.net.features(torch.cat([batch.images for batch in everything]))
-    labels = torch.cat([batch.labels for batch in everything])
+    everything = (
+        [*replayed, new] if name in ("aser", "scr") else [new, *replayed]
+    )  # ties go to whom comes first
+    images, labels = (torch.cat([getattr(b, part) for b in everything]) for part in ("images", "labels"))
+    if name == "pcr":  # views of each part, one after the other
+        images = torch.cat([torch.cat([batch.images, batch.images.flip(3)]) for batch in everything])
+        labels = torch.cat([batch.labels.repeat(2) for batch in everything])
+    if name == "scr":
+        images, labels = torch.cat([images, images.flip(3)]), labels.repeat(2)
+    features = mixed.net.features(images)
     expected = MetricTerms(**terms).of(features, labels)
     assert set(losses[1]) - set(losses[0]) == set(expected) == {"icnn", "proto_triplet"}
     for key, value in expected.items():
