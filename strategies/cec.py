@@ -25,10 +25,10 @@ from torch import Tensor, nn
 from streamlab.augmentation.views import Views
 from streamlab.base_training import CosineBase
 from streamlab.config import Range, Searched, at_least, within
-from streamlab.errors import StreamlabError
 from streamlab.needs import SESSIONS, Needs
 from streamlab.nets.network import CosineHead
 from streamlab.nets.optimizer import SGD
+from streamlab.parts.mutual_information import check_square
 from streamlab.parts.prototypes import class_means, set_rows
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
@@ -111,9 +111,7 @@ class EvolvedClassifiers(Strategy):
 
     def setup(self) -> None:
         setting, size = self.setting, self.net.backbone.feature_size
-        height, width = setting.image_shape[1:]
-        if height != width:
-            raise StreamlabError(f"cec turns images, and these are {height}x{width}; they must be square")
+        check_square("cec", setting.image_shape)
         self.replace_head(CosineHead(size, setting.num_classes, setting.base.temperature))
         self.graph = Attention(size).to(setting.device)
         self.views = Views(setting.augment.steps, setting.seed, "cec", "view")

@@ -20,21 +20,22 @@ from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from streamlab.augmentation.operations import Flip, Grey, ResizedCrop
-from streamlab.augmentation.protocol import Operation
-from streamlab.augmentation.views import Views
 from streamlab.config import Choice, Range, Searched, at_least
-from streamlab.errors import StreamlabError
 from streamlab.needs import Needs
 from streamlab.nets.network import Network, frozen_copy
 from streamlab.parts.mutual_information import (
-    half_turned,
+    ProjectingHead,
+    check_square,
     info_nce,
     info_nce_of_pairs,
+    passed,
     similarities,
+    start,
     turned_labels,
+    turning_views,
+    twice,
 )  # fmt: skip
 from streamlab.parts.passes import statistics_kept
 from streamlab.strategy import Batch, ExperienceView, Strategy
@@ -66,24 +67,6 @@ class Options:
         at_least("ocm", "temperature", self.temperature, 1e-3)
 
 
-class ProjectingHead(nn.Module):
-    """A classifier, and a projection beside it."""
-
-    def __init__(self, feature_size: int, classes: int, width: int) -> None:
-        super().__init__()
-        self.classes = nn.Linear(feature_size, classes)
-        self.projection = nn.Linear(feature_size, width)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return cast(Tensor, self.classes(features))
-
-
-def turning_views(seed: int, channels: int) -> Views:
-    """A flip, greys (0.25; of images that have colours), and a part of 30 to 100 %."""
-    grey: tuple[Operation, ...] = (Grey(0.25),) if channels == 3 else ()
-    return Views((Flip(), *grey, ResizedCrop(scale=(0.3, 1.0))), seed, "turning", "view")
-
-
 class MutualInformation(Strategy):
     """InfoNCE over turned images, new and replayed, beside cross-entropy."""
 
@@ -100,13 +83,10 @@ class MutualInformation(Strategy):
 
     def setup(self) -> None:
         setting, size = self.setting, self.net.backbone.feature_size
-        channels, height, width = setting.image_shape
-        if height != width:
-            raise StreamlabError(f"ocm turns images, and these are {height}x{width}; they must be square")
-        self.width = min(self.options.projection, size)
-        self.replace_head(ProjectingHead(size, setting.num_classes, self.width))
+        check_square("ocm", setting.image_shape)
+        self.replace_head(ProjectingHead(size, setting.num_classes, self.options.projection))
         self.buffer = self.make_buffer()
-        self.second = turning_views(setting.seed, channels)
+        self.second = turning_views(setting.seed, setting.image_shape[0])
         self.before: Network | None = None
         self.old = torch.zeros(setting.num_classes, dtype=torch.bool, device=setting.device)
         self.known: set[int] = set()  # classes that have come
@@ -115,7 +95,7 @@ class MutualInformation(Strategy):
         self.known.update(batch.label_list)
         if self.before is not None and len(self.buffer):
             return self.losses_beside(batch, self.before)
-        projected, features = self.passed(self.twice(batch.images))
+        projected, features = passed(self.net, twice(batch.images, self.second))
         similar = similarities(projected, features, self.start())
         labels = turned_labels(batch.labels, self.setting.num_classes).repeat(2)
         return {
@@ -127,8 +107,8 @@ class MutualInformation(Strategy):
         """From the second experience on: exemplars beside the batch, and the network as it was."""
         temperature, classes = self.options.temperature, self.setting.num_classes
         held = self.buffer.draw(min(self.options.replay_size, self.options.per_class * len(self.known)))
-        new, replayed = self.twice(batch.images), self.twice(held.images)
-        projected, features = self.passed(torch.cat([new, replayed]))
+        new, replayed = (twice(part.images, self.second) for part in (batch, held))
+        projected, features = passed(self.net, torch.cat([new, replayed]))
         cut = [len(new), len(replayed)]
         found = [
             similarities(part, own, self.start()) / 2
@@ -138,7 +118,7 @@ class MutualInformation(Strategy):
         turned = replayed[: len(labels[1])]
         logits = self.net(self.second.of(held.images))
         with torch.no_grad(), statistics_kept(before):
-            was = cast(ProjectingHead, before.head).projection(before.features(turned))
+            was, _ = passed(before, turned)
             logits_before = before(self.second.of(held.images))
         now = projected[len(new) : len(new) + len(turned)]
         to_before = F.normalize(now) @ F.normalize(was).T
@@ -151,19 +131,9 @@ class MutualInformation(Strategy):
             "logits": squares.mean(),
         }
 
-    def twice(self, images: Tensor) -> Tensor:
-        """(n, C, S, S) -> (32 n, C, S, S): turned, then a second view of each."""
-        turned = half_turned(images)
-        return torch.cat([turned, self.second.of(turned)])
-
-    def passed(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, C, S, S) -> projections (N, P) and features (N, D)."""
-        features = self.net.features(images)
-        return cast(ProjectingHead, self.net.head).projection(features), features
-
     def start(self) -> int:
         """Where the part of the features begins that projections are compared with."""
-        return int(torch.randint(max(1, self.net.backbone.feature_size - self.width), (1,)))
+        return start(cast(ProjectingHead, self.net.head))
 
     def remember(self, batch: Batch) -> None:
         self.buffer.add(batch)

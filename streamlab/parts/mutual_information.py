@@ -5,12 +5,63 @@ Guo et al., ICML 2022 (OCM); Wei et al., ICCV 2023 (OnPro) use them too.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from ..augmentation.operations import Flip, Grey, ResizedCrop
+from ..augmentation.protocol import Operation
+from ..augmentation.views import Views
+from ..errors import StreamlabError
+from ..nets.network import Network
 
 TURNS = 16
 LEAST = 1e-8  # added to what logarithms and quotients are of, as in the authors' code
+
+
+class ProjectingHead(nn.Module):
+    """A classifier, and a projection beside it, no wider than the features."""
+
+    def __init__(self, feature_size: int, classes: int, width: int) -> None:
+        super().__init__()
+        self.classes = nn.Linear(feature_size, classes)
+        self.projection = nn.Linear(feature_size, min(width, feature_size))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return cast(Tensor, self.classes(features))
+
+
+def passed(network: Network, images: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, C, S, S) uint8 -> projections (N, P) and features (N, D) of a network under a ProjectingHead."""
+    features = network.features(images)
+    return cast(ProjectingHead, network.head).projection(features), features
+
+
+def start(head: ProjectingHead) -> int:
+    """Where the part of the features begins that projections are compared with, drawn anew."""
+    projection = head.projection
+    return int(torch.randint(max(1, projection.in_features - projection.out_features), (1,)))
+
+
+def check_square(strategy: str, image_shape: tuple[int, int, int]) -> None:
+    """Raise StreamlabError for images that cannot be turned by a quarter."""
+    _, height, width = image_shape
+    if height != width:
+        raise StreamlabError(f"{strategy} turns images, and these are {height}x{width}; they must be square")
+
+
+def turning_views(seed: int, channels: int) -> Views:
+    """A flip, greys (0.25; of images that have colours), and a part of 30 to 100 %."""
+    grey: tuple[Operation, ...] = (Grey(0.25),) if channels == 3 else ()
+    return Views((Flip(), *grey, ResizedCrop(scale=(0.3, 1.0))), seed, "turning", "view")
+
+
+def twice(images: Tensor, second: Views) -> Tensor:
+    """(n, C, S, S) -> (32 n, C, S, S): turned, then a second view of each."""
+    turned = half_turned(images)
+    return torch.cat([turned, second.of(turned)])
 
 
 def half_turned(images: Tensor) -> Tensor:

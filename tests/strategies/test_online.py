@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from itertools import islice, permutations
+from itertools import combinations, islice, permutations
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +23,7 @@ from streamlab.nets.network import Entry
 from streamlab.parts.contrastive import proxy_contrastive_loss, second_views, supervised_contrastive_loss
 from streamlab.parts.mutual_information import half_turned, turned_labels
 from streamlab.strategies.aser import knn_shapley
+from streamlab.strategies.onpro import Mixtures, pair_counts
 
 
 @pytest.fixture
@@ -316,6 +317,83 @@ def test_ocm_learns_as_its_authors(file: str, monkeypatch: pytest.MonkeyPatch) -
     for name in [name for name in z if name.startswith("end.")]:
         part, number = name.split(".")[1:]
         close(getattr(parts[part], number), z[name], within=1e-5)
+
+
+@pytest.mark.usefixtures("double")
+@each("onpro")
+def test_onpro_learns_as_its_authors(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two experiences: losses, parameters, statistics, prototypes, pairs; second views are mirrored, mixtures given."""
+    z = load(file)
+    optimizer = {"name": "adam", "lr": 0.0005, "weight_decay": 1e-4, "options": {"betas": (0.9, 0.99)}}
+    backbone = {"name": "mlp", "widths": (9,), "norm": "batch"}
+    options = {"projection": 4, "replay_size": 5}
+    strategy = make("onpro", 6, (3, 4, 4), options, optimizer, backbone)
+    net, buffer = strategy.net, strategy.buffer
+    net.entry = Entry((z["scale"],), (z["shift"],))
+    parts = {
+        "l": net.backbone.layers[1], "bn": net.backbone.layers[2],
+        "linear": net.head.classes, "simclr": net.head.projection,
+    }  # fmt: skip
+    for name in [name for name in z if name.startswith("init.")]:
+        part, number = name.split(".")[1:]
+        fill(getattr(parts[part], number), z[name])
+    monkeypatch.setattr(strategy, "second", SimpleNamespace(of=lambda images: images.flip(3)))
+    starts, drawn = iter(z["starts"].tolist()), iter([[0, 1, 2], *json.loads(z["draws"])])
+    monkeypatch.setattr(strategy, "start", lambda: next(starts))
+    monkeypatch.setattr(buffer.read_draws, "choose", lambda size, among: next(drawn))
+    mixtures = iter([(z[f"mixed{number}"], z[f"mixlabels{number}"]) for number in range(2)])
+    met = iter([z[f"prototypes{number}"] for number in range(2)])
+
+    def mixed_as_theirs(held: Batch) -> Mixtures:
+        images, labels = next(mixtures)
+        expected = next(met)
+        close(strategy.prototypes[: len(expected)], expected)
+        return Mixtures(images, labels[:, 0].long(), labels[:, 1].long(), labels[:, 2])
+
+    monkeypatch.setattr(strategy, "mixtures", mixed_as_theirs)
+    steps = zip(z["images"], z["labels"], z["losses"], strict=True)
+    for number in range(2):
+        strategy.begin_experience(Experience(z["images"][0], torch.arange(3) + 3 * number, number))
+        for images, labels, expected in islice(steps, 3):
+            batch = Batch(images, labels)
+            close(total(strategy.observe(batch)), expected)
+            strategy.remember(batch)
+    for name in [name for name in z if name.startswith("end.")]:
+        part, number = name.split(".")[1:]
+        close(getattr(parts[part], number), z[name], within=1e-8)
+    for number in range(2):
+        kept = [row for row in z[f"prototypes{number}"] if row.any()]
+        classes = [label for label, row in enumerate(z[f"prototypes{number}"]) if row.any()]
+        monkeypatch.setattr(torch, "randperm", lambda count, order=z[f"perm{number}"]: order)
+        counts = pair_counts(kept, z["count"])
+        pairs = [pair for pair, had in zip(combinations(classes, 2), counts, strict=True) for _ in range(had)]
+        assert pairs == [tuple(pair) for pair in z[f"pairs{number}"].tolist()]
+
+
+def test_onpro_mixes_exemplars_and_pairs_of_classes() -> None:
+    """As many as were drawn; shares within their bounds; images between both; a class that is gone gives way."""
+    torch.manual_seed(1)
+    strategy = make("onpro", 4, (1, 4, 4), {"projection": 3, "mixing": 1.0}, backbone={"name": "mlp"})
+    labels = torch.arange(12) % 3
+    images = (40 * labels)[:, None, None, None].expand(-1, 1, 4, 4).to(torch.uint8)
+    strategy.buffer.add(Batch(images, labels))
+    strategy.prototypes = torch.tensor([[1.0, 0, 0], [0.9, 0.1, 0], [0, 1.0, 0], [0, 0, 1.0]])
+    learned = strategy.mixtures(strategy.buffer.at(list(range(12))))
+    assert len(learned.images) == 12
+    assert learned.images.dtype == torch.uint8
+    plain = 9
+    assert bool((learned.shares[:plain] <= 0.6).all())
+    assert bool((learned.shares[:plain] > 0).all())
+    assert sorted(learned.labels[:plain].tolist()) == sorted(learned.others[:plain].tolist())
+    expected = 40 * torch.lerp(learned.labels.float(), learned.others.float(), learned.shares)
+    assert float((learned.images[:, 0, 0, 0].float() - expected).abs().max()) <= 0.5
+    torch.testing.assert_close(learned.between, expected / 40)
+    assert 3 not in {*learned.labels.tolist(), *learned.others.tolist()}
+    counts = pair_counts(list(strategy.prototypes), 30)
+    assert sum(counts) == 30
+    assert counts[0] == max(counts)  # the closest pair
+    strategy.prototypes = torch.zeros(4, 3)
+    assert strategy.pairs(5) == []
 
 
 def test_images_are_turned_in_sixteen_ways() -> None:

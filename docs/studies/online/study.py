@@ -16,14 +16,19 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from images import arrays
-from results import run
+from results import complete_runs, markdown, run
+
+from streamlab.report.findings import findings
+from streamlab.report.gather import gather
+from streamlab.report.provenance import provenance_of
+from streamlab.report.tables import tables_of
 
 HERE, RUNS = Path(__file__).parent, Path("runs/online")
-COUNT, TESTED = 500, 100  # images of a class
+COUNT, TESTED, SEEDS = 500, 100, 3  # images of a class; seeds of the recipe
 # Of each method what is not its own or the recipe's default. The rate and what is replayed are the online
 # survey's (Mai et al., 2022), of der++, x-der, er-ace and cls-er Mammoth's, of clib its authors'.
 METHODS = {
-    "finetune": (), "er": (), "mir": (), "aser": (), "scr": (), "pcr": (),
+    "finetune": (), "er": (), "mir": (), "aser": (), "pcr": (),
     "er-ace": ("er-ace.optimizer.lr=0.03",),
     "der++": ("der++.optimizer.lr=0.03", "der++.alpha=0.1"),
     "x-der": ("x-der.optimizer.lr=0.03", "x-der.replay_size=10", "x-der.contrastive_size=10"),
@@ -31,7 +36,7 @@ METHODS = {
     "agem": ("agem.reference_size=10",),
     "clib": ("clib.optimizer.lr=0.0003",),
     "gdumb": ("gdumb.passes=32",),
-    "gss": (),
+    "gss": (), "scr": (),
 }  # fmt: skip
 SETTINGS = {
     "500ex": ("500 exemplars", "--budget", "500ex"),
@@ -48,12 +53,53 @@ def folder(setting: str, method: str) -> Path:
     return RUNS / setting / method
 
 
+def of_setting(setting: str, title: str) -> list[str]:
+    """A setting's part of the page, of the methods whose seeds are complete."""
+    done = [folder(setting, method) for method in METHODS]
+    done = [path for path in done if len(complete_runs(path)) == SEEDS]
+    lines = [f"## {title[0].upper()}{title[1:]}", ""]
+    if len(done) < 2:
+        return [*lines, "Not run.", ""]
+    gathered = gather(done)
+    left = [method for method in METHODS if folder(setting, method) not in done]
+    lines += [" ".join(findings(gathered)), ""]
+    for table in tables_of(gathered):
+        if table.key.startswith("main"):
+            lines += markdown(table)
+    lines += [f"Not run: {', '.join(f'`{method}`' for method in left)}.", ""] if left else []
+    kept = ("packages", "machine", "device", "made")
+    return [*lines, *(f"- {key}: {text}" for key, text in provenance_of(gathered) if key in kept), ""]
+
+
+def page() -> str:
+    """The whole page."""
+    lines = [
+        "# Online methods",
+        "",
+        "Made by `python docs/studies/online/study.py`; do not edit. The recipe:",
+        "[online](online/online.toml); what a method has beside it stands in [study.py](online/study.py).",
+        "Means with a 95 % interval over seeds (Student's t), every seed with a stream of its own; bold is",
+        "the best, italic what is not told apart from it.",
+        "",
+        (HERE / "notes.md").read_text(encoding="utf-8"),
+    ]
+    for setting, (title, *_) in SETTINGS.items():
+        lines += of_setting(setting, title)
+    return "\n".join(lines).rstrip() + "\n"
+
+
 def main() -> None:
+    if "--page" not in sys.argv:
+        run_all(sys.argv[sys.argv.index("--only") + 1] if "--only" in sys.argv else "")
+    HERE.with_suffix(".md").write_text(page(), encoding="utf-8")
+
+
+def run_all(only: str) -> None:
+    """Every method in every setting, or in this one alone."""
     images = (RUNS / "images.npz").resolve()
     if not images.exists():
         RUNS.mkdir(parents=True, exist_ok=True)
         np.savez(images, **arrays(COUNT, TESTED))
-    only = sys.argv[sys.argv.index("--only") + 1] if "--only" in sys.argv else ""
     for setting, (_, *options) in SETTINGS.items():
         for method, given in METHODS.items() if only in ("", setting) else ():
             named = ["--strategy", method, "--source", f"npz:{images}"]
