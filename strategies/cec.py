@@ -26,10 +26,9 @@ from streamlab.augmentation.views import Views
 from streamlab.base_training import CosineBase
 from streamlab.config import Range, Searched, at_least, within
 from streamlab.needs import SESSIONS, Needs
-from streamlab.nets.network import CosineHead
 from streamlab.nets.optimizer import SGD
-from streamlab.parts.mutual_information import check_square
 from streamlab.parts.prototypes import class_means, set_rows
+from streamlab.parts.turning import check_square
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
 CITATION = """
@@ -41,6 +40,7 @@ CITATION = """
 }
 """
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
+AT_ONCE = 100  # images that are judged at a time: each looks at all classes, and these at one another
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Options:
 
 
 class Attention(nn.Module):
-    """All of a set look at all, in one head: (E, N, D) -> (E, N, D)."""
+    """Class means and what is judged look at one another, in one head with a residual."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -79,15 +79,15 @@ class Attention(nn.Module):
             nn.init.normal_(linear.weight, std=size**-0.5)
         nn.init.xavier_normal_(self.out.weight)
 
-    def forward(self, members: Tensor) -> Tensor:
-        weights = self.query(members) @ self.key(members).transpose(1, 2) / math.sqrt(members.shape[2])
-        found = self.out(weights.softmax(2) @ self.value(members))
-        return cast(Tensor, self.norm(found + members))
-
     def cosines(self, means: Tensor, features: Tensor) -> Tensor:
         """(C, D) class means, (B, D) features -> (B, C) cosines, once each and all means have attended."""
-        members = torch.cat([means.expand(len(features), -1, -1), features[:, None]], 1)
-        evolved = self(members)
+
+        def members(of: nn.Module) -> Tensor:
+            return torch.cat([of(means).expand(len(features), -1, -1), of(features)[:, None]], 1)
+
+        weights = members(self.query) @ members(self.key).transpose(1, 2) / math.sqrt(means.shape[1])
+        found = self.out(weights.softmax(2) @ members(self.value))
+        evolved = self.norm(found + members(nn.Identity()))
         return F.cosine_similarity(evolved[:, -1:], evolved[:, :-1], dim=2)
 
 
@@ -112,9 +112,9 @@ class EvolvedClassifiers(Strategy):
     def setup(self) -> None:
         setting, size = self.setting, self.net.backbone.feature_size
         check_square("cec", setting.image_shape)
-        self.replace_head(CosineHead(size, setting.num_classes, setting.base.temperature))
         self.graph = Attention(size).to(setting.device)
         self.views = Views(setting.augment.steps, setting.seed, "cec", "view")
+        self.played = False
 
     def observe(self, batch: Batch) -> dict[str, Tensor]:
         return {}  # it learns when the base session has ended
@@ -125,11 +125,12 @@ class EvolvedClassifiers(Strategy):
         set_rows(self.net.head, *class_means(view.embeddings(self), view.labels))
 
     def play(self, view: ExperienceView) -> None:
-        """Sessions of base classes, while there are enough images for a support and a query of each."""
+        """Sessions of base classes; those that have no image left for a query are not among them."""
         options, own = self.options, [view.of_class(label).images for label in view.classes]
-        query = min(options.query, min(map(len, own), default=0) - options.shot)
-        if query < 1:
+        own = [images for images in own if len(images) > options.shot]
+        if not own or not options.epochs:
             return
+        self.played, query = True, min(options.query, min(map(len, own)) - options.shot)
         parts, rates = (self.net.backbone, self.graph), (options.rate, options.graph_rate)
         groups = [{"params": list(part.parameters())} for part in parts]
         optimizer = SGD(groups, options.rate, MOMENTUM, WEIGHT_DECAY, nesterov=True)
@@ -150,9 +151,10 @@ class EvolvedClassifiers(Strategy):
         way, shot = min(self.options.way, len(own)), self.options.shot
         picked = []
         for label in torch.randperm(len(own))[:way].tolist():
-            rows = torch.randperm(len(own[label]))[: shot + query].to(own[label].device)
-            picked.append(self.views.of(own[label][rows]))
-        images = torch.stack(picked, 1)
+            rows = torch.randperm(len(own[label]))[: shot + query]
+            picked.append(own[label][rows.to(own[label].device)])
+        seen = self.views.of(torch.cat(picked))
+        images = seen.view(way, shot + query, *seen.shape[1:]).transpose(0, 1)
         return images[:shot], images[shot:], torch.randint(1, 4, (way,)).to(images.device)
 
     def episode_loss(self, support: Tensor, queries: Tensor, quarters: Tensor) -> Tensor:
@@ -169,6 +171,9 @@ class EvolvedClassifiers(Strategy):
 
     def score(self, embedding: Tensor, images: Tensor) -> Tensor:
         weight, known = cast(Tensor, self.net.head.weight), self.exposed.nonzero().flatten()
+        if not self.played:  # the attention is as it was drawn
+            return self.setting.base.temperature * F.normalize(embedding) @ F.normalize(weight).T
         scores = embedding.new_zeros(len(embedding), len(weight))
-        scores[:, known] = self.setting.base.temperature * self.graph.cosines(weight[known], embedding)
+        found = [self.graph.cosines(weight[known], part) for part in torch.split(embedding, AT_ONCE)]
+        scores[:, known] = self.setting.base.temperature * torch.cat(found)
         return scores

@@ -17,14 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from streamlab.base_training import BaseTraining
 from streamlab.config import Range, Searched, at_least
+from streamlab.needs import SESSIONS, Needs
 from streamlab.nets.network import CosineHead, Network
 from streamlab.parts.contrastive import supervised_contrastive_loss
 from streamlab.parts.losses import cross_entropy
+from streamlab.parts.prototypes import class_means, set_rows
+from streamlab.strategy import Batch, ExperienceView, Strategy
 from streamlab.training import BaseConfig
-
-from .proto_cosine import CosinePrototypes
 
 CITATION = """
 @inproceedings{oh2024closer,
@@ -82,14 +82,22 @@ class Options:
         at_least("closer", "views", self.views, 2)
 
 
-class CloserPrototypes(CosinePrototypes):
+class CloserPrototypes(Strategy):
     """Class means on a base whose classes lie near to one another."""
 
     options: Options
+    needs = Needs(kinds=SESSIONS)
     backbone: ClassVar[Mapping[str, Any]] = {"name": "convnet", "blocks": 3}
-    base: ClassVar[BaseTraining | None] = CloserBase(Options.contrastive, Options.between, Options.views)
+    base = CloserBase(Options.contrastive, Options.between, Options.views)
+    frozen = True
     search_space: ClassVar[dict[str, Searched]] = {"between": Range(0.1, 2.0)}
 
     def base_training(self) -> CloserBase:
         given = self.options
         return CloserBase(given.contrastive, given.between, given.views)
+
+    def observe(self, batch: Batch) -> dict[str, Tensor]:
+        return {}  # nothing is learned by gradient after the base
+
+    def end_experience(self, view: ExperienceView) -> None:
+        set_rows(self.net.head, *class_means(view.embeddings(self), view.labels))

@@ -157,7 +157,7 @@ def rate_factor(step: int, steps: int) -> float:
 
 def balanced_weights(labels: Tensor, classes: int) -> Tensor:
     """(B,) labels -> (B,) weights: a class's add up to the same as any other's, and all to B."""
-    counts = torch.bincount(labels, minlength=classes)
+    counts = (labels[:, None] == torch.arange(classes, device=labels.device)).sum(0)
     return len(labels) / ((counts > 0).sum() * counts[labels])
 
 
@@ -165,7 +165,7 @@ class EquiangularSessions(Strategy):
     """A projection that is trained on means and shots, towards rows that were there from the beginning."""
 
     options: Options
-    needs = Needs(kinds=SESSIONS)
+    needs = Needs(kinds=SESSIONS, learning_backbone=True)
     backbone: ClassVar[Mapping[str, Any]] = {"name": "resnet12", "width": 16}
     base = EquiangularBase(Options.width)
     frozen = True

@@ -27,17 +27,14 @@ from streamlab.needs import Needs
 from streamlab.nets.network import Network, frozen_copy
 from streamlab.parts.mutual_information import (
     ProjectingHead,
-    check_square,
     info_nce,
     info_nce_of_pairs,
     passed,
     similarities,
     start,
-    turned_labels,
-    turning_views,
-    twice,
-)  # fmt: skip
+)
 from streamlab.parts.passes import statistics_kept
+from streamlab.parts.turning import check_square, turned_labels, turning_views, twice
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
 CITATION = """
@@ -122,7 +119,7 @@ class MutualInformation(Strategy):
             logits_before = before(self.second.of(held.images))
         now = projected[len(new) : len(new) + len(turned)]
         to_before = F.normalize(now) @ F.normalize(was).T
-        squares = ((logits - logits_before).square() * self.old).sum(1) / self.old.sum()
+        squares = ((logits - logits_before).square() * self.old).sum(1) / self.old.sum().clamp(min=1)
         return {
             "information": info_nce_of_pairs(found[0], labels[0].repeat(2), temperature),
             "replayed": info_nce(found[1], labels[1].repeat(2), temperature),
@@ -141,6 +138,7 @@ class MutualInformation(Strategy):
     def end_experience(self, view: ExperienceView) -> None:
         self.before = frozen_copy(self.net).train()
         self.old[list(view.classes)] = True
+        self.old[view.labels] = True
 
     def bytes_to_come(self, experiences: int = 1) -> int:
         held = sum(tensor.nbytes for tensor in self.net.state_dict().values())

@@ -27,16 +27,13 @@ from streamlab.config import Choice, Range, Searched, at_least, within
 from streamlab.needs import Needs
 from streamlab.parts.mutual_information import (
     ProjectingHead,
-    check_square,
     info_nce,
     info_nce_of_pairs,
     passed,
     similarities,
     start,
-    turned_labels,
-    turning_views,
-    twice,
-)  # fmt: skip
+)
+from streamlab.parts.turning import check_square, turned_labels, turning_views, twice
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
 CITATION = """

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from streamlab.base_training import BaseTraining, CosineBase
+from streamlab.base_training import CosineBase
 from streamlab.needs import SESSIONS, Needs
 from streamlab.parts.prototypes import class_means, set_rows
 from streamlab.strategy import Batch, ExperienceView, Strategy
@@ -36,7 +36,7 @@ class CosinePrototypes(Strategy):
 
     needs = Needs(kinds=SESSIONS)
     backbone: ClassVar[Mapping[str, Any]] = {"name": "convnet", "blocks": 3}
-    base: ClassVar[BaseTraining | None] = CosineBase()
+    base = CosineBase()
     frozen = True
 
     def observe(self, batch: Batch) -> dict[str, Tensor]:

@@ -49,7 +49,7 @@ class Options:
     of the own output that outputs above it are brought down to. contrastive: weight of the contrastive loss
     in future blocks; contrastive_size: exemplars beside the batch for it; views: of each image; temperature:
     of it. eta, margin: weight and margin of the future outputs' constraint. align: running statistics as the
-    authors' (else every pass moves them). batch_size: of the pass that takes exemplars.
+    authors' (else every pass of a step moves them). batch_size: of the pass that takes exemplars.
     """
 
     replay_size: int = 32
@@ -66,8 +66,9 @@ class Options:
     batch_size: int = 32
 
     def __post_init__(self) -> None:
-        for name in ("replay_size", "contrastive_size", "views", "batch_size"):
+        for name in ("replay_size", "contrastive_size", "views"):
             at_least("x-der", name, getattr(self, name), 1)
+        at_least("x-der", "batch_size", self.batch_size, 2)
         for name in ("alpha", "beta", "contrastive", "eta", "margin"):
             at_least("x-der", name, getattr(self, name), 0)
         at_least("x-der", "temperature", self.temperature, 1e-3)
@@ -114,7 +115,13 @@ class SharedOut(Buffer):
 def brought_down(logits: Tensor, own: Tensor, gamma: float) -> Tensor:
     """(n, m) logits -> the same, or where the largest is above own (n,), they times gamma · own / largest."""
     largest = logits.max(1).values
-    return torch.where((largest > own)[:, None], logits * (gamma * own / largest)[:, None], logits)
+    share = gamma * own / torch.where(largest == 0, 1.0, largest)
+    return torch.where((largest > own)[:, None], logits * share[:, None], logits)
+
+
+def _classes(view: ExperienceView) -> list[int]:
+    """Those that belong to an experience, and those of other experiences that it has samples of."""
+    return sorted({*view.classes, *torch.unique(view.labels).tolist()})
 
 
 class ExtendedDarkExperience(Strategy):
@@ -142,25 +149,28 @@ class ExtendedDarkExperience(Strategy):
 
     def begin_experience(self, view: ExperienceView) -> None:
         """Its new classes get the next outputs; all that have not come share the rest, in any order."""
-        self.number, self.past, self.width = view.number, self.seen, max(1, len(view.classes))
+        self.number, self.past, classes = view.number, self.seen, _classes(view)
         came = torch.argsort(self.column)[: self.past].tolist()
-        new = [label for label in view.classes if label not in came]
+        new = [label for label in classes if label not in came]
+        self.width = max(1, len(new))
         rest = [label for label in range(len(self.column)) if label not in (*came, *new)]
         order = torch.tensor([*came, *new, *rest], device=self.column.device)
         self.column[order] = torch.arange(len(order), device=order.device)
         self.seen = self.past + len(new)
         self.block[self.past : self.seen] = view.number
         self.present.fill_(False)
-        self.present[self.column[list(view.classes)]] = True
+        self.present[self.column[classes]] = True
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        with statistics_kept(self.net, self.options.align and self.number > 0):
+        replays = self.past > 0 and len(self.buffer) > 0
+        with statistics_kept(self.net, self.options.align and replays):
             outputs = self.net(batch.images)
         columns = self.column[batch.labels]
         losses = {"task": self.cross_entropy(outputs, columns, self.present)}
         blocks = self.block[columns]
-        if self.past and len(self.buffer):
-            replayed, again, labels = self.replay(batch, losses)
+        if replays:
+            replay, replayed, again, labels = self.replay(batch)
+            losses |= replay
             outputs, blocks = torch.cat([outputs, again]), torch.cat([blocks, self.block[labels]])
             self.renew(replayed, again.detach(), labels, torch.rand(len(labels)).to(labels.device))
         if self.seen < len(self.column):
@@ -168,8 +178,8 @@ class ExtendedDarkExperience(Strategy):
             losses["future"] = self.options.eta * self.constraint(outputs, blocks)
         return losses
 
-    def replay(self, batch: Batch, losses: dict[str, Tensor]) -> tuple[list[int], Tensor, Tensor]:
-        """Losses of two draws; returns slots, outputs (n, K) and columns (n,) of both, each once."""
+    def replay(self, batch: Batch) -> tuple[dict[str, Tensor], list[int], Tensor, Tensor]:
+        """Losses of two draws; and of both, each exemplar once: slots, outputs (n, K), columns (n,)."""
         options, size = self.options, self.options.replay_size
         draws = [self.drawn(size) for _ in range(2)]
         dark, plain = (self.buffer.at(slots).in_view() for slots in draws)
@@ -178,13 +188,16 @@ class ExtendedDarkExperience(Strategy):
         with statistics_kept(self.net, self.options.align):
             plain_outputs = self.net(plain.images)
         columns = self.column[torch.cat([dark.labels, plain.labels])]
-        losses["logits"] = options.alpha * F.mse_loss(dark_outputs, dark.extras["logits"])
         among_past = plain_outputs[:, : self.past]
-        losses["replay"] = options.beta * self.cross_entropy(among_past, columns[len(dark) :])
+        losses = {
+            "logits": options.alpha * F.mse_loss(dark_outputs, dark.extras["logits"]),
+            "replay": options.beta * self.cross_entropy(among_past, columns[len(dark) :]),
+        }
         both = [*draws[0], *draws[1]]
         first = [place for place, slot in enumerate(both) if slot not in both[:place]]
         rows = torch.tensor(first, device=columns.device)
-        return [both[place] for place in first], torch.cat([dark_outputs, plain_outputs])[rows], columns[rows]
+        outputs = torch.cat([dark_outputs, plain_outputs])[rows]
+        return losses, [both[place] for place in first], outputs, columns[rows]
 
     def drawn(self, size: int) -> list[int]:
         """Slots of up to `size` exemplars."""
@@ -240,9 +253,10 @@ class ExtendedDarkExperience(Strategy):
 
     def take(self, view: ExperienceView) -> None:
         """Fill the room of the new classes, with logits of past blocks brought down."""
-        if not view.classes:
+        classes = _classes(view)
+        if not classes:
             return
-        self.buffer.make_room(list(view.classes), torch.randperm(len(view.classes)).tolist())
+        self.buffer.make_room(classes, torch.randperm(len(classes)).tolist())
         for batch in view.batches(1, self.options.batch_size):
             if not any(self.buffer.wanted.values()):
                 break

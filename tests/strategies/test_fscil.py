@@ -546,3 +546,36 @@ def test_closers_base_is_of_one_class_too() -> None:
     assert float(closer.mean_cosine_between(points, torch.zeros(4))) == 0
     found = closer.mean_cosine_between(points, torch.tensor([0, 0, 1, 1]))
     torch.testing.assert_close(found, (points[:2] @ points[2:].T).mean())
+
+
+def test_cec_leaves_out_classes_of_too_few_images() -> None:
+    """Of those that are left sessions are played; where there is none, classes are told by plain cosines."""
+    torch.manual_seed(0)
+    options = {"epochs": 1, "episodes": 2}
+    strategy = make("cec", 3, (1, 4, 4), options, backbone={"name": "mlp", "widths": (6,)})
+    images = torch.randint(0, 256, (9, 1, 4, 4), dtype=torch.uint8)
+    embedding = strategy.features_of(images)
+    plain = strategy.score(embedding, images)
+    rows = strategy.net.head.weight
+    torch.testing.assert_close(plain, 16 * F.normalize(embedding) @ F.normalize(rows).T)
+    strategy.play(Experience(images[:2], torch.tensor([0, 1])))
+    assert not strategy.played
+    strategy.play(Experience(images, torch.tensor([0, 0, 0, 0, 1, 1, 1, 1, 2])))
+    assert strategy.played
+    assert not torch.equal(strategy.score(embedding, images), plain)
+
+
+def test_cec_shares_the_base_of_plain_cosines(source: Source) -> None:
+    runs = [
+        simulate(source, name, scenario="fscil", settings=settings()) for name in ("cec:epochs=0", "teen")
+    ]
+    folders = {run.progress.base["folder"] for run in runs}
+    assert len(folders) == 1
+
+
+def test_nc_fscil_needs_a_backbone_that_learns(source: Source) -> None:
+    frozen = {"name": "vit", "patch_size": 4, "width": 16, "depth": 1, "heads": 2}
+    with pytest.raises(
+        StreamlabError, match="nc-fscil learns a whole network, and the backbone vit is frozen"
+    ):
+        simulate(source, "nc-fscil", scenario="fscil", settings=settings(backbone=frozen))

@@ -15,15 +15,17 @@ import torch.nn.functional as F
 from authors import Experience, Given, close, each, fill, float64, layers, load, make, put, total, with_layers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from making import make_source, simulate
 from torch import Tensor
 
 from streamlab.batch import Batch
 from streamlab.errors import StreamlabError
 from streamlab.nets.network import Entry
 from streamlab.parts.contrastive import proxy_contrastive_loss, second_views, supervised_contrastive_loss
-from streamlab.parts.mutual_information import half_turned, turned_labels
+from streamlab.parts.turning import half_turned, turned_labels
 from streamlab.strategies.aser import knn_shapley
 from streamlab.strategies.onpro import Mixtures, pair_counts
+from streamlab.strategies.x_der import brought_down
 
 
 @pytest.fixture
@@ -265,6 +267,47 @@ def test_x_der_learns_keeps_and_renews_as_its_authors(file: str, monkeypatch: py
         close(value, z[name])
 
 
+@pytest.mark.parametrize("name", ["x-der", "ocm:replay_size=8", "onpro:replay_size=8"])
+@pytest.mark.parametrize("scenario", ["si-blurry", "i-blurry"])
+def test_experiences_may_have_samples_of_other_experiences(name: str, scenario: str) -> None:
+    """Blurry streams that show their boundaries: nothing is infinite, and exemplars are taken."""
+    source = make_source(classes=6, train=12, test=3, size=8)
+    settings = {"scenario": {"tasks": 3, "boundaries": "shown"}, "backbone": {"name": "mlp", "widths": "8"}}
+    run = simulate(source, name, scenario=scenario, budget="20ex", settings=settings)
+    assert 15 < len(run.strategy.buffer) <= 20
+
+
+def test_ocm_goes_on_from_an_experience_without_samples() -> None:
+    strategy = make("ocm", 4, (1, 4, 4), backbone={"name": "mlp", "widths": (9,)})
+    images, labels = torch.randint(0, 256, (4, 1, 4, 4), dtype=torch.uint8), torch.arange(4) % 2
+    strategy.buffer.add(Batch(images, labels))
+    strategy.end_experience(Experience(images[:0], labels[:0]))
+    assert all(bool(loss.isfinite()) for loss in strategy.losses(Batch(images, labels)).values())
+
+
+def test_x_der_moves_statistics_where_there_is_nothing_to_replay() -> None:
+    """Later experiences' passes of exemplars do it otherwise."""
+    backbone = {"name": "mlp", "widths": (5,), "norm": "batch"}
+    strategy = make("x-der", 4, (1, 2, 2), backbone=backbone)
+    images = torch.randint(0, 256, (4, 1, 2, 2), dtype=torch.uint8)
+    for number in range(2):
+        strategy.begin_experience(Experience(images, torch.arange(4) % 2 + 2 * number, number))
+    norm = strategy.net.backbone.layers[2]
+    before = norm.running_mean.clone()
+    strategy.observe(Batch(images, torch.tensor([2, 3, 2, 3])))
+    assert not torch.equal(norm.running_mean, before)
+    with pytest.raises(StreamlabError, match="batch_size is 1, and must be at least 2"):
+        make("x-der", 4, (1, 2, 2), {"batch_size": 1})
+
+
+def test_logits_are_brought_down_by_the_authors_rule() -> None:
+    """All of a sample's, where the largest is above its own; nothing is infinite where that is 0."""
+    logits = torch.tensor([[4.0, 1.0], [1.0, 0.5], [0.0, -3.0]])
+    made = brought_down(logits, torch.tensor([2.0, 2.0, -1.0]), 0.5)
+    assert made[:2].tolist() == [[1.0, 0.25], [1.0, 0.5]]
+    assert bool(made.isfinite().all())
+
+
 def test_x_der_gives_outputs_to_classes_as_they_come() -> None:
     """Whatever their numbers are; what it says of a class is what its output says. A class may come again."""
     torch.manual_seed(0)
@@ -397,7 +440,7 @@ def test_onpro_mixes_exemplars_and_pairs_of_classes() -> None:
 
 
 def test_images_are_turned_in_sixteen_ways() -> None:
-    """Halves and wholes, each another picture; an odd column stays where it is."""
+    """Halves and wholes, each another picture; of an odd number of columns the middle one is right."""
     images = torch.arange(24, dtype=torch.uint8).view(1, 1, 4, 6)[..., :4]
     turned = half_turned(images)
     assert torch.equal(turned[0], images[0])
