@@ -54,15 +54,14 @@ def folder(setting: str, method: str) -> Path:
 
 
 def of_setting(setting: str, title: str) -> list[str]:
-    """A setting's part of the page, of the methods whose seeds are complete."""
+    """A setting's part of the page, of the methods whose seeds are complete; nothing where there are no two."""
     done = [folder(setting, method) for method in METHODS]
     done = [path for path in done if len(complete_runs(path)) == SEEDS]
-    lines = [f"## {title[0].upper()}{title[1:]}", ""]
     if len(done) < 2:
-        return [*lines, "Not run.", ""]
+        return []
     gathered = gather(done)
     left = [method for method in METHODS if folder(setting, method) not in done]
-    lines += [" ".join(findings(gathered)), ""]
+    lines = [f"## {title[0].upper()}{title[1:]}", "", " ".join(findings(gathered)), ""]
     for table in tables_of(gathered):
         if table.key.startswith("main"):
             lines += markdown(table)
@@ -83,8 +82,12 @@ def page() -> str:
         "",
         (HERE / "notes.md").read_text(encoding="utf-8"),
     ]
+    missing = []
     for setting, (title, *_) in SETTINGS.items():
-        lines += of_setting(setting, title)
+        part = of_setting(setting, title)
+        lines += part
+        missing += [] if part else [title]
+    lines += [f"Not run: {'; '.join(missing)}."] if missing else []
     return "\n".join(lines).rstrip() + "\n"
 
 
