@@ -54,7 +54,7 @@ def folder(setting: str, method: str) -> Path:
 
 
 def of_setting(setting: str, title: str) -> list[str]:
-    """A setting's part of the page, of the methods whose seeds are complete; nothing where there are no two."""
+    """A setting's part of the page, of the methods whose seeds are complete; nothing of fewer than two."""
     done = [folder(setting, method) for method in METHODS]
     done = [path for path in done if len(complete_runs(path)) == SEEDS]
     if len(done) < 2:
