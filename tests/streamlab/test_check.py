@@ -20,7 +20,11 @@ from streamlab.needs import EPISODES, SESSIONS, Needs
 from streamlab.strategy import EpisodeBatch, NoOptions, Strategy
 
 CHECKS = {check.__name__: check for check in strategy_checks()}
-FAST = {"gdumb": "gdumb:passes=3", "ranpac": "ranpac:projections=50", "podnet": "podnet:tuning_epochs=1"}
+FAST = {
+    "gdumb": "gdumb:passes=3", "ranpac": "ranpac:projections=50", "podnet": "podnet:tuning_epochs=1",
+    "cec": "cec:epochs=1,episodes=2", "nc-fscil": "nc-fscil:steps=2", "ocm": "ocm:replay_size=4",
+    "onpro": "onpro:replay_size=4",
+}  # fmt: skip
 
 
 class Plain(Strategy):
