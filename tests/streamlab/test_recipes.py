@@ -41,7 +41,7 @@ SHORT = {
     "coil": {"optimizer": {"schedule": "constant", "milestones": []}},
     "ewc": {"samples": 4}, "der++": {"optimizer": {"schedule": "constant", "milestones": []}},
     "er-ace": {"optimizer": {"schedule": "constant", "milestones": []}},
-    "x-der": {"optimizer": {"schedule": "constant", "milestones": []}},
+    "x-der": {"optimizer": {"schedule": "constant", "milestones": []}, "replay_size": 4, "contrastive_size": 4},
 }  # fmt: skip
 
 
