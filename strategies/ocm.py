@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -30,11 +30,10 @@ from streamlab.parts.mutual_information import (
     info_nce,
     info_nce_of_pairs,
     passed,
-    similarities,
-    start,
+    seen_turned,
 )
 from streamlab.parts.passes import statistics_kept
-from streamlab.parts.turning import check_square, turned_labels, turning_views, twice
+from streamlab.parts.turning import check_square, turned_labels, turning_views
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
 CITATION = """
@@ -92,11 +91,10 @@ class MutualInformation(Strategy):
         self.known.update(batch.label_list)
         if self.before is not None and len(self.buffer):
             return self.losses_beside(batch, self.before)
-        projected, features = passed(self.net, twice(batch.images, self.second))
-        similar = similarities(projected, features, self.start())
+        (new,) = seen_turned(self.net, self.second, batch.images)
         labels = turned_labels(batch.labels, self.setting.num_classes).repeat(2)
         return {
-            "information": info_nce_of_pairs(similar, labels, self.options.temperature),
+            "information": info_nce_of_pairs(new.similar, labels, self.options.temperature),
             "task": self.cross_entropy(self.net(self.second.of(batch.images)), batch.labels),
         }
 
@@ -104,40 +102,28 @@ class MutualInformation(Strategy):
         """From the second experience on: exemplars beside the batch, and the network as it was."""
         temperature, classes = self.options.temperature, self.setting.num_classes
         held = self.buffer.draw(min(self.options.replay_size, self.options.per_class * len(self.known)))
-        new, replayed = (twice(part.images, self.second) for part in (batch, held))
-        projected, features = passed(self.net, torch.cat([new, replayed]))
-        cut = [len(new), len(replayed)]
-        found = [
-            similarities(part, own, self.start()) / 2
-            for part, own in zip(torch.split(projected, cut), torch.split(features, cut), strict=True)
-        ]
+        new, replayed = seen_turned(self.net, self.second, batch.images, held.images)
         labels = [turned_labels(part.labels, classes) for part in (batch, held)]
-        turned = replayed[: len(labels[1])]
+        turned = len(labels[1])  # without their second views
         logits = self.net(self.second.of(held.images))
         with torch.no_grad(), statistics_kept(before):
-            was, _ = passed(before, turned)
+            was, _ = passed(before, replayed.images[:turned])
             logits_before = before(self.second.of(held.images))
-        now = projected[len(new) : len(new) + len(turned)]
-        to_before = F.normalize(now) @ F.normalize(was).T
+        to_before = F.normalize(replayed.projected[:turned]) @ F.normalize(was).T
         squares = ((logits - logits_before).square() * self.old).sum(1) / self.old.sum().clamp(min=1)
         return {
-            "information": info_nce_of_pairs(found[0], labels[0].repeat(2), temperature),
-            "replayed": info_nce(found[1], labels[1].repeat(2), temperature),
+            "information": info_nce_of_pairs(new.similar / 2, labels[0].repeat(2), temperature),
+            "replayed": info_nce(replayed.similar / 2, labels[1].repeat(2), temperature),
             "before": info_nce(to_before, labels[1], temperature),
             "task": self.cross_entropy(logits, held.labels),
             "logits": squares.mean(),
         }
-
-    def start(self) -> int:
-        """Where the part of the features begins that projections are compared with."""
-        return start(cast(ProjectingHead, self.net.head))
 
     def remember(self, batch: Batch) -> None:
         self.buffer.add(batch)
 
     def end_experience(self, view: ExperienceView) -> None:
         self.before = frozen_copy(self.net).train()
-        self.old[list(view.classes)] = True
         self.old[view.labels] = True
 
     def bytes_to_come(self, experiences: int = 1) -> int:

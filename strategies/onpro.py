@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -30,10 +30,9 @@ from streamlab.parts.mutual_information import (
     info_nce,
     info_nce_of_pairs,
     passed,
-    similarities,
-    start,
+    seen_turned,
 )
-from streamlab.parts.turning import check_square, turned_labels, turning_views, twice
+from streamlab.parts.turning import check_square, turned_labels, turning_views
 from streamlab.strategy import Batch, ExperienceView, Strategy
 
 CITATION = """
@@ -97,7 +96,7 @@ def mixed(images: Tensor, others: Tensor, shares: Tensor) -> Tensor:
     return torch.lerp(images.float(), others.float(), parts).round_().to(torch.uint8)
 
 
-def prototypes_of(points: Tensor, labels: Tensor, classes: int) -> Tensor:
+def means_of_all(points: Tensor, labels: Tensor, classes: int) -> Tensor:
     """(n, P) of length 1, (n,) -> (classes, P) means; 0 of a class without any."""
     member = (labels == torch.arange(classes, device=labels.device)[:, None]).to(points)
     return member @ points / member.sum(1, keepdim=True).clamp(min=1)
@@ -168,13 +167,12 @@ class OnlinePrototypes(Strategy):
         if self.number and len(self.buffer):
             size = min(self.options.replay_size, self.options.per_class * len(self.known))
             return self.losses_beside(batch, self.buffer.draw(size), not first)
-        projected, features = passed(self.net, twice(batch.images, self.second))
+        (new,) = seen_turned(self.net, self.second, batch.images)
         labels = turned_labels(batch.labels, self.setting.num_classes).repeat(2)
-        similar = similarities(projected, features, self.start())
-        losses = {"information": info_nce_of_pairs(similar, labels, self.options.temperature)}
+        losses = {"information": info_nce_of_pairs(new.similar, labels, self.options.temperature)}
         if len(self.buffer):
             losses["seen"] = self.seen_loss(self.buffer.draw(self.options.replay_size))
-        losses["new"] = self.new_loss(projected, batch.labels)
+        losses["new"] = self.new_loss(new.projected, batch.labels)
         losses["task"] = F.cross_entropy(self.net(self.second.of(batch.images)), batch.labels)
         return losses
 
@@ -182,22 +180,18 @@ class OnlinePrototypes(Strategy):
         """From the second experience on: exemplars, mixed or as they are, beside the batch."""
         options, classes = self.options, self.setting.num_classes
         learned = self.mixtures(held) if mixes else _unmixed(held)
-        new, replayed = (twice(images, self.second) for images in (batch.images, learned.images))
-        projected, features = passed(self.net, torch.cat([new, replayed]))
-        cut = [len(new), len(replayed)]
-        found = [
-            options.similarity * similarities(part, own, self.start())
-            for part, own in zip(torch.split(projected, cut), torch.split(features, cut), strict=True)
-        ]
+        new, replayed = seen_turned(self.net, self.second, batch.images, learned.images)
         labels = [turned_labels(part, classes).repeat(2) for part in (batch.labels, learned.between)]
         logits = self.net(self.second.of(learned.images))
         each, other = (F.cross_entropy(logits, y, reduction="none") for y in (learned.labels, learned.others))
         seen = self.seen_loss(held)
         return {
-            "replayed": info_nce(found[1], labels[1], options.temperature),
-            "information": info_nce_of_pairs(found[0], labels[0], options.temperature),
+            "replayed": info_nce(options.similarity * replayed.similar, labels[1], options.temperature),
+            "information": info_nce_of_pairs(
+                options.similarity * new.similar, labels[0], options.temperature
+            ),
             "seen": seen,
-            "new": self.new_loss(projected[: len(new)], batch.labels),
+            "new": self.new_loss(new.projected, batch.labels),
             "task": torch.lerp(each, other, learned.shares).mean(),
         }
 
@@ -206,7 +200,7 @@ class OnlinePrototypes(Strategy):
         both = torch.cat([held.images, self.second.of(held.images)])
         points = F.normalize(passed(self.net, both)[0])
         classes = self.setting.num_classes
-        first, second = (prototypes_of(part, held.labels, classes) for part in points.chunk(2))
+        first, second = (means_of_all(part, held.labels, classes) for part in points.chunk(2))
         self.prototypes = ((first + second) / 2).detach()
         return prototype_loss(first, second, self.options.prototype_temperature)
 
@@ -214,7 +208,7 @@ class OnlinePrototypes(Strategy):
         """Prototypes of the batch told apart, of its images as they are and of second views; (32 n, P)."""
         points, count = F.normalize(projected), len(labels)
         classes, second = self.setting.num_classes, len(projected) // 2
-        one, other = (prototypes_of(points[at : at + count], labels, classes) for at in (0, second))
+        one, other = (means_of_all(points[at : at + count], labels, classes) for at in (0, second))
         return prototype_loss(one, other, self.options.prototype_temperature)
 
     def mixtures(self, held: Batch) -> Mixtures:
@@ -226,7 +220,7 @@ class OnlinePrototypes(Strategy):
         shares = (drawn * self.options.most * torch.rand(plain)).to(self.prototypes)
         images = mixed(held.images[rows], held.images[partners], shares)
         parts = [Mixtures(images, held.labels[rows], held.labels[partners], shares)]
-        parts += self.pairs(len(held) - plain)
+        parts += self.pairs(len(held) - plain)  # all in one, if there are any
         columns = zip(*((one.images, one.labels, one.others, one.shares) for one in parts), strict=True)
         return Mixtures(*(torch.cat(column) for column in columns))
 
@@ -242,30 +236,26 @@ class OnlinePrototypes(Strategy):
         slots: dict[int, list[int]] = {}
         for slot, label in enumerate(self.buffer.labels[: len(self.buffer)].tolist()):
             slots.setdefault(label, []).append(slot)
-        found = []
+        firsts, seconds, shares = list[int](), list[int](), list[Tensor]()
         counts = pair_counts([prototypes[label] for label in classes], count)
         for pair, number in zip(combinations(classes, 2), counts, strict=True):
             if number:
-                held = [label if label in slots else _any(sorted(slots)) for label in pair]
-                drawn = [[_any(slots[label]) for _ in range(number)] for label in held]
-                found.append(self.of_pair([self.buffer.at(part) for part in drawn]))
-        return found
-
-    def of_pair(self, parts: list[Batch]) -> Mixtures:
-        """Exemplars of one class and as many of another, mixed by shares of their own or left as they are."""
-        one, other = parts
-        shares = self.shares(len(one)).to(self.prototypes)
-        return Mixtures(mixed(one.images, other.images, shares), one.labels, other.labels, shares)
+                for label, drawn in zip(pair, (firsts, seconds), strict=True):
+                    held = slots[label if label in slots else _any(sorted(slots))]
+                    drawn += [_any(held) for _ in range(number)]
+                shares.append(self.shares(number))
+        one, other, given = (
+            self.buffer.at(firsts),
+            self.buffer.at(seconds),
+            torch.cat(shares).to(self.prototypes),
+        )
+        return [Mixtures(mixed(one.images, other.images, given), one.labels, other.labels, given)]
 
     def shares(self, count: int) -> Tensor:
         """(count,) from Beta(alpha, alpha), or all 0."""
         if float(torch.rand(())) > self.options.mixing:
             return torch.zeros(count)
         return torch._sample_dirichlet(torch.full((count, 2), self.options.alpha))[:, 0]
-
-    def start(self) -> int:
-        """Where the part of the features begins that projections are compared with."""
-        return start(cast(ProjectingHead, self.net.head))
 
     def remember(self, batch: Batch) -> None:
         self.buffer.add(batch)

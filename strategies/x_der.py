@@ -153,7 +153,7 @@ class ExtendedDarkExperience(Strategy):
         came = torch.argsort(self.column)[: self.past].tolist()
         new = [label for label in classes if label not in came]
         self.width = max(1, len(new))
-        rest = [label for label in range(len(self.column)) if label not in (*came, *new)]
+        rest = sorted(set(range(len(self.column))).difference(came, new))
         order = torch.tensor([*came, *new, *rest], device=self.column.device)
         self.column[order] = torch.arange(len(order), device=order.device)
         self.seen = self.past + len(new)
@@ -194,10 +194,11 @@ class ExtendedDarkExperience(Strategy):
             "replay": options.beta * self.cross_entropy(among_past, columns[len(dark) :]),
         }
         both = [*draws[0], *draws[1]]
-        first = [place for place, slot in enumerate(both) if slot not in both[:place]]
-        rows = torch.tensor(first, device=columns.device)
-        outputs = torch.cat([dark_outputs, plain_outputs])[rows]
-        return losses, [both[place] for place in first], outputs, columns[rows]
+        first = dict[int, int]()  # slot -> where it stands first
+        for place, slot in enumerate(both):
+            first.setdefault(slot, place)
+        rows = torch.tensor(list(first.values()), device=columns.device)
+        return losses, list(first), torch.cat([dark_outputs, plain_outputs])[rows], columns[rows]
 
     def drawn(self, size: int) -> list[int]:
         """Slots of up to `size` exemplars."""
@@ -245,7 +246,7 @@ class ExtendedDarkExperience(Strategy):
             self.take(view)
             slots, size = self.drawn(len(self.buffer)) if self.number else [], self.options.batch_size
             parts = [slots[first : first + size] for first in range(0, len(slots), size)]
-            if len(parts) > 1 and len(parts[-1]) == 1:  # as above
+            if len(parts) > 1 and len(parts[-1]) == 1:  # batch normalisation, too
                 parts[-2:] = [parts[-2] + parts[-1]]
             for part in parts:
                 self.renew_old(part)

@@ -201,7 +201,7 @@ MUTANTS = {
     "onpro tells a prototype from itself": ("strategies/onpro.py", 'masked_fill(itself | ~there', 'masked_fill(~there', ["tests/strategies/test_online.py"]),
     "onpro mixes from the first batch on": ("strategies/onpro.py", 'self.buffer.draw(size), not first)', 'self.buffer.draw(size), True)', ["tests/strategies/test_online.py"]),
     "onpro's mixtures are of their first class": ("strategies/onpro.py", 'torch.lerp(each, other, learned.shares).mean()', 'each.mean()', ["tests/strategies/test_online.py"]),
-    "onpro's similarities have all their weight": ("strategies/onpro.py", 'options.similarity * similarities(', 'similarities(', ["tests/strategies/test_online.py"]),
+    "onpro's similarities have all their weight": ("strategies/onpro.py", 'options.similarity * new.similar', 'new.similar', ["tests/strategies/test_online.py"]),
     "onpro mixes any pair alike": ("strategies/onpro.py", 'chances = (1 / torch.pdist(torch.stack(prototypes))).softmax(0)', 'chances = (0 / torch.pdist(torch.stack(prototypes))).softmax(0)', ["tests/strategies/test_online.py"]),
     "onpro mixes by any share": ("strategies/onpro.py", '(drawn * self.options.most * torch.rand(plain))', '(drawn * torch.rand(plain))', ["tests/strategies/test_online.py"]),
     "onpro's class between is one of both": ("strategies/onpro.py", 'return torch.lerp(self.labels.to(self.shares), self.others.to(self.shares), self.shares)', 'return self.labels.to(self.shares)', ["tests/strategies/test_online.py"]),

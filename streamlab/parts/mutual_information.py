@@ -5,13 +5,16 @@ Guo et al., ICML 2022 (OCM); Wei et al., ICCV 2023 (OnPro) use them too.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..augmentation.views import Views
 from ..nets.network import Network
+from .turning import twice
 
 LEAST = 1e-8  # added to what logarithms and quotients are of, as in the authors' code
 
@@ -28,23 +31,36 @@ class ProjectingHead(nn.Module):
         return cast(Tensor, self.classes(features))
 
 
+@dataclass(frozen=True, eq=False)
+class Turned:
+    """images: (N, C, S, S), turned and then a second view of each; projected: (N, P); similar: (N, N)."""
+
+    images: Tensor
+    projected: Tensor
+    similar: Tensor
+
+
+def seen_turned(network: Network, second: Views, *parts: Tensor) -> list[Turned]:
+    """Images (n, C, S, S) of each part turned (N is 32 n) and passed, all at once, under a ProjectingHead."""
+    shown = [twice(images, second) for images in parts]
+    projected, features = passed(network, torch.cat(shown))
+    cut = [len(images) for images in shown]
+    rows = zip(shown, torch.split(projected, cut), torch.split(features, cut), strict=True)
+    return [Turned(images, part, similarities(part, own)) for images, part, own in rows]
+
+
 def passed(network: Network, images: Tensor) -> tuple[Tensor, Tensor]:
     """(N, C, S, S) uint8 -> projections (N, P) and features (N, D) of a network under a ProjectingHead."""
     features = network.features(images)
     return cast(ProjectingHead, network.head).projection(features), features
 
 
-def start(head: ProjectingHead) -> int:
-    """Where the part of the features begins that projections are compared with, drawn anew."""
-    projection = head.projection
-    return int(torch.randint(max(1, projection.in_features - projection.out_features), (1,)))
-
-
-def similarities(projected: Tensor, features: Tensor, start: int) -> Tensor:
+def similarities(projected: Tensor, features: Tensor) -> Tensor:
     """(N, P) projections and (N, D) features -> (N, N): of each projection to all, and to a part of features.
 
-    Both brought to length 1; the part are P numbers of the features from `start` on.
+    Both brought to length 1; the part are P numbers of the features, which begin anywhere.
     """
+    start = int(torch.randint(max(1, features.shape[1] - projected.shape[1]), (1,)))
     projected = F.normalize(projected)
     part = F.normalize(features)[:, start : start + projected.shape[1]]
     return projected @ projected.T + projected @ part.T

@@ -329,37 +329,54 @@ def test_x_der_gives_outputs_to_classes_as_they_come() -> None:
     assert sorted(set(held.labels.tolist())) == [0, 1, 4, 5]
 
 
-@pytest.mark.usefixtures("double")
-@each("ocm")
-def test_ocm_learns_as_its_authors(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their whole script, on pictures of blocks: losses, parameters, statistics. Second views are mirrored."""
-    z = load(file)
-    optimizer = {"name": "adam", "lr": 0.001, "weight_decay": 1e-4, "options": {"betas": (0.9, 0.99)}}
+def _turning(
+    name: str,
+    z: dict[str, Any],
+    options: dict[str, Any],
+    draws: list[list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> tuple[Any, dict[str, Any]]:
+    """A strategy of turned images in the vector's state, its draws given and second views mirrored; its parts."""
+    optimizer = {"name": "adam", "lr": z["lr"], "weight_decay": 1e-4, "options": {"betas": (0.9, 0.99)}}
     backbone = {"name": "mlp", "widths": (9,), "norm": "batch"}
-    strategy = make("ocm", 10, (3, 8, 8), {"projection": 4}, optimizer, backbone)
-    net, buffer = strategy.net, strategy.buffer
+    classes, shape = len(z["init.linear.weight"]), z["images"].shape[2:]
+    strategy = make(name, classes, shape, {"projection": 4, **options}, optimizer, backbone)
+    net = strategy.net
     net.entry = Entry((z["scale"],), (z["shift"],))
     parts = {
         "l": net.backbone.layers[1], "bn": net.backbone.layers[2],
         "linear": net.head.classes, "simclr": net.head.projection,
     }  # fmt: skip
-    for name in [name for name in z if name.startswith("init.")]:
-        part, number = name.split(".")[1:]
-        fill(getattr(parts[part], number), z[name])
+    for key in [key for key in z if key.startswith("init.")]:
+        part, number = key.split(".")[1:]
+        fill(getattr(parts[part], number), z[key])
+    starts, drawn = iter(z["starts"]), iter(draws)
     monkeypatch.setattr(strategy, "second", SimpleNamespace(of=lambda images: images.flip(3)))
-    starts, drawn = iter(z["starts"].tolist()), iter(json.loads(z["draws"]))
-    monkeypatch.setattr(strategy, "start", lambda: next(starts))
-    monkeypatch.setattr(buffer.read_draws, "choose", lambda size, among: next(drawn))
-    steps = zip(z["blocks"], z["labels"], z["losses"], strict=True)
+    monkeypatch.setattr(torch, "randint", lambda high, size: next(starts))
+    monkeypatch.setattr(strategy.buffer.read_draws, "choose", lambda size, among: next(drawn))
+    return strategy, parts
+
+
+def _close_parts(parts: dict[str, Any], z: dict[str, Any], within: float) -> None:
+    for key in [key for key in z if key.startswith("end.")]:
+        part, number = key.split(".")[1:]
+        close(getattr(parts[part], number), z[key], within=within)
+
+
+@pytest.mark.usefixtures("double")
+@each("ocm")
+def test_ocm_learns_as_its_authors(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their whole script, on pictures of blocks: losses, parameters, statistics. Second views are mirrored."""
+    z = load(file)
+    strategy, parts = _turning("ocm", z, {}, json.loads(z["draws"]), monkeypatch)
+    steps = zip(z["images"], z["labels"], z["losses"], strict=True)
     for classes in ([0, 1], [2, 3]):
         for images, labels, expected in islice(steps, 3):
             batch = Batch(images, labels)
             close(total(strategy.observe(batch)), expected, within=1e-7)  # they add 1e-8 to lengths
             strategy.remember(batch)
-        strategy.end_experience(Experience(z["blocks"][:1].flatten(0, 1), torch.tensor(classes)))
-    for name in [name for name in z if name.startswith("end.")]:
-        part, number = name.split(".")[1:]
-        close(getattr(parts[part], number), z[name], within=1e-5)
+        strategy.end_experience(Experience(z["images"][:1].flatten(0, 1), torch.tensor(classes)))
+    _close_parts(parts, z, within=1e-5)
 
 
 @pytest.mark.usefixtures("double")
@@ -367,23 +384,8 @@ def test_ocm_learns_as_its_authors(file: str, monkeypatch: pytest.MonkeyPatch) -
 def test_onpro_learns_as_its_authors(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two experiences: losses, parameters, statistics, prototypes, pairs; second views are mirrored, mixtures given."""
     z = load(file)
-    optimizer = {"name": "adam", "lr": 0.0005, "weight_decay": 1e-4, "options": {"betas": (0.9, 0.99)}}
-    backbone = {"name": "mlp", "widths": (9,), "norm": "batch"}
-    options = {"projection": 4, "replay_size": 5}
-    strategy = make("onpro", 6, (3, 4, 4), options, optimizer, backbone)
-    net, buffer = strategy.net, strategy.buffer
-    net.entry = Entry((z["scale"],), (z["shift"],))
-    parts = {
-        "l": net.backbone.layers[1], "bn": net.backbone.layers[2],
-        "linear": net.head.classes, "simclr": net.head.projection,
-    }  # fmt: skip
-    for name in [name for name in z if name.startswith("init.")]:
-        part, number = name.split(".")[1:]
-        fill(getattr(parts[part], number), z[name])
-    monkeypatch.setattr(strategy, "second", SimpleNamespace(of=lambda images: images.flip(3)))
-    starts, drawn = iter(z["starts"].tolist()), iter([[0, 1, 2], *json.loads(z["draws"])])
-    monkeypatch.setattr(strategy, "start", lambda: next(starts))
-    monkeypatch.setattr(buffer.read_draws, "choose", lambda size, among: next(drawn))
+    draws = [[0, 1, 2], *json.loads(z["draws"])]
+    strategy, parts = _turning("onpro", z, {"replay_size": 5}, draws, monkeypatch)
     mixtures = iter([(z[f"mixed{number}"], z[f"mixlabels{number}"]) for number in range(2)])
     met = iter([z[f"prototypes{number}"] for number in range(2)])
 
@@ -401,9 +403,7 @@ def test_onpro_learns_as_its_authors(file: str, monkeypatch: pytest.MonkeyPatch)
             batch = Batch(images, labels)
             close(total(strategy.observe(batch)), expected)
             strategy.remember(batch)
-    for name in [name for name in z if name.startswith("end.")]:
-        part, number = name.split(".")[1:]
-        close(getattr(parts[part], number), z[name], within=1e-8)
+    _close_parts(parts, z, within=1e-8)
     for number in range(2):
         kept = [row for row in z[f"prototypes{number}"] if row.any()]
         classes = [label for label, row in enumerate(z[f"prototypes{number}"]) if row.any()]

@@ -3,7 +3,7 @@
     make data
     python docs/studies/online/study.py
 
-About eight hours on two cores; what is done is not run again (runs/online), and a killed study goes on where
+Many hours on two cores; what is done is not run again (runs/online), and a killed study goes on where
 it was. `--only SETTING` runs one of them, `--page` only writes the page, from what is complete.
 """
 
